@@ -1,0 +1,39 @@
+# The tools are those of .venv: `python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]'`
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+
+code := "palyra_trio tests bench"
+
+# What every change must pass
+default: lint types test
+
+# Style, async rules, and the direction of imports
+lint:
+    ruff check --quiet {{code}}
+    ruff format --check --quiet {{code}}
+    python -m flake8 --select ASYNC {{code}}
+    lint-imports --no-logo
+
+# Strict types
+types:
+    mypy
+
+# The tests; arguments go to pytest
+test *ARGS:
+    pytest -q {{ARGS}}
+
+# One benchmark: `just bench append --quick`
+bench NAME *ARGS:
+    python -m bench {{NAME}} {{ARGS}}
+
+# The heavy fault-injection suites, whole
+faults:
+    pytest -q -m slow tests/faults
+
+# A development certificate authority and server certificate, in certs/
+certs:
+    ./certs/make
+
+# Bring the code into its form
+format:
+    ruff check --quiet --fix {{code}}
+    ruff format --quiet {{code}}

@@ -1,0 +1,1 @@
+"""A person at a terminal: answers on stdout, everything else on stderr."""

@@ -1,0 +1,52 @@
+"""What an agent is: a model, instructions, tools and limits under a name."""
+
+from typing import Any
+
+import attrs
+
+DEFAULT_INSTRUCTIONS = (
+    "You are an agent that works for one person inside one folder, the workspace. Use the tools to look before you"
+    " answer and to act when you are asked to. Paths are relative to the workspace. A tool call may be refused by"
+    " policy or by the person; read the reason, then find another way or say what you need. Answer briefly and only"
+    " with what you found."
+)
+
+
+@attrs.frozen
+class Limits:
+    """What one run may use. The one that ends a run is named on its tape.
+
+    `active_s` counts the time in which the run could progress: time spent waiting for a person does not count.
+    """
+
+    turns: int = 50
+    tool_calls: int = 200
+    active_s: int = 30 * 60
+    tool_s: int = 10 * 60
+
+    def narrowed(self, other: "Limits") -> "Limits":
+        """Return the smaller of the two, limit by limit."""
+        return Limits(
+            min(self.turns, other.turns),
+            min(self.tool_calls, other.tool_calls),
+            min(self.active_s, other.active_s),
+            min(self.tool_s, other.tool_s),
+        )
+
+
+@attrs.frozen
+class AgentSpec:
+    """An agent as it is defined. An empty `model` means the configured one; `tools` None means all that exist.
+
+    `answer_schema` is a JSON Schema (draft 2020-12): the final answer must then be JSON that fits it.
+    """
+
+    name: str
+    model: str = ""
+    instructions: str = DEFAULT_INSTRUCTIONS
+    tools: tuple[str, ...] | None = None
+    limits: Limits = Limits()
+    answer_schema: dict[str, Any] | None = None
+
+
+DEFAULT_AGENT = AgentSpec("default")

@@ -1,0 +1,67 @@
+"""Tape rows, and the way between events and the bytes that are stored.
+
+A reader decodes by kind, ignores fields that it does not know and gives the default to those that are missing, so an
+old tape stays readable.
+"""
+
+from typing import Any
+
+import attrs
+import msgspec
+
+from palyra_trio.core.chain import canonical_json
+from palyra_trio.core.errors import JournalInvalid
+from palyra_trio.core.tape import EVENT_CLASSES, TapeEvent
+
+KIND_NAMES: dict[int, str] = {cls.kind: cls.__name__ for cls in EVENT_CLASSES}
+_DECODERS = {cls.kind: msgspec.json.Decoder(cls) for cls in EVENT_CLASSES}
+
+
+@attrs.frozen
+class TapeRow:
+    """An event with its place: `seq` is dense within `stream` from 1, `g` within the journal.
+
+    `body` is the stored bytes, None once erased; `event()` decodes them.
+    """
+
+    g: int
+    stream: str
+    seq: int
+    kind: int
+    at_ms: int
+    body: bytes | None
+    hash: bytes
+
+    def event(self) -> TapeEvent | None:
+        """Return the decoded event, or None when its body was erased or its kind is newer than this code."""
+        return decode(self.kind, self.body) if self.body is not None else None
+
+
+def encode(event: TapeEvent) -> bytes:
+    """Return the body of `event`: canonical JSON. Raises UnicodeEncodeError for lone surrogates (see core.text)."""
+    return canonical_json(event)
+
+
+def decode(kind: int, body: bytes) -> TapeEvent | None:
+    """Return the event, or None for a kind that this code does not know. Raises JournalInvalid for a wrong body."""
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        return None
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise JournalInvalid(f"a {KIND_NAMES[kind]} body does not fit its class: {error}") from error
+
+
+def plain(row: TapeRow) -> dict[str, Any]:
+    """Return a row as plain values, for `--jsonl` and other readers outside this program."""
+    body = msgspec.json.decode(row.body) if row.body is not None else None
+    return {
+        "g": row.g,
+        "stream": row.stream,
+        "seq": row.seq,
+        "kind": KIND_NAMES.get(row.kind, str(row.kind)),
+        "at_ms": row.at_ms,
+        "hash": row.hash.hex(),
+        "body": body,
+    }

@@ -1,0 +1,387 @@
+"""The events of a tape. Each kind has a number and a name for ever, and a body that says its version `v`.
+
+A body is the canonical JSON of its class below (see core.codec); the class's name is the kind's name. docs/tape.md is
+the specification; numbers that are missing here are reserved there.
+"""
+
+from typing import ClassVar
+
+import attrs
+
+from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.messages import Attachment, FinishReason, ToolCall, Usage
+from palyra_trio.core.run import RunState
+
+RUN_STREAM = "run:"
+SESSION_STREAM = "session:"
+SYSTEM_STREAM = "system"
+
+
+def run_stream(run_id: str) -> str:
+    return RUN_STREAM + run_id
+
+
+@attrs.frozen
+class TapeEvent:
+    """The base of every event. `kind` is its number in the format."""
+
+    kind: ClassVar[int] = 0
+
+
+@attrs.frozen
+class FileChange:
+    """A file that a call changes: the blobs of its bytes before and after; None where there is no file."""
+
+    path: str
+    before: str | None
+    after: str | None
+
+
+# --- a run: what it was asked, and its life ---
+
+
+@attrs.frozen
+class Input(TapeEvent):
+    """What a run was asked, by whom, from where. The first event of a run's tape.
+
+    `payload_digest` is the digest of all that the caller sent, so that a repeated run id can be told from a reused one.
+    """
+
+    kind: ClassVar[int] = 1
+    session_id: str
+    principal: str
+    device: str
+    channel: str
+    text: str
+    payload_digest: str
+    attachments: tuple[Attachment, ...] = ()
+    agent: AgentSpec = AgentSpec("default")
+    workspace: str = ""
+    attended: bool = True
+    allowed_tools: tuple[str, ...] = ()
+    v: int = 1
+
+
+@attrs.frozen
+class StatusChange(TapeEvent):
+    """The run moved. `reason` says why it waits, such as `approval` or `interrupted`."""
+
+    kind: ClassVar[int] = 2
+    before: RunState
+    after: RunState
+    reason: str = ""
+    boot_id: str = ""
+    v: int = 1
+
+
+@attrs.frozen
+class RunFinished(TapeEvent):
+    """The last event of a run's tape. `reason` is a stable word, `detail` says it to a person."""
+
+    kind: ClassVar[int] = 3
+    before: RunState
+    state: RunState
+    reason: str
+    detail: str = ""
+    v: int = 1
+
+
+@attrs.frozen
+class CancelRequested(TapeEvent):
+    kind: ClassVar[int] = 4
+    by: str
+    reason: str = ""
+    v: int = 1
+
+
+@attrs.frozen
+class RunInterrupted(TapeEvent):
+    """The process that ran the run has gone: `boot_id` is the one that found it so, or that was draining."""
+
+    kind: ClassVar[int] = 5
+    boot_id: str
+    reason: str = ""
+    v: int = 1
+
+
+@attrs.frozen
+class LimitReached(TapeEvent):
+    """A limit that ends the run: one of the fields of `Limits`, and its value."""
+
+    kind: ClassVar[int] = 6
+    limit: str
+    value: int
+    v: int = 1
+
+
+@attrs.frozen
+class FinalAnswer(TapeEvent):
+    """The answer, after the final-answer contract held. `provider` says who gave it, a model or fixed rules."""
+
+    kind: ClassVar[int] = 7
+    text: str
+    provider: str
+    model: str
+    finish: FinishReason = "stop"
+    usage: Usage = Usage()
+    v: int = 1
+
+
+# --- a model turn ---
+
+
+@attrs.frozen
+class RoutingDecision(TapeEvent):
+    """Which model answers this run, and why that one."""
+
+    kind: ClassVar[int] = 16
+    provider: str
+    model: str
+    why: str
+    v: int = 1
+
+
+@attrs.frozen
+class ContextAssembled(TapeEvent):
+    """What the model is shown before this run's own messages.
+
+    `messages` are the digests of the canonical JSON of each, in order: first the system message, then history from
+    the tapes `runs` of the same session, oldest first. `omitted_runs` older ones did not fit in `budget_bytes`.
+    """
+
+    kind: ClassVar[int] = 17
+    messages: tuple[str, ...]
+    runs: tuple[str, ...]
+    omitted_runs: int
+    budget_bytes: int
+    v: int = 1
+
+
+@attrs.frozen
+class ProviderRequest(TapeEvent):
+    """A model call is about to be made.
+
+    Its messages are the first `kept` of the previous request's (of ContextAssembled's, for the first), then those
+    with the digests `added`. `tools` is the digest of the tool definitions that were offered.
+    """
+
+    kind: ClassVar[int] = 18
+    turn: int
+    kept: int
+    added: tuple[str, ...]
+    tools: str
+    v: int = 1
+
+
+@attrs.frozen
+class ModelDelta(TapeEvent):
+    """Text of the answer as it arrived, as much as came while the previous commit was under way."""
+
+    kind: ClassVar[int] = 19
+    turn: int
+    text: str
+    v: int = 1
+
+
+@attrs.frozen
+class ModelTurn(TapeEvent):
+    """The whole of a model's turn, after redaction. Its proposed calls follow as ToolProposed."""
+
+    kind: ClassVar[int] = 20
+    turn: int
+    text: str
+    finish: FinishReason
+    usage: Usage
+    model: str
+    calls: int = 0
+    v: int = 1
+
+
+@attrs.frozen
+class ProviderAttempt(TapeEvent):
+    """A model call failed before its first delta and will be made again after `wait_ms`."""
+
+    kind: ClassVar[int] = 21
+    turn: int
+    attempt: int
+    failure: str
+    message: str
+    wait_ms: int
+    v: int = 1
+
+
+@attrs.frozen
+class ProviderError(TapeEvent):
+    """A model call failed, and the run with it."""
+
+    kind: ClassVar[int] = 22
+    turn: int
+    failure: str
+    message: str
+    remedy: str = ""
+    v: int = 1
+
+
+@attrs.frozen
+class Correction(TapeEvent):
+    """The answer broke the final-answer contract; `text` is what the model is told, once."""
+
+    kind: ClassVar[int] = 23
+    text: str
+    v: int = 1
+
+
+# --- a tool call ---
+
+
+@attrs.frozen
+class ToolProposed(TapeEvent):
+    """The model wants this call. Calls are numbered in the order in which it named them, by their place on the tape."""
+
+    kind: ClassVar[int] = 32
+    call: ToolCall
+    v: int = 1
+
+
+@attrs.frozen
+class PolicyDecision(TapeEvent):
+    """What the gate said of a call: `allow`, `deny` or `ask`, by which rule, and why in words."""
+
+    kind: ClassVar[int] = 33
+    call_id: str
+    outcome: str
+    rule: str
+    reason: str
+    arguments_digest: str
+    v: int = 1
+
+
+@attrs.frozen
+class ApprovalRequested(TapeEvent):
+    """A person is asked. `prompt` is exactly what the person is shown. `expires_at_ms` 0 means never."""
+
+    kind: ClassVar[int] = 34
+    approval_id: str
+    call_id: str
+    prompt: str
+    expires_at_ms: int = 0
+    v: int = 1
+
+
+@attrs.frozen
+class ApprovalDecided(TapeEvent):
+    """`outcome` is `granted`, `denied`, `expired` or `withdrawn`; `reason` is told to the model."""
+
+    kind: ClassVar[int] = 35
+    approval_id: str
+    call_id: str
+    outcome: str
+    by: str
+    reason: str = ""
+    v: int = 1
+
+
+@attrs.frozen
+class ToolStarted(TapeEvent):
+    """The intent, durable before the effect. `changes` are the files that it will change."""
+
+    kind: ClassVar[int] = 36
+    call_id: str
+    idempotency_key: str
+    changes: tuple[FileChange, ...] = ()
+    v: int = 1
+
+
+@attrs.frozen
+class ToolFinished(TapeEvent):
+    """The result. `text` is what the model is told; where that is an excerpt, blob `output` holds all `size_bytes`.
+
+    `error` is empty or a stable code. A denied call ends with PolicyDecision or ApprovalDecided, not with this.
+    """
+
+    kind: ClassVar[int] = 38
+    call_id: str
+    text: str
+    elapsed_ms: int
+    error: str = ""
+    output: str | None = None
+    size_bytes: int = 0
+    v: int = 1
+
+
+# --- streams `session:…` and `system` ---
+
+
+@attrs.frozen
+class SessionOpened(TapeEvent):
+    kind: ClassVar[int] = 64
+    session_id: str
+    principal: str
+    key: str | None = None
+    title: str = ""
+    v: int = 1
+
+
+@attrs.frozen
+class SessionArchived(TapeEvent):
+    """The session takes no more runs, and its key is free again."""
+
+    kind: ClassVar[int] = 65
+    session_id: str
+    by: str
+    v: int = 1
+
+
+@attrs.frozen
+class RunUndone(TapeEvent):
+    """The file changes of a run of this session were taken back."""
+
+    kind: ClassVar[int] = 66
+    run_id: str
+    by: str
+    changes: tuple[FileChange, ...]
+    v: int = 1
+
+
+@attrs.frozen
+class BootStarted(TapeEvent):
+    """A process opened the journal for writing."""
+
+    kind: ClassVar[int] = 80
+    boot_id: str
+    pid: int
+    version: str
+    v: int = 1
+
+
+@attrs.frozen
+class AgentDefined(TapeEvent):
+    kind: ClassVar[int] = 81
+    spec: AgentSpec
+    by: str
+    v: int = 1
+
+
+@attrs.frozen
+class AgentRemoved(TapeEvent):
+    kind: ClassVar[int] = 82
+    agent: str
+    by: str
+    v: int = 1
+
+
+@attrs.frozen
+class DefaultAgentSet(TapeEvent):
+    kind: ClassVar[int] = 83
+    agent: str
+    by: str
+    v: int = 1
+
+
+EVENT_CLASSES: tuple[type[TapeEvent], ...] = (
+    Input, StatusChange, RunFinished, CancelRequested, RunInterrupted, LimitReached, FinalAnswer,
+    RoutingDecision, ContextAssembled, ProviderRequest, ModelDelta, ModelTurn, ProviderAttempt, ProviderError, Correction,
+    ToolProposed, PolicyDecision, ApprovalRequested, ApprovalDecided, ToolStarted, ToolFinished,
+    SessionOpened, SessionArchived, RunUndone,
+    BootStarted, AgentDefined, AgentRemoved, DefaultAgentSet,
+)  # fmt: skip

@@ -1,0 +1,255 @@
+"""A run as its tape tells it: `fold` brings a `RunView` forward by one event.
+
+The view holds everything that `decide` looks at, and nothing that is not on the tape, so that a run can be brought
+back to any point by folding a prefix. `fold` changes the view it is given and touches nothing else.
+"""
+
+from collections.abc import Callable, Iterable
+from copy import copy
+from typing import Any
+
+import attrs
+
+from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.errors import JournalInvalid
+from palyra_trio.core.messages import Message, ToolCall, Usage
+from palyra_trio.core.run import SETTLED, TERMINAL, CallInput, CallState, RunState, advance_call
+from palyra_trio.core.tape import (
+    ApprovalDecided,
+    ApprovalRequested,
+    CancelRequested,
+    ContextAssembled,
+    Correction,
+    FinalAnswer,
+    Input,
+    LimitReached,
+    ModelTurn,
+    PolicyDecision,
+    ProviderError,
+    ProviderRequest,
+    RoutingDecision,
+    RunFinished,
+    StatusChange,
+    TapeEvent,
+    ToolFinished,
+    ToolProposed,
+    ToolStarted,
+)
+
+
+@attrs.define
+class CallView:
+    """A tool call so far. `answer` is what the model is told once the call is settled."""
+
+    call: ToolCall
+    state: CallState = CallState.PROPOSED
+    allowed: bool = False
+    approval_id: str = ""
+    answer: str = ""
+    started: ToolStarted | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.state in SETTLED
+
+
+@attrs.define
+class RunView:
+    """A run so far. `messages` are its own; what came before them in the session is in `context`, as digests.
+
+    `turn` counts the model calls that were begun, `tool_calls` the calls that were proposed; `batch` holds the ids
+    of the calls of the newest turn, in the order in which the model named them.
+    """
+
+    state: RunState = RunState.QUEUED
+    reason: str = ""
+    input: Input | None = None
+    routing: RoutingDecision | None = None
+    context: ContextAssembled | None = None
+    messages: list[Message] = attrs.Factory(list)
+    calls: dict[str, CallView] = attrs.Factory(dict)
+    batch: list[str] = attrs.Factory(list)
+    turn: int = 0
+    tool_calls: int = 0
+    requested: int = 0
+    newest: ModelTurn | None = None
+    in_model_call: bool = False
+    corrections: int = 0
+    usage: Usage = Usage()
+    limit: LimitReached | None = None
+    failure: ProviderError | None = None
+    cancelled_by: str = ""
+    answer: FinalAnswer | None = None
+    finished: RunFinished | None = None
+    seq: int = 0
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    def ahead(self, events: Iterable[TapeEvent]) -> "RunView":
+        """Return the view as it will be once `events` are on the tape; this one does not change."""
+        draft: RunView | None = None
+        for event in events:
+            draft = fold(draft or self._copy(), event)
+        return draft or self
+
+    def _copy(self) -> "RunView":
+        calls = self.calls | {call_id: copy(self.calls[call_id]) for call_id in self.batch}
+        return attrs.evolve(self, messages=self.messages.copy(), calls=calls, batch=self.batch.copy())
+
+    def unsettled(self) -> tuple[str, ...]:
+        """Return the ids of the newest turn's calls that still have no outcome, in proposal order."""
+        return tuple(call_id for call_id in self.batch if not self.calls[call_id].settled)
+
+
+def fold(view: RunView, event: TapeEvent) -> RunView:
+    """Bring `view` forward by `event` and return it. Raises StateConflict for an event that cannot follow."""
+    step = _STEPS.get(type(event))
+    if step is not None:
+        step(view, event)
+    return view
+
+
+def fold_rows(view: RunView, rows: Iterable[TapeRow]) -> RunView:
+    """Fold rows of one run, in order; kinds that `fold` ignores may be left out. Raises JournalInvalid when out of order."""
+    for row in rows:
+        if row.seq <= view.seq:
+            raise JournalInvalid(f"{row.stream} has seq {row.seq} after {view.seq}")
+        event = row.event()
+        if event is not None:
+            fold(view, event)
+        view.seq = row.seq
+    return view
+
+
+def _input(view: RunView, event: Input) -> None:
+    view.input = event
+    view.messages.append(Message("user", event.text, attachments=event.attachments))
+
+
+def _status(view: RunView, event: StatusChange) -> None:
+    view.state, view.reason = event.after, event.reason
+
+
+def _finished(view: RunView, event: RunFinished) -> None:
+    view.state, view.reason, view.finished = event.state, event.reason, event
+
+
+def _cancel_requested(view: RunView, event: CancelRequested) -> None:
+    view.cancelled_by = event.by
+
+
+def _routing(view: RunView, event: RoutingDecision) -> None:
+    view.routing = event
+
+
+def _context(view: RunView, event: ContextAssembled) -> None:
+    view.context, view.requested = event, len(event.messages)
+
+
+def _request(view: RunView, event: ProviderRequest) -> None:
+    view.turn, view.in_model_call = event.turn, True
+    view.requested = event.kept + len(event.added)
+
+
+def _model_turn(view: RunView, event: ModelTurn) -> None:
+    view.newest, view.in_model_call = event, False
+    view.usage += event.usage
+    view.batch = []
+    if not event.calls:
+        view.messages.append(Message("assistant", event.text))
+
+
+def _proposed(view: RunView, event: ToolProposed) -> None:
+    view.calls[event.call.call_id] = CallView(event.call)
+    view.batch.append(event.call.call_id)
+    view.tool_calls += 1
+
+
+def _policy(view: RunView, event: PolicyDecision) -> None:
+    call = view.calls[event.call_id]
+    if event.outcome == "allow":
+        call.allowed = True
+    elif event.outcome == "deny":
+        call.state = advance_call(call.state, CallInput.DENY)
+        call.answer = f"Refused by policy: {event.reason}"
+        _close_batch(view)
+
+
+def _asked(view: RunView, event: ApprovalRequested) -> None:
+    call = view.calls[event.call_id]
+    call.state = advance_call(call.state, CallInput.ASK)
+    call.approval_id = event.approval_id
+
+
+def _decided(view: RunView, event: ApprovalDecided) -> None:
+    call = view.calls[event.call_id]
+    if event.outcome == "granted":
+        call.allowed = True
+        return
+    call.state = advance_call(call.state, CallInput.DENY)
+    call.answer = f"Refused ({event.outcome}): {event.reason or 'no reason was given'}"
+    _close_batch(view)
+
+
+def _started(view: RunView, event: ToolStarted) -> None:
+    call = view.calls[event.call_id]
+    call.state = advance_call(call.state, CallInput.START)
+    call.started = event
+
+
+def _tool_finished(view: RunView, event: ToolFinished) -> None:
+    call = view.calls[event.call_id]
+    call.state = advance_call(call.state, CallInput.FINISH)
+    call.answer = event.text
+    _close_batch(view)
+
+
+def _close_batch(view: RunView) -> None:
+    """Once every call of the turn has its outcome, the turn joins the transcript: results in proposal order."""
+    if view.newest is None or len(view.batch) < view.newest.calls:
+        return
+    calls = [view.calls[call_id] for call_id in view.batch]
+    if all(call.settled for call in calls):
+        view.messages.append(Message("assistant", view.newest.text, tuple(call.call for call in calls)))
+        view.messages.extend(Message("tool", call.answer, call_id=call.call.call_id) for call in calls)
+
+
+def _correction(view: RunView, event: Correction) -> None:
+    view.corrections += 1
+    view.messages.append(Message("user", event.text))
+
+
+def _limit(view: RunView, event: LimitReached) -> None:
+    view.limit = event
+
+
+def _provider_error(view: RunView, event: ProviderError) -> None:
+    view.failure, view.in_model_call = event, False
+
+
+def _answer(view: RunView, event: FinalAnswer) -> None:
+    view.answer = event
+
+
+_STEPS: dict[type[TapeEvent], Callable[[RunView, Any], None]] = {
+    Input: _input,
+    StatusChange: _status,
+    RunFinished: _finished,
+    CancelRequested: _cancel_requested,
+    RoutingDecision: _routing,
+    ContextAssembled: _context,
+    ProviderRequest: _request,
+    ModelTurn: _model_turn,
+    ToolProposed: _proposed,
+    PolicyDecision: _policy,
+    ApprovalRequested: _asked,
+    ApprovalDecided: _decided,
+    ToolStarted: _started,
+    ToolFinished: _tool_finished,
+    Correction: _correction,
+    LimitReached: _limit,
+    ProviderError: _provider_error,
+    FinalAnswer: _answer,
+}

@@ -1,0 +1,74 @@
+"""The schema, step by step. Each step and its record are one transaction; a step that was released never changes.
+
+The store loads this module only when steps are pending.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+steps = Migrations("journal")
+
+
+@steps()
+def m001_tape(db: Database) -> None:
+    """The tape itself (docs/tape.md): rows that cannot be changed, only lose their body and salt together."""
+    _run(
+        db,
+        "CREATE TABLE stream (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT",
+        """CREATE TABLE ev (
+            g INTEGER PRIMARY KEY, stream INTEGER NOT NULL, seq INTEGER NOT NULL, kind INTEGER NOT NULL,
+            at_ms INTEGER NOT NULL, salt BLOB, body BLOB, hash BLOB NOT NULL) STRICT""",
+        "CREATE UNIQUE INDEX ev_stream_seq ON ev (stream, seq)",
+        "CREATE TABLE blob (digest BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT",
+        "CREATE TABLE erased (g INTEGER PRIMARY KEY, body_digest BLOB NOT NULL) STRICT",
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+        "CREATE TRIGGER ev_no_delete BEFORE DELETE ON ev BEGIN SELECT RAISE(ABORT, 'the tape is append-only'); END",
+        """CREATE TRIGGER ev_no_update BEFORE UPDATE ON ev
+            WHEN NEW.body IS NOT NULL OR NEW.salt IS NOT NULL OR NEW.g IS NOT OLD.g OR NEW.stream IS NOT OLD.stream
+              OR NEW.seq IS NOT OLD.seq OR NEW.kind IS NOT OLD.kind OR NEW.at_ms IS NOT OLD.at_ms
+              OR NEW.hash IS NOT OLD.hash
+              OR NOT EXISTS (SELECT 1 FROM erased WHERE erased.g = OLD.g)
+            BEGIN SELECT RAISE(ABORT, 'the tape is append-only'); END""",
+    )
+
+
+@steps()
+def m002_projections(db: Database) -> None:
+    """What the tape says of runs, sessions and agents, kept at hand. All of it can be rebuilt from the tape."""
+    _run(
+        db,
+        """CREATE TABLE session (
+            session_id TEXT PRIMARY KEY, principal TEXT NOT NULL, key TEXT, title TEXT NOT NULL,
+            created_ms INTEGER NOT NULL, archived_ms INTEGER) STRICT""",
+        "CREATE UNIQUE INDEX session_key ON session (principal, key) WHERE key IS NOT NULL",
+        """CREATE TABLE run (
+            run_id TEXT PRIMARY KEY, session_id TEXT NOT NULL, principal TEXT NOT NULL, agent TEXT NOT NULL,
+            workspace TEXT NOT NULL, title TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
+            payload_digest TEXT NOT NULL, boot_id TEXT NOT NULL,
+            created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL) STRICT""",
+        "CREATE UNIQUE INDEX run_one_live ON run (session_id) WHERE state IN ('running', 'waiting')",
+        "CREATE INDEX run_of_session ON run (session_id, run_id)",
+        "CREATE INDEX run_of_principal ON run (principal, run_id)",
+        "CREATE TABLE agent (name TEXT PRIMARY KEY, spec BLOB NOT NULL, is_default INTEGER NOT NULL) STRICT",
+    )
+
+
+def _run(db: Database, *statements: str) -> None:
+    for statement in statements:
+        db.execute(statement)
+
+
+def upgrade(connection: sqlite3.Connection, path: Path, version: int, newest: int) -> None:
+    """Bring the schema from `version` to `newest`, the count of the steps above.
+
+    A journal that holds something is first copied to `<name>.before-v<newest>` beside it.
+    """
+    if version > 0:
+        backup = sqlite3.connect(path.with_name(f"{path.name}.before-v{newest}"))
+        with closing(backup):
+            connection.backup(backup)
+    steps.apply(Database(connection))
+    connection.execute(f"PRAGMA user_version = {newest}")

@@ -1,0 +1,126 @@
+"""What an event changes beside the tape: one small function a kind, run in the transaction that writes the event.
+
+A state moves by compare-and-set: an event names the state before it, and is rejected when that is not the state.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from palyra_trio.core.chain import canonical_json
+from palyra_trio.core.errors import PalyraError, SessionBusy, SessionConflict, StateConflict
+from palyra_trio.core.run import RunState
+from palyra_trio.core.tape import (
+    RUN_STREAM,
+    AgentDefined,
+    AgentRemoved,
+    DefaultAgentSet,
+    Input,
+    RunFinished,
+    SessionArchived,
+    SessionOpened,
+    StatusChange,
+)
+
+TITLE_CHARACTERS = 120
+
+
+def title_of(text: str) -> str:
+    """Return the first line of a prompt, short enough for a list."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1] + "…"
+
+
+def _input(db: sqlite3.Connection, stream: str, event: Input, at_ms: int) -> None:
+    db.execute(
+        "INSERT INTO run (run_id, session_id, principal, agent, workspace, title, state, reason, payload_digest, boot_id,"
+        " created_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?, '', ?, '', ?, ?)",
+        (
+            stream.removeprefix(RUN_STREAM),
+            event.session_id,
+            event.principal,
+            event.agent.name,
+            event.workspace,
+            title_of(event.text),
+            RunState.QUEUED,
+            event.payload_digest,
+            at_ms,
+            at_ms,
+        ),
+    )
+
+
+def _move(db: sqlite3.Connection, stream: str, before: RunState, after: RunState, reason: str, at_ms: int) -> None:
+    run_id = stream.removeprefix(RUN_STREAM)
+    moved = db.execute(
+        "UPDATE run SET state = ?, reason = ?, updated_ms = ? WHERE run_id = ? AND state = ?",
+        (after, reason, at_ms, run_id, before),
+    )
+    if moved.rowcount != 1:
+        raise StateConflict(f"run {run_id} is not {before}")
+
+
+def _status(db: sqlite3.Connection, stream: str, event: StatusChange, at_ms: int) -> None:
+    _move(db, stream, event.before, event.after, event.reason, at_ms)
+    if event.boot_id:
+        db.execute("UPDATE run SET boot_id = ? WHERE run_id = ?", (event.boot_id, stream.removeprefix(RUN_STREAM)))
+
+
+def _finished(db: sqlite3.Connection, stream: str, event: RunFinished, at_ms: int) -> None:
+    _move(db, stream, event.before, event.state, event.reason, at_ms)
+
+
+def _session_opened(db: sqlite3.Connection, _stream: str, event: SessionOpened, at_ms: int) -> None:
+    db.execute(
+        "INSERT INTO session (session_id, principal, key, title, created_ms) VALUES (?, ?, ?, ?, ?)",
+        (event.session_id, event.principal, event.key, event.title, at_ms),
+    )
+
+
+def _session_archived(db: sqlite3.Connection, _stream: str, event: SessionArchived, at_ms: int) -> None:
+    archived = db.execute(
+        "UPDATE session SET archived_ms = ?, key = NULL WHERE session_id = ? AND archived_ms IS NULL",
+        (at_ms, event.session_id),
+    )
+    if archived.rowcount != 1:
+        raise StateConflict(f"session {event.session_id} is archived already")
+
+
+def _agent_defined(db: sqlite3.Connection, _stream: str, event: AgentDefined, _at_ms: int) -> None:
+    db.execute(
+        "INSERT INTO agent (name, spec, is_default) VALUES (?, ?, 0) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
+        (event.spec.name, canonical_json(event.spec)),
+    )
+
+
+def _agent_removed(db: sqlite3.Connection, _stream: str, event: AgentRemoved, _at_ms: int) -> None:
+    if db.execute("DELETE FROM agent WHERE name = ?", (event.agent,)).rowcount != 1:
+        raise StateConflict(f"there is no agent {event.agent!r}")
+
+
+def _default_agent_set(db: sqlite3.Connection, _stream: str, event: DefaultAgentSet, _at_ms: int) -> None:
+    db.execute("UPDATE agent SET is_default = (name = ?)", (event.agent,))
+    if db.execute("SELECT count(*) FROM agent WHERE is_default").fetchone() != (1,):
+        raise StateConflict(f"there is no agent {event.agent!r}")
+
+
+PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
+    Input.kind: _input,
+    StatusChange.kind: _status,
+    RunFinished.kind: _finished,
+    SessionOpened.kind: _session_opened,
+    SessionArchived.kind: _session_archived,
+    AgentDefined.kind: _agent_defined,
+    AgentRemoved.kind: _agent_removed,
+    DefaultAgentSet.kind: _default_agent_set,
+}
+
+
+def translate_conflict(error: sqlite3.IntegrityError) -> PalyraError:
+    """Return what a violated unique index means. Any other violation is a fault of ours and is raised."""
+    text = str(error)
+    if "session.principal, session.key" in text:
+        return SessionConflict("another session took this key meanwhile", remedy="try again")
+    if "run.session_id" in text:
+        return SessionBusy("the session has a live run")
+    raise error

@@ -1,0 +1,275 @@
+"""Reading the journal: the tape in pages, and the projections. Read-only, beside the writer or without one.
+
+`Reader` is sync and owns one read-only connection. `ReaderPool` lends at most two of them to worker threads: more
+would take the GIL from the writer (measured: eight readers cut appends to a quarter).
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Self, TypeVar
+
+import attrs
+import msgspec
+import trio
+
+from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.chain import ChainRow
+from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.errors import Ambiguous, InvalidArgument, JournalInvalid, NotFound
+from palyra_trio.core.identity import Principal, RunId, SessionId
+from palyra_trio.core.run import LIVE, TERMINAL, RunState
+from palyra_trio.core.session import Session
+from palyra_trio.core.tape import ModelDelta, run_stream
+
+READERS = 2
+PAGE_ROWS = 1000
+PAGE_BYTES = 2 * 1024 * 1024
+LIST_ROWS = 500
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class RunSummary:
+    """A run as lists show it. `boot_id` names the process that ran it last."""
+
+    run_id: RunId
+    session_id: SessionId
+    principal: Principal
+    agent: str
+    workspace: str
+    title: str
+    state: RunState
+    reason: str
+    boot_id: str
+    created_ms: int
+    updated_ms: int
+
+
+_RUN = "run_id, session_id, principal, agent, workspace, title, state, reason, boot_id, created_ms, updated_ms"
+_SESSION = "session_id, principal, key, title, created_ms, archived_ms"
+_ROW = "ev.g, stream.name, ev.seq, ev.kind, ev.at_ms, ev.body, ev.hash"
+
+
+class Reader:
+    """Read-only access to a journal file. Raises JournalInvalid when there is none that can be read."""
+
+    def __init__(self, path: Path, *, immutable: bool = False) -> None:
+        if not path.exists():
+            raise JournalInvalid(f"{path} does not exist", remedy="nothing has run yet in this state directory")
+        uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
+        try:
+            self._db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+            self._db.execute("SELECT 1 FROM ev LIMIT 1")
+        except sqlite3.Error as error:
+            raise JournalInvalid(f"{path} cannot be read: {error}") from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- the tape ---
+
+    def page(self, stream: str, after_seq: int, most: int = PAGE_ROWS) -> tuple[TapeRow, ...]:
+        """Return the next rows of a stream, at most `most` and about 2 MiB, in order; empty at the end."""
+        rows, size = [], 0
+        for row in self._db.execute(
+            f"SELECT {_ROW} FROM ev JOIN stream ON stream.id = ev.stream"
+            " WHERE stream.name = ? AND ev.seq > ? ORDER BY ev.seq LIMIT ?",
+            (stream, after_seq, most),
+        ):
+            rows.append(TapeRow(*row))
+            size += len(row[5] or b"")
+            if size > PAGE_BYTES:
+                break
+        return tuple(rows)
+
+    def tape(self, stream: str, *, deltas: bool = True) -> Iterator[TapeRow]:
+        """Yield all rows of a stream, in order; without `deltas` the streamed pieces of text are left out."""
+        leave_out = -1 if deltas else ModelDelta.kind
+        for row in self._db.execute(
+            f"SELECT {_ROW} FROM ev JOIN stream ON stream.id = ev.stream"
+            " WHERE stream.name = ? AND ev.kind IS NOT ? ORDER BY ev.seq",
+            (stream, leave_out),
+        ):
+            yield TapeRow(*row)
+
+    def last_seq(self, stream: str) -> int:
+        (seq,) = self._db.execute(
+            "SELECT coalesce(max(ev.seq), 0) FROM ev JOIN stream ON stream.id = ev.stream WHERE stream.name = ?",
+            (stream,),
+        ).fetchone()
+        return int(seq)
+
+    def blob(self, digest: str) -> bytes:
+        """Return the bytes with this SHA-256. Raises NotFound."""
+        found = self._db.execute("SELECT body FROM blob WHERE digest = ?", (bytes.fromhex(digest),)).fetchone()
+        if found is None:
+            raise NotFound(f"there is no blob {digest}")
+        return bytes(found[0])
+
+    # --- runs ---
+
+    def run(self, run_id: str) -> RunSummary | None:
+        return next(self._runs("run_id = ?", (run_id,), 1), None)
+
+    def find_run(self, text: str, principal: Principal) -> RunSummary:
+        """Return the run that `text` means: `last`, an id, or the unique beginning of one.
+
+        Raises NotFound, or Ambiguous listing some of those that fit.
+        """
+        if text == "last":
+            found = list(self._runs("principal = ?", (principal,), 1))
+        else:
+            _check_prefix(text, "run")
+            found = list(self._runs("principal = ? AND run_id GLOB ?", (principal, f"{text.upper()}*"), 3))
+        return _only(found, text, "run", lambda run: run.run_id)
+
+    def runs(
+        self,
+        principal: Principal,
+        *,
+        session_id: str | None = None,
+        states: Iterable[RunState] = (),
+        most: int = LIST_ROWS,
+    ) -> tuple[RunSummary, ...]:
+        """Return a principal's runs, newest first, of one session or in some states only where those are given."""
+        where, values = "principal = ?", [str(principal)]
+        if session_id is not None:
+            where, values = f"{where} AND session_id = ?", [*values, session_id]
+        if wanted := [str(state) for state in states]:
+            where, values = f"{where} AND state IN ({', '.join('?' * len(wanted))})", values + wanted
+        return tuple(self._runs(where, tuple(values), most))
+
+    def left_running(self, boot_id: str) -> tuple[RunSummary, ...]:
+        """Return the runs that are RUNNING by the journal, but not in the process `boot_id`."""
+        return tuple(self._runs("state = 'running' AND boot_id != ?", (boot_id,), -1))
+
+    def live_run(self, session_id: str) -> RunSummary | None:
+        live = ", ".join(f"'{state}'" for state in sorted(LIVE))
+        return next(self._runs(f"session_id = ? AND state IN ({live})", (session_id,), 1), None)
+
+    def earlier_runs(self, session_id: str, run_id: str) -> tuple[str, ...]:
+        """Return the ids of the session's runs that ended and were accepted before this one, newest first."""
+        ended = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
+        rows = self._db.execute(
+            f"SELECT run_id FROM run WHERE session_id = ? AND state IN ({ended})"
+            " AND rowid < (SELECT rowid FROM run WHERE run_id = ?) ORDER BY rowid DESC",
+            (session_id, run_id),
+        )
+        return tuple(row[0] for row in rows)
+
+    def _runs(self, where: str, values: tuple[str, ...], most: int) -> Iterator[RunSummary]:
+        for row in self._db.execute(
+            f"SELECT {_RUN} FROM run WHERE {where} ORDER BY rowid DESC LIMIT ?", (*values, most)
+        ):
+            run = RunSummary(*row)
+            yield attrs.evolve(run, state=RunState(run.state))
+
+    # --- sessions and agents ---
+
+    def session(self, session_id: str) -> Session | None:
+        row = self._db.execute(f"SELECT {_SESSION} FROM session WHERE session_id = ?", (session_id,)).fetchone()
+        return Session(*row) if row else None
+
+    def session_by_key(self, principal: str, key: str) -> Session | None:
+        row = self._db.execute(
+            f"SELECT {_SESSION} FROM session WHERE principal = ? AND key = ?", (principal, key)
+        ).fetchone()
+        return Session(*row) if row else None
+
+    def find_session(self, text: str, principal: Principal) -> Session:
+        """Return the session that `text` means: `last`, a key, an id, or the unique beginning of one."""
+        if text == "last":
+            last = self.runs(principal, most=1)
+            found = [self.session(last[0].session_id)] if last else []
+        elif by_key := self.session_by_key(principal, text):
+            found = [by_key]
+        else:
+            _check_prefix(text, "session")
+            rows = self._db.execute(
+                f"SELECT {_SESSION} FROM session WHERE principal = ? AND session_id GLOB ? LIMIT 3",
+                (principal, f"{text.upper()}*"),
+            )
+            found = [Session(*row) for row in rows]
+        return _only([each for each in found if each is not None], text, "session", lambda session: session.session_id)
+
+    def sessions(self, principal: Principal, *, archived: bool = False, most: int = LIST_ROWS) -> tuple[Session, ...]:
+        """Return a principal's sessions, newest first."""
+        rows = self._db.execute(
+            f"SELECT {_SESSION} FROM session WHERE principal = ? AND (? OR archived_ms IS NULL)"
+            " ORDER BY rowid DESC LIMIT ?",
+            (principal, archived, most),
+        )
+        return tuple(Session(*row) for row in rows)
+
+    def agents(self) -> tuple[tuple[AgentSpec, bool], ...]:
+        """Return every defined agent, and whether it is the default one."""
+        rows = self._db.execute("SELECT spec, is_default FROM agent ORDER BY name")
+        return tuple((msgspec.json.decode(spec, type=AgentSpec), bool(is_default)) for spec, is_default in rows)
+
+    # --- verification ---
+
+    def writer_mark(self) -> str:
+        """Return `open` while a writer has the journal open, or had when it ended without closing it."""
+        row = self._db.execute("SELECT value FROM meta WHERE name = 'writer'").fetchone()
+        return str(row[0]) if row else ""
+
+    def chain(self) -> Iterator[ChainRow]:
+        """Yield every row in the order of `g`, with what verification needs of it."""
+        for row in self._db.execute(
+            "SELECT ev.g, coalesce(stream.name, ''), ev.seq, ev.kind, ev.at_ms, ev.salt, ev.body, ev.hash, erased.body_digest"
+            " FROM ev LEFT JOIN stream ON stream.id = ev.stream LEFT JOIN erased ON erased.g = ev.g ORDER BY ev.g"
+        ):
+            yield ChainRow(*row)
+
+    def blobs(self) -> Iterator[tuple[str, bytes]]:
+        for digest, body in self._db.execute("SELECT digest, body FROM blob"):
+            yield bytes(digest).hex(), bytes(body)
+
+
+class ReaderPool:
+    """Up to two readers, lent to worker threads: `async with ReaderPool(path) as readers: await readers.ask(...)`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._limiter = trio.CapacityLimiter(READERS)
+        self._idle: list[Reader] = []
+
+    async def ask(self, question: Callable[[Reader], T]) -> T:
+        """Return `question(reader)`, computed in a thread. A cancel waits for the question to end: it is short."""
+        return await trio.to_thread.run_sync(self._ask, question, limiter=self._limiter)
+
+    def _ask(self, question: Callable[[Reader], T]) -> T:
+        reader = self._idle.pop() if self._idle else Reader(self._path)
+        try:
+            return question(reader)
+        finally:
+            self._idle.append(reader)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exit: object) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
+def whole_tape(reader: Reader, run_id: str, *, deltas: bool = False) -> tuple[TapeRow, ...]:
+    """Return the rows of a run, without its streamed pieces of text unless they are asked for."""
+    return tuple(reader.tape(run_stream(run_id), deltas=deltas))
+
+
+def _check_prefix(text: str, what: str) -> None:
+    if not text.isalnum():
+        raise InvalidArgument(f"{text!r} is no {what} id", remedy="pass `last`, an id, or the beginning of one")
+
+
+def _only(found: list[T], text: str, what: str, name: Callable[[T], str]) -> T:
+    if not found:
+        raise NotFound(f"there is no {what} {text!r}", remedy=f"`palyra-trio {what}s list` shows them")
+    if len(found) > 1:
+        raise Ambiguous(
+            f"{text!r} fits more than one {what}: {', '.join(map(name, found))}", remedy="pass more of the id"
+        )
+    return found[0]

@@ -1,0 +1,1 @@
+"""Models: one conversation in, a stream of deltas and one reply out."""

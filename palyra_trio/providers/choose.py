@@ -1,0 +1,182 @@
+"""Which provider and model answer a run, and why: from the settings alone, and what a server lists where they are silent.
+
+How the settings come about (flags, environment, files) is not known here. An HTTP library is loaded only when a
+provider that needs one is chosen.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.providers.base import Provider, ProviderError
+from palyra_trio.providers.offline import MODEL as RULES
+from palyra_trio.providers.offline import OfflineProvider
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from palyra_trio.providers.openai import OpenAIProvider
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_MODEL = "gpt-4.1-mini"  # streams and calls tools for every account, without a verified organisation
+OLLAMA_URL = "http://127.0.0.1:11434/v1"
+OLLAMA_PORT = 11434
+LISTING_S = 15.0
+SHOWN_MODELS = 50
+KNOWN = ("offline", "scripted", "openai", "ollama")
+NOT_YET = ("anthropic",)
+
+
+@attrs.frozen
+class ModelSettings:
+    """What the user has said. `model` is empty or `provider/model`; the others are the variables of the same name."""
+
+    model: str = ""
+    openai_api_key: str = attrs.field(default="", repr=False)
+    openai_base_url: str = ""
+    ollama_host: str = ""
+    anthropic_api_key: str = attrs.field(default="", repr=False)
+
+
+@attrs.frozen
+class Choice:
+    """The provider and the model's name there. `why` is one short sentence for the user and the tape."""
+
+    provider: Provider
+    model: str
+    why: str
+
+
+@attrs.frozen
+class Route:
+    """What the settings decide. An empty `model` is the one model that the server at `base_url` lists."""
+
+    provider: str
+    model: str
+    why: str
+    base_url: str = ""
+    api_key: str = attrs.field(default="", repr=False)
+
+
+def route(settings: ModelSettings) -> Route:
+    """Decide. Raises ConfigInvalid when the settings name what there is not, or only what is not supported yet."""
+    if settings.model:
+        return _named(settings)
+    if settings.openai_base_url:
+        return _openai(settings, "", "OPENAI_BASE_URL is set, and this is the only model that the server lists")
+    if settings.openai_api_key:
+        return _openai(settings, OPENAI_MODEL, "OPENAI_API_KEY is set, and this is the default model there")
+    if settings.ollama_host:
+        return _ollama(settings, "", "OLLAMA_HOST is set, and this is the only model that it lists")
+    if settings.anthropic_api_key:
+        raise ConfigInvalid(
+            "ANTHROPIC_API_KEY is set, but the provider anthropic is not supported yet",
+            remedy="set OPENAI_API_KEY, OPENAI_BASE_URL or OLLAMA_HOST, or pass --model offline/rules",
+        )
+    return Route("offline", RULES, "nothing is configured")
+
+
+def ollama_url(host: str) -> str:
+    """Return the OpenAI-compatible base URL of what OLLAMA_HOST says: `host`, `host:port`, `:port` or a URL.
+
+    An address that only a server can use, 0.0.0.0, becomes the one that a client reaches it by.
+    """
+    scheme, found, rest = host.strip().rstrip("/").rpartition("://")
+    name, colon, port = rest.rpartition(":")
+    if not colon or port.endswith("]"):
+        name, port = rest, "443" if scheme == "https" else "80" if found else str(OLLAMA_PORT)
+    if name in {"", "0.0.0.0"}:
+        name = "127.0.0.1"
+    return f"{scheme or 'http'}://{name}:{port}/v1"
+
+
+def _named(settings: ModelSettings) -> Route:
+    provider, _, model = settings.model.partition("/")
+    why = "it was asked for by name"
+    if provider in NOT_YET:
+        raise ConfigInvalid(f"the provider {provider} is not supported yet", remedy=f"there are {', '.join(KNOWN)}")
+    if provider not in KNOWN or not model:
+        raise ConfigInvalid(
+            f"the model {settings.model!r} is not of the form provider/model with a known provider",
+            remedy=f"the providers are {', '.join(KNOWN)}: write openai/NAME, ollama/NAME, scripted/FILE or offline/{RULES}",
+        )
+    if provider == "offline" and model != RULES:
+        raise ConfigInvalid(f"there is no model {settings.model!r}", remedy=f"the only one is offline/{RULES}")
+    if provider == "openai":
+        return _openai(settings, model, why)
+    return _ollama(settings, model, why) if provider == "ollama" else Route(provider, model, why)
+
+
+def _openai(settings: ModelSettings, model: str, why: str) -> Route:
+    url = settings.openai_base_url.strip() or OPENAI_URL
+    if not url.startswith(("http://", "https://")):
+        raise ConfigInvalid(f"OPENAI_BASE_URL {url!r} is no HTTP URL", remedy="write it as http://HOST:PORT/v1")
+    if not settings.openai_api_key and not settings.openai_base_url:
+        raise ConfigInvalid(
+            f"openai/{model} needs a key", remedy="set OPENAI_API_KEY, or OPENAI_BASE_URL for another server"
+        )
+    return Route("openai", model, why, url, settings.openai_api_key.strip())
+
+
+def _ollama(settings: ModelSettings, model: str, why: str) -> Route:
+    return Route("ollama", model, why, ollama_url(settings.ollama_host) if settings.ollama_host else OLLAMA_URL)
+
+
+@attrs.define
+class Models:
+    """The models that one process can reach. It owns their HTTP client: `async with aclosing(Models(settings)) as ...`."""
+
+    settings: ModelSettings
+    _client: "httpx2.AsyncClient | None" = attrs.field(default=None, init=False, repr=False)
+
+    async def choose(self, model: str = "") -> Choice:
+        """Return the provider and model for a run; `model` stands in for that of the settings.
+
+        Asks a server what it lists when nobody named a model. Raises ConfigInvalid as `route` does, and when a server
+        lists not exactly one model; ProviderError when a server that must be asked cannot be.
+        """
+        chosen = route(attrs.evolve(self.settings, model=model) if model else self.settings)
+        if chosen.provider == "offline":
+            return Choice(OfflineProvider(), chosen.model, chosen.why)
+        if chosen.provider == "scripted":
+            return Choice(_scripted(chosen.model), chosen.model, chosen.why)
+        from palyra_trio.providers.openai import OpenAIProvider, http_client
+
+        self._client = self._client or http_client()
+        provider = OpenAIProvider(chosen.provider, chosen.base_url, chosen.api_key, self._client)
+        return Choice(provider, chosen.model or await _only_model(provider), chosen.why)
+
+    async def aclose(self) -> None:
+        """Close the idle connections. No stream may be open."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+async def _only_model(provider: "OpenAIProvider") -> str:
+    remedy = f"pass --model {provider.name}/NAME"
+    names: tuple[str, ...] | None = None
+    with trio.move_on_after(LISTING_S):
+        try:
+            names = await provider.list_models()
+        except ProviderError as error:
+            if error.kind not in {"bad_request", "malformed"}:
+                raise
+            raise ConfigInvalid(f"no model is named, and {error.message}", remedy=remedy) from error
+    if names is None:
+        message = f"{provider.name} at {provider.place} did not list its models within {LISTING_S:g} s"
+        raise ProviderError("network", message, retryable=True, remedy=remedy)
+    if len(names) != 1:
+        more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
+        listed = f"lists {len(names)} models: {', '.join(names[:SHOWN_MODELS])}{more}" if names else "lists no models"
+        raise ConfigInvalid(f"no model is named, and {provider.name} at {provider.place} {listed}", remedy=remedy)
+    return names[0]
+
+
+def _scripted(file: str) -> Provider:
+    from palyra_trio.providers.script import load_script
+    from palyra_trio.providers.scripted import ScriptedProvider
+
+    return ScriptedProvider(load_script(Path(file)), file)

@@ -1,0 +1,1 @@
+"""The moving parts: every task of the process starts here."""

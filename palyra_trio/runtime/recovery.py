@@ -1,0 +1,45 @@
+"""What a process does about runs that another one left behind: it says so, and never takes them up unasked."""
+
+from palyra_trio.core.errors import StateConflict
+from palyra_trio.core.run import RunState
+from palyra_trio.core.tape import (
+    RunFinished,
+    RunInterrupted,
+    StatusChange,
+    run_stream,
+)
+from palyra_trio.journal.store import entry
+from palyra_trio.runtime.runs import INTERRUPTED, RunOrder
+from palyra_trio.runtime.state import RuntimeState
+
+
+async def mark_interrupted(state: RuntimeState) -> int:
+    """Park every run that an earlier process left RUNNING, as interrupted. Returns how many there were."""
+    left = await state.readers.ask(lambda reader: reader.left_running(state.boot_id))
+    for run in left:
+        await state.journal.append(
+            (
+                entry(
+                    run_stream(run.run_id), RunInterrupted(state.boot_id, f"process {run.boot_id} ended while it ran")
+                ),
+                entry(
+                    run_stream(run.run_id), StatusChange(RunState.RUNNING, RunState.WAITING, INTERRUPTED, run.boot_id)
+                ),
+            )
+        )
+    return len(left)
+
+
+async def end_interrupted(state: RuntimeState, order: RunOrder) -> None:
+    """End the run that holds up the session of `order`: one that was interrupted, and that the new one replaces."""
+    if not order.past_runs:
+        return
+    blocking = await state.readers.ask(lambda reader: reader.live_run(order.session_id))
+    if blocking is None or blocking.reason != INTERRUPTED:
+        return
+    detail = f"it was interrupted, and run {order.run_id} took its place"
+    end = RunFinished(RunState.WAITING, RunState.FAILED, INTERRUPTED, detail)
+    try:
+        await state.journal.append((entry(run_stream(blocking.run_id), end),))
+    except StateConflict:
+        return  # it was cancelled meanwhile

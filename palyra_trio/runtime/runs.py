@@ -1,0 +1,212 @@
+"""A run: a cancel scope, a view, and a way to record. Cancelling the run is cancelling the scope; nothing polls.
+
+However a run ends, its last row says so: the ending is recorded after the scope has been left, inside a bounded
+shield, when no task of the run is alive any more. What the run does in between is `agent`'s.
+"""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import trio
+
+from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.errors import JournalStopped, PalyraError
+from palyra_trio.core.identity import Principal, RunId, SessionId
+from palyra_trio.core.messages import Message
+from palyra_trio.core.run import CallState, RunState
+from palyra_trio.core.tape import (
+    ApprovalDecided,
+    CancelRequested,
+    Input,
+    LimitReached,
+    RunFinished,
+    RunInterrupted,
+    StatusChange,
+    TapeEvent,
+    ToolFinished,
+    run_stream,
+)
+from palyra_trio.core.turn import AnswerCheck
+from palyra_trio.core.view import RunView, fold
+from palyra_trio.journal.store import RunIn, entry
+from palyra_trio.journal.writer import Ticket
+from palyra_trio.providers.choose import Choice
+from palyra_trio.runtime.approvals import Approvals, Settle
+from palyra_trio.runtime.state import RuntimeState
+from palyra_trio.tools.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+CANCELLABLE = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
+INTERRUPTED = "interrupted"
+CLOSE_GRACE_S = 5.0  # an ending is one commit; past this the disk has stopped, and the journal with it
+
+
+@attrs.frozen
+class RunOrder:
+    """A run that was accepted, and all that it takes to run it. `past_runs` is false for a session's first run."""
+
+    run_id: RunId
+    session_id: SessionId
+    input: Input
+    choice: Choice
+    problem_with: AnswerCheck
+    past_runs: bool
+
+
+class Run:
+    """A run in this process. One task, its session's, drives it; its tool calls are child tasks of that one."""
+
+    def __init__(self, order: RunOrder, state: RuntimeState, approvals: Approvals) -> None:
+        self.order = order
+        self.state = state
+        self.approvals = approvals
+        self.view = fold(RunView(seq=1), order.input)
+        self.context: tuple[Message, ...] = ()
+        self.scope = trio.CancelScope()
+        self._clock = trio.CancelScope()
+        self._left_s = float(order.input.agent.limits.active_s)
+        self._turnstile = trio.StrictFIFOLock()
+        self._interrupted = ""
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(self.order.input.principal)
+
+    # --- recording ---
+
+    async def record(self, *events: TapeEvent, blobs: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Commit `events` as a whole; when this returns they are durable and folded into the view.
+
+        Events land in the order of the calls. If cancelled they may still commit, and then are folded all the same.
+        """
+        ticket = self._ticket(events, blobs, None)
+        journal = self.state.journal
+        if journal.full(ticket) or self._turnstile.locked():
+            async with self._turnstile:
+                await journal.room_for(ticket)
+                journal.submit(ticket)
+        else:
+            journal.submit(ticket)
+        await ticket.wait()
+
+    def submit(self, *events: TapeEvent, then: Callable[[], None] | None = None) -> None:
+        """Commit `events` without waiting; `then` runs once they are durable and folded."""
+        self.state.journal.submit(self._ticket(events, (), then))
+
+    def _ticket(
+        self, events: Sequence[TapeEvent], blobs: Sequence[tuple[str, bytes]], then: Callable[[], None] | None
+    ) -> Ticket:
+        def folded(rows: tuple[TapeRow, ...]) -> None:
+            for event in events:
+                fold(self.view, event)
+            self.view.seq = rows[-1].seq
+            if then is not None:
+                then()
+
+        stream = run_stream(self.order.run_id)
+        return Ticket(tuple([entry(stream, event) for event in events]), (), tuple(blobs), on_commit=folded)
+
+    # --- the clock ---
+
+    def stop_clock(self) -> None:
+        """Stop counting active time: the run waits for a person."""
+        self._left_s = self._clock.deadline - trio.current_time()
+        self._clock.deadline = math.inf
+
+    def start_clock(self) -> None:
+        self._clock.deadline = trio.current_time() + self._left_s
+
+    # --- from the outside ---
+
+    def cancel(self, request: CancelRequested, settle: Settle) -> None:
+        """Stop the run, then record who asked. `settle` is told when that is durable, or why it cannot be.
+
+        Stopping does not depend on the disk. Raises JournalStopped when nothing can be recorded; the run stops.
+        """
+        self.scope.cancel(reason="cancelled")
+        cancel_ticket(self.state, self.order.run_id, request, settle)
+
+    def interrupt(self, reason: str) -> None:
+        """Stop the run so that it waits, interrupted, for another process to take it up."""
+        self._interrupted = reason
+        self.scope.cancel(reason="interrupted")
+
+    # --- the whole life ---
+
+    async def execute(self, drive: Callable[["Run", Workspace], Awaitable[None]]) -> None:
+        """Run `drive` within the scopes, then record how it ended unless `drive` recorded that itself.
+
+        Raises JournalStopped when the ending cannot be recorded; nothing else. Not to be cancelled from outside
+        other than through the run's scope.
+        """
+        ending: RunFinished | None = None
+        try:
+            with self.scope:
+                with self.state.open_workspace(self.order.input.workspace) as workspace, self._clock:
+                    self.start_clock()
+                    await drive(self, workspace)
+                if self._clock.cancelled_caught:
+                    limit = self.order.input.agent.limits.active_s
+                    await self.record(LimitReached("active_s", limit))
+                    ending = self._ending(RunState.FAILED, "limit_active_s", f"the run was active for {limit} s")
+        except JournalStopped:
+            raise
+        except PalyraError as error:
+            ending = self._ending(RunState.FAILED, error.code, str(error))
+        except Exception as error:
+            _log.exception("run %s failed", self.order.run_id)
+            ending = self._ending(RunState.FAILED, "internal", f"{type(error).__name__}: {error}")
+        with trio.move_on_after(CLOSE_GRACE_S, shield=True) as grace:
+            await self._close(ending)
+        if grace.cancelled_caught:
+            _log.error("run %s ended, but the disk did not take its ending in %s s", self.order.run_id, CLOSE_GRACE_S)
+
+    def _ending(self, state: RunState, reason: str, detail: str) -> RunFinished:
+        return RunFinished(self.view.state, state, reason, detail)
+
+    async def _close(self, ending: RunFinished | None) -> None:
+        """Settle what is open, and record the ending, once all that the run's tasks submitted is on the tape."""
+        await self.state.journal.settled()
+        if self.view.terminal:
+            return
+        if ending is None and self._interrupted:
+            interrupted = RunInterrupted(self.state.boot_id, self._interrupted)
+            waits = StatusChange(self.view.state, RunState.WAITING, INTERRUPTED, self.state.boot_id)
+            await self.record(interrupted, waits)
+            return
+        if ending is None:
+            ending = RunFinished(
+                self.view.state, RunState.CANCELLED, "cancelled", f"cancelled by {self.view.cancelled_by}"
+            )
+        await self.record(*self._loose_ends(ending.reason), attrs.evolve(ending, before=self.view.state))
+
+    def _loose_ends(self, reason: str) -> list[TapeEvent]:
+        events: list[TapeEvent] = []
+        for call_id in self.view.unsettled():
+            call = self.view.calls[call_id]
+            if call.state is CallState.ASKED and not call.allowed:
+                events.append(ApprovalDecided(call.approval_id, call_id, "withdrawn", "run", "the run ended"))
+            elif call.state is CallState.STARTED:
+                events.append(ToolFinished(call_id, f"Stopped: the run ended ({reason}).", 0, "stopped"))
+        return events
+
+
+def cancel_ticket(
+    state: RuntimeState,
+    run_id: str,
+    request: CancelRequested,
+    settle: Settle,
+    then: Sequence[TapeEvent] = (),
+) -> None:
+    """Record that a run is to be cancelled, and with it the events `then`; refused when the run has ended."""
+    state.journal.submit(
+        Ticket(
+            tuple(entry(run_stream(run_id), event) for event in (request, *then)),
+            (RunIn(run_id, CANCELLABLE),),
+            on_commit=lambda _rows: settle(None),
+            on_refusal=settle,
+        )
+    )

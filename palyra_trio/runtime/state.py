@@ -1,0 +1,41 @@
+"""What the runtime may use: one frozen bundle, built by the daemon and handed down. It does nothing itself."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from palyra_trio.core.config import Config
+from palyra_trio.core.identity import mint_ulid
+from palyra_trio.guard.redactor import Redactor
+from palyra_trio.journal.queries import ReaderPool
+from palyra_trio.journal.writer import Journal
+from palyra_trio.providers.choose import Choice
+from palyra_trio.tools.registry import Registry
+from palyra_trio.tools.workspace import Workspace
+
+
+@attrs.frozen
+class RuntimeState:
+    """The services of one process.
+
+    `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) into a provider, and
+    raises ConfigInvalid or ProviderError. `free_bytes` is the space left where the journal lies. `random` returns
+    that many random bytes; `jitter` a number from 0 to 1. `now_s` is Unix time.
+    """
+
+    config: Config
+    boot_id: str
+    journal: Journal
+    readers: ReaderPool
+    tools: Registry
+    choose: Callable[[str], Awaitable[Choice]]
+    redactor: Redactor
+    open_workspace: Callable[[str], Workspace]
+    free_bytes: Callable[[], int]
+    random: Callable[[int], bytes]
+    jitter: Callable[[], float]
+    now_s: Callable[[], float] = time.time
+
+    def new_id(self) -> str:
+        return mint_ulid(int(self.now_s() * 1000), self.random(10))

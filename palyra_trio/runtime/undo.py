@@ -1,0 +1,41 @@
+"""Taking back what a finished run did to files. The undoing is itself recorded, on the session's stream."""
+
+from palyra_trio.core.commands import Applied
+from palyra_trio.core.errors import StateConflict
+from palyra_trio.core.identity import RequestContext
+from palyra_trio.core.run import TERMINAL
+from palyra_trio.core.tape import (
+    SESSION_STREAM,
+    FileChange,
+    RunUndone,
+    ToolStarted,
+)
+from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
+from palyra_trio.journal.store import entry
+from palyra_trio.runtime.state import RuntimeState
+from palyra_trio.tools.undo import undo
+
+
+def changes_of(reader: Reader, run_id: str) -> tuple[FileChange, ...]:
+    """Return the file changes that a run's calls set out to make, in order."""
+    events = (row.event() for row in whole_tape(reader, run_id))
+    return tuple(change for event in events if isinstance(event, ToolStarted) for change in event.changes)
+
+
+async def undo_run(state: RuntimeState, run: RunSummary, context: RequestContext) -> Applied:
+    """Take back the changes of `run`, newest first, and record that. Raises StateConflict when a file changed since.
+
+    Nothing is touched unless everything can be taken back.
+    """
+    if run.state not in TERMINAL:
+        raise StateConflict(f"run {run.run_id} is {run.state}", remedy="cancel it, or wait for its end")
+    changes = await state.readers.ask(lambda reader: changes_of(reader, run.run_id))
+    blobs = await state.readers.ask(
+        lambda reader: {name: reader.blob(name) for change in changes for name in (change.before, change.after) if name}
+    )
+    with state.open_workspace(run.workspace) as workspace:
+        made = tuple(undo(workspace, changes, blobs.__getitem__))
+    await state.journal.append(
+        (entry(SESSION_STREAM + run.session_id, RunUndone(run.run_id, context.principal, made)),)
+    )
+    return Applied()
