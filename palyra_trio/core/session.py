@@ -50,16 +50,16 @@ def resolve(ref: SessionRef, by_id: Session | None, by_key: Session | None, prin
     for session in (by_id, by_key):
         if session is not None and session.principal != principal:
             raise NotOwner(f"session {session.session_id} belongs to another principal")
+    if ref.session_id is not None and by_id is None:
+        raise NotFound(f"there is no session {ref.session_id}", remedy="`palyra-trio sessions list` shows them")
     if by_id is not None and ref.key is not None and by_id.key != ref.key:
         raise SessionConflict(
             f"session {by_id.session_id} does not have the key {ref.key!r}", remedy="pass one of the two"
         )
     found = by_id or by_key
     if found is None:
-        if ref.session_id is not None:
-            raise NotFound(f"there is no session {ref.session_id}", remedy="`palyra-trio sessions list` shows them")
         if ref.require_existing:
-            raise NotFound(f"there is no session with the key {ref.key!r}")
+            raise NotFound(f"there is no session with the key {ref.key!r}" if ref.key else "no session was named")
         return None
     if found.archived_ms is not None:
         raise StateConflict(f"session {found.session_id} is archived", remedy="start a new session")

@@ -58,9 +58,13 @@ class _Rule:
                 rest = f"{part[0]}{{{min(part[1], 1)},{part[2]}}}(?:{rest})?"
         return f"{self._edge()}{rest}"
 
-    def _edge(self) -> str:
+    def firsts(self) -> str:
+        """Return the characters that it may begin with."""
         first = self.head[0]
-        return r"\b" if not isinstance(first, str) or first[0].isalnum() else ""
+        return first[0] if isinstance(first, str) else first[0].strip("[]")
+
+    def _edge(self) -> str:
+        return r"\b" if self.firsts().isalnum() else ""
 
 
 def _any_case(word: str) -> tuple[_Span, ...]:
@@ -156,6 +160,10 @@ def _pem_end(raw: bytes, at: int, final: bool) -> int | None:
 _GATE = _compile("|".join(f"(?:{rule.whole()})" for rule in _RULES))
 _BEGUN = _compile("(?:" + "|".join(f"(?:{rule.begun()})" for rule in _RULES) + r")\z")
 _WHOLE = tuple((rule, _compile(rule.whole())) for rule in _RULES)
+_BY_FIRST = {
+    ord(first): tuple((rule, whole) for rule, whole in _WHOLE if first in rule.firsts())
+    for first in "".join(rule.firsts() for rule in _RULES)
+}
 _TAILS = {rule.tail: _compile(f"(?:{rule.tail})*") for rule in _RULES if rule.tail}
 _SHORTEST = len("://:p@")
 _UNDECIDED = (b"", b".")  # what may stand between a tail and the end of what has arrived
@@ -199,7 +207,7 @@ def _scan(raw: bytes, pos: int, final: bool) -> tuple[list[bytes], int, str]:
     done = pos
     cut = len(raw) if final else _begun_at(raw, pos)
     while (found := _GATE.search(raw, pos)) and (start := found.start()) <= cut:
-        rule, match = next((rule, match) for rule, whole in _WHOLE if (match := whole.match(raw, start)))
+        rule, match = next((rule, match) for rule, whole in _BY_FIRST[raw[start]] if (match := whole.match(raw, start)))
         pos = match.end()
         if start == cut:
             if rule.tail and raw[pos:] in _UNDECIDED:

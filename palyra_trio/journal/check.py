@@ -5,6 +5,7 @@ The chain is re-derived by `core.chain.verify`, the blobs by their names. Nothin
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -60,12 +61,16 @@ def _missing_wal(path: Path, wal: Path) -> Report:
 
 
 def _check(path: Path, *, immutable: bool = False) -> Report:
+    faults, count = [], 0
     with closing(Reader(path, immutable=immutable)) as reader:
-        found = verify(reader.chain())
-        faults = [found.fault] if found.fault else []
-        count = 0
-        for name, body in reader.blobs():
-            count += 1
-            if digest(body) != name:
-                faults.append(f"blob {name} is not what was written")
+        try:
+            found = verify(reader.chain())
+            for name, body in reader.blobs():
+                count += 1
+                if digest(body) != name:
+                    faults.append(f"blob {name} is not what was written")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise JournalInvalid(f"{path} is damaged: {error}") from error
+    if found.fault:
+        faults.insert(0, found.fault)
     return Report(found.rows, found.head.hex(), found.erased, count, tuple(faults), ())

@@ -3,6 +3,7 @@
 The store loads this module only when steps are pending.
 """
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -67,8 +68,9 @@ def upgrade(connection: sqlite3.Connection, path: Path, version: int, newest: in
     A journal that holds something is first copied to `<name>.before-v<newest>` beside it.
     """
     if version > 0:
-        backup = sqlite3.connect(path.with_name(f"{path.name}.before-v{newest}"))
-        with closing(backup):
+        copy = path.with_name(f"{path.name}.before-v{newest}")
+        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(copy)) as backup:
             connection.backup(backup)
     steps.apply(Database(connection))
     connection.execute(f"PRAGMA user_version = {newest}")

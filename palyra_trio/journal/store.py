@@ -24,6 +24,7 @@ from palyra_trio.journal.projections import PROJECTIONS, translate_conflict
 FILE_NAME = "journal.sqlite3"
 LOCK_NAME = "lock"
 SCHEMA_VERSION = 2
+STREAMS_KEPT = 10_000  # more than are written to at a time; what is dropped is looked up again
 CHECKPOINT_PAGES = 4000  # 16 MB of WAL: a checkpoint inside a commit then stays below 5 ms (measured)
 
 _INSERT = "INSERT INTO ev (g, stream, seq, kind, at_ms, salt, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -119,7 +120,7 @@ def lock_state_dir(state_dir: Path) -> int:
 class SqliteStore:
     """SQLite behind `Store`: WAL with synchronous=FULL on one connection, under an exclusive lock of the directory.
 
-    Raises StateLocked, and JournalInvalid for a journal of a newer version.
+    Raises StateLocked, and JournalInvalid for a journal of a newer version or a file that is none.
     """
 
     def __init__(self, state_dir: Path, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -150,6 +151,9 @@ class SqliteStore:
                 upgrade(self._db, path, version, SCHEMA_VERSION)
             self._mark("open")
             newest = self._db.execute("SELECT g, hash FROM ev ORDER BY g DESC LIMIT 1").fetchone()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise JournalInvalid(f"{path} cannot be opened: {error}") from error
         except BaseException:
             self._db.close()
             raise
@@ -173,6 +177,8 @@ class SqliteStore:
         rows: list[tuple[Any, ...]] = []
         blobs: list[tuple[bytes, bytes]] = []
         outcomes: list[Outcome] = []
+        if len(self._streams) > STREAMS_KEPT:
+            self._streams.clear()
         db.execute("BEGIN IMMEDIATE")
         try:
             for ticket in tickets:
@@ -241,15 +247,12 @@ class SqliteStore:
         (newest,) = self._db.execute("SELECT max(seq) FROM ev WHERE stream = ?", found).fetchone()
         return found[0], newest or 0
 
-    def forget_stream(self, name: str) -> None:
-        """Drop what is remembered of a stream; it is looked up again when it is next written to."""
-        self._streams.pop(name, None)
-
     def close(self) -> None:
         """Close the file and give up the lock. The journal then needs no -wal."""
-        self._mark("closed")
-        self._db.close()
-        os.close(self._lock)
+        try:
+            self._mark("closed")
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Close after a failed commit: nothing more is written, the lock is given up."""

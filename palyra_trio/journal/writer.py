@@ -219,6 +219,7 @@ class Journal(trio.abc.Instrument):
         return tickets, False
 
     def _end(self) -> None:
+        self._stopped = self._stopped or JournalStopped("the journal is closed")
         self._queue.put(None)
 
 
@@ -250,7 +251,7 @@ async def open_journal(
             await trio.to_thread.run_sync(thread.join)
             await trio.lowlevel.checkpoint()
         trio.lowlevel.remove_instrument(journal)
-        if journal._stopped is None:
-            store.close()
-        else:
+        if journal.failed.is_set():
             store.abandon()
+        else:
+            store.close()

@@ -139,7 +139,7 @@ def parse_script(data: bytes, place: str) -> Script:
         raise ConfigInvalid(f"the script {place} is not JSON: {error}") from error
     except (BaseValidationError, TypeError) as error:
         faults = cattrs.transform_error(error, path="script", format_exception=_fault)
-        raise ConfigInvalid(f"the script {place} has {len(faults)} fault(s): {'; '.join(faults)}") from error
+        raise ConfigInvalid(f"the script {place} has {len(faults)} faults: {'; '.join(faults)}") from error
 
 
 def _converter() -> cattrs.Converter:

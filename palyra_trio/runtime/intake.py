@@ -8,7 +8,7 @@ from palyra_trio.core.commands import NewAttachment, StartRun
 from palyra_trio.core.errors import DiskLow, InvalidArgument, NotFound
 from palyra_trio.core.identity import RequestContext, RunId, SessionId, parse_ulid
 from palyra_trio.core.messages import Attachment
-from palyra_trio.core.session import Session, resolve
+from palyra_trio.core.session import Session, WhenBusy, resolve
 from palyra_trio.core.tape import (
     SESSION_STREAM,
     Input,
@@ -37,7 +37,7 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
         raise InvalidArgument("the prompt is empty", remedy="say what is to be done")
     ref = command.session
     spec, found = await state.readers.ask(
-        lambda reader: (_agent(reader, command.agent), _session(reader, command, context))
+        lambda reader: (_agent(state, reader, command.agent), _session(reader, command, context))
     )
     choice = await state.choose(command.model or spec.model)
     problem_with = answer_check(spec.answer_schema)
@@ -69,10 +69,10 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
     blobs = tuple(
         (attachment.digest, each.data) for attachment, each in zip(event.attachments, command.attachments, strict=True)
     )
-    return Admission(order, tuple(entries), blobs, command.when_busy or state.config.session.when_busy)
+    return Admission(order, tuple(entries), blobs, command.when_busy or WhenBusy(state.config.session.when_busy))
 
 
-def _agent(reader: Reader, name: str) -> AgentSpec:
+def _agent(state: RuntimeState, reader: Reader, name: str) -> AgentSpec:
     agents = reader.agents()
     for spec, is_default in agents:
         if spec.name == name or (is_default and not name):
@@ -80,7 +80,7 @@ def _agent(reader: Reader, name: str) -> AgentSpec:
     if name and name != DEFAULT_AGENT.name:
         known = ", ".join([DEFAULT_AGENT.name, *(spec.name for spec, _ in agents)])
         raise NotFound(f"there is no agent {name!r}", remedy=f"the agents are {known}")
-    return DEFAULT_AGENT
+    return attrs.evolve(DEFAULT_AGENT, limits=state.config.limits)
 
 
 def _session(reader: Reader, command: StartRun, context: RequestContext) -> Session | None:

@@ -4,7 +4,6 @@ Deltas gather while the commit of the ones before them is under way, so the disk
 What the model says is redacted before anything else sees it.
 """
 
-import attrs
 import trio
 
 from palyra_trio.core.chain import canonical_json
@@ -54,14 +53,20 @@ async def _stream(run: Run, request: ModelRequest, deltas: "_Deltas") -> ModelRe
                 await deltas.add(event.text)
             else:
                 text = deltas.end() if deltas.any else run.state.redactor.text(clean(event.text))
-                return attrs.evolve(event, text=text, calls=tuple(_safe(run, call) for call in event.calls))
+                calls = tuple([_safe(run, call) for call in event.calls])
+                return ModelReply(text, calls, event.finish, event.usage, event.model)
     raise ProviderError("malformed", "the stream ended without a reply")
 
 
 def _safe(run: Run, call: ToolCall) -> ToolCall:
     """Return the call as it may be recorded: redacted (which bounds its depth), or malformed where JSON cannot hold it."""
     redactor = run.state.redactor
-    safe = attrs.evolve(call, arguments=redactor.value(call.arguments), malformed=redactor.text(clean(call.malformed)))
+    safe = ToolCall(
+        call.call_id,
+        call.tool,
+        redactor.value(call.arguments),
+        redactor.text(clean(call.malformed)) if call.malformed else "",
+    )
     try:
         canonical_json(safe)
     except (UnicodeEncodeError, TypeError):

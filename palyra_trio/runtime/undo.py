@@ -1,5 +1,7 @@
 """Taking back what a finished run did to files. The undoing is itself recorded, on the session's stream."""
 
+import trio
+
 from palyra_trio.core.commands import Applied
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.identity import RequestContext
@@ -34,7 +36,7 @@ async def undo_run(state: RuntimeState, run: RunSummary, context: RequestContext
         lambda reader: {name: reader.blob(name) for change in changes for name in (change.before, change.after) if name}
     )
     with state.open_workspace(run.workspace) as workspace:
-        made = tuple(undo(workspace, changes, blobs.__getitem__))
+        made = tuple(await trio.to_thread.run_sync(undo, workspace, changes, blobs.__getitem__))
     await state.journal.append(
         (entry(SESSION_STREAM + run.session_id, RunUndone(run.run_id, context.principal, made)),)
     )

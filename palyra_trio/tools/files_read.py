@@ -52,6 +52,7 @@ def read_tool(threads: trio.CapacityLimiter) -> Tool:
         return plan_read(context.workspace, arguments.path)
 
     async def run(arguments: ReadArguments, context: ToolContext, plan: Plan) -> ToolResult:
+        await trio.lowlevel.checkpoint_if_cancelled()
         shown = partial(_shown, context.workspace, arguments, plan)
         if context.workspace.stat(arguments.path).size_bytes < SMALL_BYTES:
             return ToolResult(shown(_carry_on))

@@ -19,6 +19,7 @@ from palyra_trio.tools.gitignore import compile_patterns, walk
 from palyra_trio.tools.reading import check_asked, plan_read, why_ask
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult, ToolSpec
 from palyra_trio.tools.workspace import Entry, Workspace
+from palyra_trio.tools.workspace_rules import sensitive
 
 MAX_SEARCHED_BYTES = 16 * 1024 * 1024
 MAX_LINE_BYTES = 400
@@ -89,7 +90,7 @@ def _search(workspace: Workspace, arguments: SearchArguments, plan: Plan) -> str
 def _matches(
     workspace: Workspace, arguments: SearchArguments, plan: Plan, pattern: Any, skipped: Counter[str]
 ) -> Iterator[str]:
-    for entry in _files(workspace, arguments, plan):
+    for entry in _files(workspace, arguments, plan, skipped):
         trio.from_thread.check_cancelled()
         if pattern is None:
             yield entry.path
@@ -99,7 +100,7 @@ def _matches(
             yield from _matching_lines(entry.path, data, pattern)
 
 
-def _files(workspace: Workspace, arguments: SearchArguments, plan: Plan) -> Iterator[Entry]:
+def _files(workspace: Workspace, arguments: SearchArguments, plan: Plan, skipped: Counter[str]) -> Iterator[Entry]:
     found = workspace.stat(arguments.path)
     check_asked(workspace.relative(arguments.path), found, plan)
     if found.kind == "file":
@@ -109,38 +110,40 @@ def _files(workspace: Workspace, arguments: SearchArguments, plan: Plan) -> Iter
     for entry in walk(workspace, found.path, _MAX_DEPTH):
         if entry.kind == "file" and (fits is None or fits.match_file(entry.path)):
             yield entry
+        elif entry.kind == "folder" and sensitive(entry.path) and not sensitive(found.path):
+            skipped["folders for secrets"] += 1
 
 
 def _text(workspace: Workspace, entry: Entry, plan: Plan, skipped: Counter[str]) -> bytes:
     """Return what is in a file, nothing if it is not to be searched."""
-    if entry.size_bytes > MAX_SEARCHED_BYTES:
-        skipped[f"larger than {MAX_SEARCHED_BYTES} bytes"] += 1
-        return b""
     try:
         with workspace.reading(entry.path, follow=False) as (file, found):
             if not plan.sensitive and why_ask(entry.path, found):
                 skipped["to be asked for, with files.read"] += 1
                 return b""
+            if found.size_bytes > MAX_SEARCHED_BYTES:
+                skipped[f"larger than {MAX_SEARCHED_BYTES} bytes"] += 1
+                return b""
             head = file.read(_SNIFFED_BYTES)
-            return b"" if b"\0" in head else head + file.read(MAX_SEARCHED_BYTES)
+            return b"" if b"\0" in head else head + file.read(found.size_bytes)
     except (PalyraError, OSError):
         skipped["unreadable"] += 1
         return b""
 
 
 def _matching_lines(path: str, data: bytes, pattern: Any) -> Iterator[str]:
-    number, counted, shown_to = 1, 0, 0
-    for match in pattern.finditer(data):
+    number, start = 1, 0
+    while start < len(data) and (match := pattern.search(data, start)):
         at = match.start()
-        if at < shown_to or at == len(data):
-            continue  # the same line again, or no line
-        number += data.count(b"\n", counted, at)
-        counted = at
-        end = data.find(b"\n", at)
-        shown_to = len(data) if end < 0 else end + 1
-        line = data[data.rfind(b"\n", 0, at) + 1 : shown_to].rstrip(b"\r\n")
+        if at == len(data):
+            return  # an empty match after the last line
+        number += data.count(b"\n", start, at)
+        first = data.rfind(b"\n", 0, at) + 1
+        start = data.find(b"\n", at) + 1 or len(data)
+        line = data[first:start].rstrip(b"\r\n")
         cut = "…" if len(line) > MAX_LINE_BYTES else ""
         yield f"{path}:{number}: {line[:MAX_LINE_BYTES].decode('utf-8', 'surrogateescape')}{cut}"
+        number += 1
 
 
 def _compiled(arguments: SearchArguments) -> Any:

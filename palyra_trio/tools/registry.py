@@ -48,7 +48,8 @@ class ToolSpec:
         unknown = [name for name in arguments if name not in known]
         if unknown:
             raise InvalidArgument(
-                f"{self.name} takes no {', '.join(map(repr, unknown))}", remedy=f"it takes {', '.join(sorted(known))}"
+                f"{self.name} takes no {', '.join(map(repr, unknown))}",
+                remedy=f"it takes {', '.join(sorted(known)) or 'nothing'}",
             )
         try:
             return msgspec.convert(arguments, self.arguments)

@@ -40,7 +40,8 @@ def undo(workspace: Workspace, changes: Sequence[FileChange], blobs: Blobs) -> l
     """Take back the changes of a run, given in order, and return what was done: files put back, files removed.
 
     What is already as it was before the run is left alone, so that an undo that broke off can be repeated. Blocks
-    on the disk. Raises StateConflict, before anything is touched, naming every file that is not as the run left it.
+    on the disk. Raises StateConflict, before anything is touched, naming every file that is not as the run left it,
+    and WorkspaceRefused for one that a symlink or a hard link leads to now.
     """
     pending = [change for change in reversed(net_changes(changes)) if _digest(workspace, change.path) != change.before]
     conflicts = [*_interleaved(changes), *(c.path for c in pending if _digest(workspace, c.path) != c.after)]
@@ -72,5 +73,6 @@ def _interleaved(changes: Sequence[FileChange]) -> list[str]:
 
 
 def _digest(workspace: Workspace, path: str) -> str | None:
-    content = workspace.content(workspace.locate(path))
+    workspace.locate(path)  # refuses what cannot be written back, before anything is
+    content = workspace.content(path)
     return None if content is None else digest(content)

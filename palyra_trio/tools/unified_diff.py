@@ -16,7 +16,7 @@ from palyra_trio.core.text import visible
 
 CONTEXT_LINES = 3
 _NO_NEWLINE = "\\ No newline at end of file\n"
-_MAX_COMPARED = 4_000_000  # lines before times lines after; difflib is slower than linear, so beyond it is one hunk
+_MAX_COMPARED = 4_000_000  # lines before times lines after; difflib may take 0.5 s for so much; more is one hunk
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
@@ -75,19 +75,21 @@ class _Hunk:
     new: list[str] = attrs.Factory(list)
 
 
-def _groups(old: list[str], new: list[str]) -> Iterable[list[_Opcode]]:
+def _groups(old: list[str], new: list[str]) -> list[list[_Opcode]]:
+    """Return the hunks as difflib's opcodes. Only what the common beginning and end leave over is compared."""
     head = _shared(zip(old, new, strict=False))
     tail = _shared(zip(reversed(old[head:]), reversed(new[head:]), strict=False))
     old_to, new_to = len(old) - tail, len(new) - tail
-    if (old_to - head) * (new_to - head) <= _MAX_COMPARED:
-        return difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(CONTEXT_LINES)
     before, after = min(head, CONTEXT_LINES), min(tail, CONTEXT_LINES)
+    start = head - before
+    if (old_to - head) * (new_to - head) > _MAX_COMPARED:
+        equal_before = ("equal", start, head, start, head)
+        equal_after = ("equal", old_to, old_to + after, new_to, new_to + after)
+        return [[equal_before, ("replace", head, old_to, head, new_to), equal_after]]
+    matcher = difflib.SequenceMatcher(None, old[start : old_to + after], new[start : new_to + after], autojunk=False)
     return [
-        [
-            ("equal", head - before, head, head - before, head),
-            ("replace", head, old_to, head, new_to),
-            ("equal", old_to, old_to + after, new_to, new_to + after),
-        ]
+        [(tag, start + a, start + b, start + c, start + d) for tag, a, b, c, d in group]
+        for group in matcher.get_grouped_opcodes(CONTEXT_LINES)
     ]
 
 

@@ -168,20 +168,20 @@ class Workspace:
         except NotFound:
             return None
 
-    def write(self, path: str, data: bytes, *, before: str | None, mode: int = 0o666) -> None:
+    def write(self, path: str, data: bytes, *, before: str | None) -> None:
         """Make `data` the content of a file that `locate` named, all at once and durably; its folders are made.
 
         `before` is the digest of the content that this replaces, None for a file that does not exist yet: raises
         StateConflict when it is another. A replaced file keeps its permissions and, where this process may say so,
-        its owner (not its extended attributes); `mode` is for a new one, before the umask. Raises WorkspaceRefused
-        when a symlink is on the way now; DiskLow. After any failure the file is what it was.
+        its owner (not its extended attributes). Raises WorkspaceRefused when a symlink is on the way now; DiskLow.
+        After a failure the file holds the old bytes or the new, never some of each.
         """
         folders, own = self._split(path)
         with _refusals(path), self._made(folders) as fd:
             old = self._check_before(fd, own, path, before)
             temporary = f".palyra-{secrets.token_hex(8)}.tmp"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            new = os.open(temporary, flags, 0o600 if old else mode, dir_fd=fd)
+            new = os.open(temporary, flags, 0o600 if old else 0o666, dir_fd=fd)
             try:
                 with FileIO(new, "w") as file:
                     if old:
@@ -194,7 +194,8 @@ class Workspace:
                     os.fsync(new)
                 os.rename(temporary, own, src_dir_fd=fd, dst_dir_fd=fd)
             except BaseException:
-                os.unlink(temporary, dir_fd=fd)
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=fd)
                 raise
             os.fsync(fd)
 

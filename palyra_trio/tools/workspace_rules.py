@@ -1,4 +1,7 @@
-"""Which folders may be a workspace, and which files in one are always asked for. Rules about names; nothing is opened."""
+"""Which folders may be a workspace, and which files in one are always asked for.
+
+Rules about names: nothing is opened here.
+"""
 
 import fnmatch
 import re

@@ -1,7 +1,8 @@
 """An OpenAI-compatible server on a real socket of 127.0.0.1, whose every answer the test writes byte by byte."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -13,7 +14,9 @@ import trio
 class Exchange:
     """One request, and the means to answer it."""
 
-    def __init__(self, stream: trio.SocketStream, connection: h11.Connection, request: h11.Request, body: bytes) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, connection: h11.Connection, request: h11.Request, body: bytes
+    ) -> None:
         self.target = request.target.decode()
         self.headers = {name.decode(): value.decode() for name, value in request.headers}
         self.body = body
@@ -114,13 +117,15 @@ class FakeServer:
 
 
 @asynccontextmanager
-async def fake_openai(*handlers: Handler) -> AsyncIterator[FakeServer]:
+async def fake_openai(*handlers: Handler) -> AsyncGenerator[FakeServer]:
     server = FakeServer(handlers)
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, server.serve, 0, host="127.0.0.1")
+        listeners = await nursery.start(partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1"))
         server.base_url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
-        yield server
-        nursery.cancel_scope.cancel()
+        try:
+            yield server
+        finally:
+            nursery.cancel_scope.cancel()
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:

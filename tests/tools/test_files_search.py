@@ -51,6 +51,12 @@ async def test_a_regular_expression_matches_within_a_line(call: Call, pattern: s
     assert result.text.splitlines() == (lines or ["nothing matches"])
 
 
+async def test_a_pattern_that_fits_everywhere_shows_each_line_once(call: Call, root: Path) -> None:
+    (root / "three.txt").write_text("a\n\nb\n")
+    _, result = await call("files.search", pattern="x*", regex=True, path="three.txt")
+    assert result.text.splitlines() == ["three.txt:1: a", "three.txt:2: ", "three.txt:3: b"]
+
+
 async def test_a_pattern_that_would_blow_up_elsewhere_is_linear_here(call: Call, root: Path) -> None:
     (root / "hostile.txt").write_text("a" * 100_000)
     _, result = await call("files.search", pattern="(a|aa)+$x", regex=True)
@@ -87,11 +93,14 @@ async def test_binary_secret_hard_linked_and_huge_files_are_not_searched(call: C
     (root / "huge").write_text("needle")
     with (root / "huge").open("r+b") as huge:
         huge.truncate(MAX_SEARCHED_BYTES + 1)
+    (root / ".ssh").mkdir()
+    (root / ".ssh" / "config").write_text("needle")
     for pattern in ("needle", "OUTSIDE"):
         _, result = await call("files.search", pattern=pattern)
         assert result.text.splitlines() == [
             "nothing matches",
             "not searched: 2 to be asked for, with files.read",
+            "not searched: 1 folders for secrets",
             f"not searched: 1 larger than {MAX_SEARCHED_BYTES} bytes",
         ]
     plan, result = await call("files.search", pattern="needle", path=".env")

@@ -32,6 +32,12 @@ def test_so_does_the_coarse_diff_of_large_texts(before: list[str], after: list[s
             assert apply(make("f", old, new), old) == new
 
 
+def test_a_text_of_few_different_lines_gets_a_small_diff() -> None:
+    before = ["a\n", "b\n"] * 500
+    after = [*before[:10], "x\n", *before[10:900], "y\n", *before[901:]]
+    assert make("f", "".join(before), "".join(after)).count("\n") < 25
+
+
 @given(TEXT)
 def test_lines_join_to_the_text(text: str) -> None:
     assert "".join(split_lines(text)) == text

@@ -1,0 +1,190 @@
+"""What a person or a program sees of a run while it runs: the answer on stdout, everything else on stderr.
+
+A display is told every row, in order, once. It waits for nothing and decides nothing.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+import msgspec
+
+from palyra_trio.core.codec import TapeRow, plain
+from palyra_trio.core.messages import ToolCall
+from palyra_trio.core.run import RunState
+from palyra_trio.core.tape import (
+    ApprovalDecided,
+    ApprovalRequested,
+    Correction,
+    FinalAnswer,
+    LimitReached,
+    ModelDelta,
+    ModelTurn,
+    PolicyDecision,
+    ProviderAttempt,
+    ProviderError,
+    RoutingDecision,
+    RunFinished,
+    RunInterrupted,
+    TapeEvent,
+    ToolFinished,
+    ToolProposed,
+)
+from palyra_trio.core.text import visible
+
+ARGUMENTS_CHARACTERS = 100
+DIM, RED, GREEN, YELLOW, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
+
+
+class Display(Protocol):
+    def show(self, row: TapeRow, event: TapeEvent | None) -> None: ...
+
+
+class Lines:
+    """Every row as one JSON object a line, as stored (`--jsonl`)."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def show(self, row: TapeRow, event: TapeEvent | None) -> None:
+        self._out.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+        self._out.flush()
+
+
+class Summary:
+    """Nothing while the run runs, one JSON object when it has ended (`--json`)."""
+
+    def __init__(self, out: TextIO, exit_status: Callable[[RunState, str], int]) -> None:
+        self._out = out
+        self._exit_status = exit_status
+        self._answer: FinalAnswer | None = None
+
+    def show(self, row: TapeRow, event: TapeEvent | None) -> None:
+        if isinstance(event, FinalAnswer):
+            self._answer = event
+        elif isinstance(event, RunFinished):
+            self._out.write(json.dumps(self._object(row, event), ensure_ascii=False) + "\n")
+            self._out.flush()
+
+    def _object(self, row: TapeRow, event: RunFinished) -> dict[str, object]:
+        answer = self._answer
+        return {
+            "run_id": row.stream.partition(":")[2],
+            "state": event.state,
+            "reason": event.reason,
+            "detail": event.detail,
+            "answer": answer.text if answer else None,
+            "provider": answer.provider if answer else None,
+            "model": answer.model if answer else None,
+            "usage": msgspec.to_builtins(answer.usage) if answer else None,
+            "last_seq": row.seq,
+            "exit_status": self._exit_status(event.state, event.reason),
+        }
+
+
+class Terminal:
+    """For a person: the answer on `out`, streamed if that is a terminal; the model, the calls and the end on `err`."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, stream: bool, color: bool) -> None:
+        self._out = out
+        self._err = err
+        self._stream = stream
+        self._color = color
+        self._calls: dict[str, ToolCall] = {}
+        self._streamed = False
+
+    def show(self, row: TapeRow, event: TapeEvent | None) -> None:
+        match event:
+            case RoutingDecision(provider, model, why):
+                self.note(f"model {provider}/{model}: {why}", DIM)
+                if provider == "offline":
+                    self.note(
+                        "There is no language model: fixed rules answer. `palyra-trio run --help` says how to connect one.",
+                        YELLOW,
+                    )
+            case ModelDelta(_, text) if self._stream:
+                self._out.write(visible(text))
+                self._out.flush()
+                self._streamed = True
+            case ModelTurn():
+                self._end_line()
+            case ToolProposed(call):
+                self._calls[call.call_id] = call
+            case PolicyDecision(call_id, "deny", _, reason):
+                self._call(call_id, "refused", reason, RED)
+            case ApprovalDecided(_, call_id, outcome, _, reason) if outcome != "granted":
+                self._call(call_id, outcome, reason, RED)
+            case ToolFinished(call_id, text, elapsed_ms, ""):
+                self._call(call_id, "ok", f"{_duration(elapsed_ms)}, {_size(event.size_bytes or len(text))}", GREEN)
+            case ToolFinished(call_id, text, elapsed_ms, error):
+                self._call(call_id, error, f"{_duration(elapsed_ms)}: {_short(text)}", RED)
+            case ProviderAttempt(_, attempt, failure, message, wait_ms):
+                self.note(f"attempt {attempt} failed ({failure}: {message}); again in {_duration(wait_ms)}", YELLOW)
+            case Correction(text):
+                self.note(f"sent back: {text}", YELLOW)
+            case ProviderError(_, _, message, remedy):
+                self.note(f"error: {message}", RED)
+                if remedy:
+                    self.note(remedy)
+            case LimitReached(limit, value):
+                self.note(f"limit reached: {value} {limit}", RED)
+            case RunInterrupted(_, reason):
+                self.note(f"interrupted: {reason}", YELLOW)
+            case FinalAnswer(text) if not self._stream:
+                self._out.write(text if text.endswith("\n") else text + "\n")
+                self._out.flush()
+            case RunFinished():
+                self._finished(event)
+
+    def ask(self, request: ApprovalRequested) -> None:
+        """Show what a person is to decide on."""
+        self._end_line()
+        self.note("")
+        self.note(request.prompt, YELLOW)
+
+    def prompt(self, text: str) -> None:
+        """Ask for a line."""
+        self._err.write(text)
+        self._err.flush()
+
+    def note(self, text: str, color: str = "") -> None:
+        """Write a line to stderr, with nothing in it that a terminal would act on."""
+        self._end_line()
+        line = visible(text)
+        self._err.write(f"{color}{line}{PLAIN}\n" if color and self._color else line + "\n")
+        self._err.flush()
+
+    def _call(self, call_id: str, state: str, detail: str, color: str) -> None:
+        call = self._calls.get(call_id) or ToolCall(call_id, call_id)
+        mark = f"{color}{state}{PLAIN}" if self._color else state
+        self._end_line()
+        self._err.write(f"  {visible(call.tool)} {visible(_arguments(call))}  {mark}  {visible(detail)}\n")
+        self._err.flush()
+
+    def _finished(self, event: RunFinished) -> None:
+        if event.state is RunState.DONE:
+            return
+        self.note(f"{event.state}: {event.detail or event.reason}", RED)
+
+    def _end_line(self) -> None:
+        if self._streamed:
+            self._out.write("\n")
+            self._out.flush()
+            self._streamed = False
+
+
+def _arguments(call: ToolCall) -> str:
+    return _short(" ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items()))
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= ARGUMENTS_CHARACTERS else line[: ARGUMENTS_CHARACTERS - 1] + "…"
+
+
+def _duration(ms: int) -> str:
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes} bytes" if size_bytes < 10_000 else f"{size_bytes / 1000:.0f} kB"

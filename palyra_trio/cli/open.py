@@ -1,0 +1,169 @@
+"""From a shell to the journal and the runtime: whose they are, where they lie, and how a command gets at them.
+
+Reading takes no lock and works while another process writes. Whatever writes holds the state directory for as long as
+it takes, or is refused. What is read is printed elsewhere.
+"""
+
+import fcntl
+import os
+import pwd
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from palyra_trio.cli.settings import Settings, find_state_dir, load_settings
+from palyra_trio.core.commands import Command, Reply
+from palyra_trio.core.errors import InvalidArgument, NotFound
+from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RequestContext, mint_ulid
+from palyra_trio.core.run import RunState
+from palyra_trio.journal.queries import Reader, RunSummary
+from palyra_trio.journal.store import FILE_NAME, LOCK_NAME
+from palyra_trio.providers.choose import ModelSettings
+
+if TYPE_CHECKING:
+    from palyra_trio.runtime.gateway import Gateway
+
+DEVICE_FILE = "device"
+INTERRUPTED = "interrupted"
+
+
+def state_dir() -> Path:
+    """Return the folder of this machine's journal. It need not exist. Raises ConfigInvalid when there is no home."""
+    return find_state_dir(os.environ, Path.cwd())
+
+
+def principal() -> Principal:
+    """Return who runs this process, `user:` and the login name, by the process's user id: no variable can say otherwise."""
+    uid = os.getuid()
+    try:
+        return Principal(f"user:{pwd.getpwuid(uid).pw_name}")
+    except KeyError:
+        return Principal(f"user:{uid}")
+
+
+def request_context(folder: Path) -> RequestContext:
+    """Return on whose behalf this command acts. The state directory must exist: it keeps the device's name."""
+    return RequestContext(principal(), _device(folder / DEVICE_FILE), "cli")
+
+
+def _device(path: Path) -> str:
+    """Return the ULID that stands for this machine's command line, made once. Of two first uses at once, one wins."""
+    if not path.exists():
+        minted = mint_ulid(time.time_ns() // 1_000_000, os.urandom(ULID_RANDOM_BYTES))
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=DEVICE_FILE) as file:
+            file.write(minted)
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    return path.read_text().strip()
+
+
+# --- reading ---
+
+
+def has_journal() -> bool:
+    """Return whether anything was ever recorded here. A list of nothing is an answer, not an error."""
+    return (state_dir() / FILE_NAME).exists()
+
+
+@contextmanager
+def reading() -> Generator[Reader, None, None]:
+    """Open the journal for reading, without a lock. Raises NotFound when nothing has run yet, and JournalInvalid."""
+    path = state_dir() / FILE_NAME
+    if not path.exists():
+        raise NotFound(f"there is no journal at {path}: nothing has run yet", remedy='palyra-trio run "…" starts one')
+    reader = Reader(path)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds the state directory, and so may be running what the journal calls running.
+
+    Asks for a shared lock and gives it back within microseconds; a process that starts in just that moment is told
+    that the directory is in use.
+    """
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def state_word(run: RunSummary, held: bool) -> str:
+    """Return the run's state, or `interrupted` for one that was left behind by a process that has gone."""
+    left_behind = run.state is RunState.RUNNING and not held
+    parked = run.state is RunState.WAITING and run.reason == INTERRUPTED
+    return INTERRUPTED if left_behind or parked else run.state.value
+
+
+# --- writing ---
+
+
+def read_settings() -> Settings:
+    """Return what is configured for the current folder, after its warnings on stderr. Raises ConfigInvalid."""
+    settings = load_settings({}, os.environ, Path.cwd())
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return settings
+
+
+def model_settings(settings: Settings) -> ModelSettings:
+    """Return what the choice of a model depends on."""
+    return ModelSettings(
+        model=settings.config.model.name,
+        openai_api_key=settings.credentials.openai_api_key,
+        openai_base_url=settings.config.model.base_url or settings.credentials.openai_base_url,
+        ollama_host=settings.credentials.ollama_host,
+        anthropic_api_key=settings.credentials.anthropic_api_key,
+    )
+
+
+def submit(command: Command) -> Reply:
+    """Carry out one command in this process, as the holder of the state directory, and return its reply.
+
+    Raises what the runtime refuses it with, StateLocked when another process holds the directory, and ConfigInvalid.
+    """
+    return trio.run(_submit, command, read_settings())
+
+
+async def _submit(command: Command, settings: Settings) -> Reply:
+    async with open_local(settings) as gateway:
+        return await gateway.submit(command, request_context(settings.state_dir))
+
+
+@asynccontextmanager
+async def open_local(settings: Settings) -> "AsyncGenerator[Gateway, None]":
+    """Run the runtime in this process for the length of the block. Raises what `daemon.open_runtime` raises."""
+    from palyra_trio.daemon import open_runtime
+
+    async with open_runtime(settings.config, model_settings(settings), settings.state_dir) as gateway:
+        yield gateway
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask the person at the terminal, unless `yes`; end with exit status 1 when they decline.
+
+    Raises InvalidArgument where there is no terminal to ask at.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidArgument("there is no terminal to ask at", remedy="pass --yes")
+    if not click.confirm(question, err=True):
+        raise click.exceptions.Exit(1)

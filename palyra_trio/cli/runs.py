@@ -1,0 +1,167 @@
+"""`palyra-trio runs`: what was run, how each run stands, and what can still be done about it."""
+
+import time
+
+import attrs
+import click
+
+from palyra_trio.cli.account import account_of
+from palyra_trio.cli.open import (
+    INTERRUPTED,
+    confirm,
+    has_journal,
+    is_held,
+    principal,
+    reading,
+    state_dir,
+    state_word,
+    submit,
+)
+from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table, safe_for_stdout
+from palyra_trio.core.commands import CancelRun, UndoRun
+from palyra_trio.core.errors import StateConflict
+from palyra_trio.core.run import TERMINAL, RunState
+from palyra_trio.journal.queries import LIST_ROWS, RunSummary
+from palyra_trio.runtime.undo import changes_of
+from palyra_trio.tools.undo import diff as diff_of
+from palyra_trio.tools.undo import net_changes
+
+
+@click.group()
+def runs() -> None:
+    """List, show, cancel, compare and undo runs.
+
+    RUN is an id, the unique beginning of one, or `last`.
+    """
+
+
+@runs.command("list")
+@click.option("--session", metavar="SESSION", help="Only the runs of this session.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([*(state.value for state in RunState), INTERRUPTED]),
+    help="Only runs in this state; repeat for several.",
+)
+@json_option
+def list_runs(session: str | None, states: tuple[str, ...], as_json: bool) -> None:
+    """List your runs, newest first.
+
+    A run whose process has gone is shown as interrupted.
+    """
+    found: list[tuple[RunSummary, str]] = []
+    if has_journal() or session is not None:
+        found = _stand(session, states)
+    if as_json:
+        print_json({"runs": [{**attrs.asdict(run), "state": word} for run, word in found]})
+        return
+    now_ms = time.time_ns() // 1_000_000
+    rows = [(run.run_id, age(run.created_ms, now_ms), _because(run, word), run.title) for run, word in found]
+    print_table(("RUN", "AGE", "STATE", "TITLE"), rows)
+    if not rows:
+        click.echo("no such runs" if session or states else "no runs yet", err=True)
+    if len(rows) == LIST_ROWS:
+        click.echo(f"these are the newest {LIST_ROWS}", err=True)
+
+
+def _stand(session: str | None, states: tuple[str, ...]) -> list[tuple[RunSummary, str]]:
+    """Return runs, and the word for how each stands now."""
+    asked_for = {RunState(state) for state in states if state != INTERRUPTED}
+    if INTERRUPTED in states:
+        asked_for |= {RunState.RUNNING, RunState.WAITING}
+    with reading() as reader:
+        session_id = reader.find_session(session, principal()).session_id if session is not None else None
+        found = reader.runs(principal(), session_id=session_id, states=asked_for)
+    held = is_held(state_dir())
+    stand = [(run, state_word(run, held)) for run in found]
+    return [(run, word) for run, word in stand if not states or word in states]
+
+
+def _because(run: RunSummary, word: str) -> str:
+    return f"{word}: {run.reason}" if word in (RunState.FAILED, RunState.WAITING) and run.reason else word
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+def show(run: str, as_json: bool) -> None:
+    """Show what a run was asked, what it did, and what came of it."""
+    with reading() as reader:
+        found = reader.find_run(run, principal())
+        account = account_of(reader, found, state_word(found, is_held(state_dir())))
+    if as_json:
+        print_json(account.plain())
+        return
+    for line in account.lines(time.time_ns() // 1_000_000):
+        click.echo(line)
+    click.echo(f"\nnext: palyra-trio tape {found.run_id}", err=True)
+    if account.changes:
+        click.echo(f"      palyra-trio runs diff {found.run_id}", err=True)
+    if found.state not in TERMINAL:
+        click.echo(f"      palyra-trio runs cancel {found.run_id}", err=True)
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--reason", default="", help="Why; it is recorded on the tape.")
+@json_option
+def cancel(run: str, reason: str, as_json: bool) -> None:
+    """End a run that has not ended."""
+    with reading() as reader:
+        found = reader.find_run(run, principal())
+    if found.state in TERMINAL:
+        raise StateConflict(f"run {found.run_id} is {found.state} already")
+    submit(CancelRun(found.run_id, reason))
+    if as_json:
+        print_json({"run_id": found.run_id, "state": RunState.CANCELLED})
+    else:
+        click.echo(f"cancelled run {found.run_id}")
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+def diff(run: str, as_json: bool) -> None:
+    """Show what a run did to files, as one unified diff.
+
+    It tells what the run wrote, not how the files are now.
+    """
+    with reading() as reader:
+        found = reader.find_run(run, principal())
+        changes = changes_of(reader, found.run_id)
+        text = diff_of(changes, reader.blob)
+    if as_json:
+        net = [attrs.asdict(change) for change in net_changes(changes)]
+        print_json({"run_id": found.run_id, "workspace": found.workspace, "changes": net, "diff": text})
+        return
+    click.echo(safe_for_stdout(text), nl=False)
+    if not text:
+        click.echo(f"run {found.run_id} changed no file", err=True)
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def undo(run: str, yes: bool, as_json: bool) -> None:
+    """Take back what a run did to files, all of it or nothing.
+
+    Refused when one of the files was changed since. The undoing is recorded on the session's tape.
+    """
+    with reading() as reader:
+        found = reader.find_run(run, principal())
+        changes = net_changes(changes_of(reader, found.run_id))
+    if found.state not in TERMINAL:
+        raise StateConflict(f"run {found.run_id} is {found.state}", remedy="cancel it, or wait for its end")
+    if not changes:
+        raise StateConflict(f"run {found.run_id} changed no file, so there is nothing to undo")
+    click.echo(f"in {one_line(found.workspace)}:", err=True)
+    for change in changes:
+        click.echo(f"  {'remove' if change.before is None else 'put back'} {one_line(change.path)}", err=True)
+    confirm("Undo this?", yes)
+    submit(UndoRun(found.run_id))
+    if as_json:
+        print_json({"run_id": found.run_id, "undone": [attrs.asdict(change) for change in changes]})
+    else:
+        click.echo(f"undone: run {found.run_id}")

@@ -1,0 +1,87 @@
+"""`palyra-trio sessions`: conversations, each a line of runs in which the later ones know the earlier."""
+
+import time
+
+import attrs
+import click
+
+from palyra_trio.cli.open import has_journal, is_held, principal, reading, state_dir, state_word, submit
+from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table
+from palyra_trio.core.commands import ArchiveSession
+from palyra_trio.core.session import Session
+from palyra_trio.journal.queries import LIST_ROWS
+
+
+@click.group()
+def sessions() -> None:
+    """List, show and archive sessions.
+
+    SESSION is an id, the unique beginning of one, a session's key, or `last`.
+    """
+
+
+@sessions.command("list")
+@click.option("--archived", is_flag=True, help="Also those that were archived.")
+@json_option
+def list_sessions(archived: bool, as_json: bool) -> None:
+    """List your sessions, newest first."""
+    found: tuple[Session, ...] = ()
+    if has_journal():
+        with reading() as reader:
+            found = reader.sessions(principal(), archived=archived)
+    if as_json:
+        print_json({"sessions": [attrs.asdict(session) for session in found]})
+        return
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        (each.session_id, age(each.created_ms, now_ms), each.key or "", _archived(each.archived_ms) + each.title)
+        for each in found
+    ]
+    print_table(("SESSION", "AGE", "KEY", "TITLE"), rows)
+    if not rows:
+        click.echo("no sessions yet", err=True)
+    if len(rows) == LIST_ROWS:
+        click.echo(f"these are the newest {LIST_ROWS}", err=True)
+
+
+@sessions.command()
+@click.argument("session")
+@json_option
+def show(session: str, as_json: bool) -> None:
+    """Show a session and its runs, newest first."""
+    with reading() as reader:
+        found = reader.find_session(session, principal())
+        runs = reader.runs(principal(), session_id=found.session_id)
+    held = is_held(state_dir())
+    if as_json:
+        listed = [{**attrs.asdict(run), "state": state_word(run, held)} for run in runs]
+        print_json({"session": attrs.asdict(found), "runs": listed})
+        return
+    now_ms = time.time_ns() // 1_000_000
+    click.echo(f"session  {found.session_id}{' (archived)' if found.archived_ms is not None else ''}")
+    click.echo(f"title    {one_line(found.title)}")
+    if found.key is not None:
+        click.echo(f"key      {one_line(found.key)}")
+    click.echo(f"opened   {age(found.created_ms, now_ms)} ago\n")
+    rows = [(run.run_id, age(run.created_ms, now_ms), state_word(run, held), run.title) for run in runs]
+    print_table(("RUN", "AGE", "STATE", "TITLE"), rows)
+    if found.archived_ms is None:
+        click.echo(f'next: palyra-trio run --session {found.session_id} "…"', err=True)
+
+
+@sessions.command()
+@click.argument("session")
+@json_option
+def archive(session: str, as_json: bool) -> None:
+    """Close a session: it takes no more runs, and its key is free again."""
+    with reading() as reader:
+        found = reader.find_session(session, principal())
+    submit(ArchiveSession(found.session_id))
+    if as_json:
+        print_json({"session_id": found.session_id, "archived": True})
+    else:
+        click.echo(f"archived session {found.session_id}")
+
+
+def _archived(archived_ms: int | None) -> str:
+    return "" if archived_ms is None else "(archived) "

@@ -1,0 +1,66 @@
+"""What a listing looks like: columns for a person, tab-separated lines for a pipe, one JSON object for a program.
+
+Text that came from a model or a file is made visible before a terminal gets it. Nothing here reads the journal.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from palyra_trio.core.text import visible
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on one line. `value` is made of what JSON knows."""
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under the names of their columns; on a terminal aligned, else separated by tabs. Nothing if none."""
+    if not rows:
+        return
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in (columns, *cells):
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True, min_width=26 if column in _ID_COLUMNS else None)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+_ID_COLUMNS = ("RUN", "SESSION")  # an id that was cut is no id; what is cut for a narrow terminal is the rest
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    """Return `text` on one line with nothing hidden, cut to `most` characters if need be."""
+    line = visible(text).strip().replace("\n", " ⏎ ").replace("\t", " ")
+    return line if most is None or len(line) <= most else line[: most - 1] + "…"
+
+
+def age(since_ms: int, now_ms: int) -> str:
+    """Return how long ago `since_ms` (Unix milliseconds) was, in its largest unit: `12 s`, `5 min`, `3 h`, `2 d`."""
+    seconds = max(0, now_ms - since_ms) // 1000
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def safe_for_stdout(text: str) -> str:
+    """Return `text` as it is for a pipe, and with nothing hidden for a terminal."""
+    return visible(text) if sys.stdout.isatty() else text
