@@ -92,6 +92,7 @@ class Terminal:
         self._color = color
         self._calls: dict[str, ToolCall] = {}
         self._streamed = False
+        self._failure_shown = False
 
     def show(self, row: TapeRow, event: TapeEvent | None) -> None:
         match event:
@@ -123,6 +124,7 @@ class Terminal:
             case Correction(text):
                 self.note(f"sent back: {text}", YELLOW)
             case ProviderError(_, _, message, remedy):
+                self._failure_shown = True
                 self.note(f"error: {message}", RED)
                 if remedy:
                     self.note(remedy)
@@ -162,9 +164,8 @@ class Terminal:
         self._err.flush()
 
     def _finished(self, event: RunFinished) -> None:
-        if event.state is RunState.DONE:
-            return
-        self.note(f"{event.state}: {event.detail or event.reason}", RED)
+        if event.state is not RunState.DONE:
+            self.note(f"{event.state}: {event.reason if self._failure_shown else event.detail or event.reason}", RED)
 
     def _end_line(self) -> None:
         if self._streamed:

@@ -131,9 +131,9 @@ def _request(event: events.ProviderRequest) -> str:
 
 
 def _model_turn(event: events.ModelTurn) -> str:
-    calls = f", {event.calls} tool calls" if event.calls else ""
     used = f"{event.usage.input_tokens} tokens in, {event.usage.output_tokens} out"
-    return f"turn {event.turn}{_because(event.model)}: {event.finish}{calls}; {used}: {event.text}"
+    text = f": {event.text}" if event.text else ""
+    return f"turn {event.turn}{_because(event.model)}: {event.finish}, {event.calls} calls, {used}{text}"
 
 
 def _proposed(event: events.ToolProposed) -> str:

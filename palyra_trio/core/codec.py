@@ -49,7 +49,7 @@ def decode(kind: int, body: bytes) -> TapeEvent | None:
         return None
     try:
         return decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise JournalInvalid(f"a {KIND_NAMES[kind]} body does not fit its class: {error}") from error
 
 

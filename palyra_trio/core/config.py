@@ -8,7 +8,8 @@ is no key for one. Reading files and the environment is the loader's part (cli.s
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin
+from enum import StrEnum
+from typing import Any, get_origin
 from urllib.parse import urlsplit
 
 import attrs
@@ -17,11 +18,11 @@ import cattrs
 from palyra_trio.core.agents import Limits
 from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.core.policy import PolicyRules
-
-WhenBusy = Literal["followup", "interrupt", "reject"]
+from palyra_trio.core.session import WhenBusy
 
 DEFAULT_ORIGIN = "default"
 STATE_DIR_VARIABLE = "PALYRA_STATE_DIR"
+DEBUG_VARIABLE = "PALYRA_DEBUG"
 MIB = 1024 * 1024
 
 
@@ -42,7 +43,7 @@ class ModelConfig:
 class SessionConfig:
     """What happens to a message that finds its session busy, and how many may wait there."""
 
-    when_busy: WhenBusy = "followup"
+    when_busy: WhenBusy = WhenBusy.FOLLOWUP
     mailbox: int = 64
 
 
@@ -145,16 +146,10 @@ def _is_list(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
-def _is_choice(kind: Any) -> bool:
-    origin: Any = get_origin(kind)
-    return origin is Literal
-
-
-def _choice(value: Any, kind: Any) -> Any:
-    choices = get_args(kind)
-    if value not in choices:
-        raise ValueError(f"expected one of {', '.join(choices)}, not {value!r}{_meant(value, choices)}")
-    return value
+def _choice(value: Any, kind: type[StrEnum]) -> StrEnum:
+    if value not in list(kind):
+        raise ValueError(f"expected one of {', '.join(kind)}, not {value!r}{_meant(value, kind)}")
+    return kind(value)
 
 
 def _tool_patterns(value: Any, _: Any) -> tuple[str, ...]:
@@ -171,7 +166,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(int, _whole_number)
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook_func(_is_list, _tool_patterns)
-    converter.register_structure_hook_func(_is_choice, _choice)
+    converter.register_structure_hook(WhenBusy, _choice)
     return converter
 
 
@@ -291,10 +286,10 @@ def environment_layers(environ: Mapping[str, str]) -> tuple[list[Layer], list[st
     """
     layers, found = [], []
     for name, text in sorted(environ.items()):
-        if not name.startswith("PALYRA_") or name == STATE_DIR_VARIABLE or not text:
+        if not name.startswith("PALYRA_") or name in {STATE_DIR_VARIABLE, DEBUG_VARIABLE} or not text:
             continue
         if name not in _VARIABLES:
-            found.append(f"{name}: there is no such variable{_meant(name, (*_VARIABLES, STATE_DIR_VARIABLE))}")
+            found.append(f"{name}: there is no such variable{_meant(name, (*_VARIABLES, STATE_DIR_VARIABLE, DEBUG_VARIABLE))}")
             continue
         section, _, key = _VARIABLES[name].partition(".")
         layers.append(Layer(name, {section: {key: _from_text(text, _TYPES[_VARIABLES[name]])}}))
@@ -359,6 +354,6 @@ def _schema_of(key: str, kind: Any) -> dict[str, Any]:
         return {"type": "integer", "minimum": 0 if key in _MAY_BE_ZERO else 1, "maximum": _NUMBER_MAX}
     if kind is str:
         return {"type": "string"}
-    if _is_choice(kind):
-        return {"enum": list(get_args(kind))}
+    if kind is WhenBusy:
+        return {"enum": list(kind)}
     return {"type": "array", "items": {"type": "string", "minLength": 1, "pattern": _TOOL_PATTERN}}

@@ -96,9 +96,9 @@ def _append(steps: list[Step], step: Step) -> None:
         path = next((each.arguments["path"] for each in reversed(steps) if each.tool in _ABOUT_A_FILE), "")
         if not path:
             raise NotUnderstood(step.doing)
-        if steps[-1] == _read({"path": path}):  # "read X and show the first lines" asks for one thing
+        if steps[-1] == _read(path):  # "read X and show the first lines" asks for one thing
             steps.pop()
-        step = _read({**step.arguments, "path": path})
+        step = _read(**step.arguments | {"path": path})
     steps.append(step)
 
 
@@ -173,41 +173,36 @@ def _number(word: str) -> int:
 def _list(words: Words) -> Step:
     path = words.get("path") or "."
     where = "this folder" if path == "." else path
-    return Step("files.list", {"path": path, "depth": 1}, f"Files in {where}:", f"list the files in {where}")
+    return Step("files.list", {"path": path}, f"Files in {where}:", f"list the files in {where}")
 
 
-def _read(words: dict[str, Any]) -> Step:
-    path, start, most = words["path"], words.get("start_line", 1), words.get("max_lines")
+def _read(path: str, **lines: int) -> Step:
+    """Return the reading of a file, or of the file that the steps before are about, where `path` is empty."""
     what = path or "a file"
-    if start > 1:
-        what = f"lines {start} to {start + most - 1} of {what}"
-    elif most:
-        what = f"the first {most} lines of {what}"
-    title = what if what == path else what[0].upper() + what[1:]
-    return Step(
-        "files.read",
-        {"path": path, "start_line": start, "max_lines": most},
-        f"{title}:",
-        f"read {what}",
-        refers=not path,
-    )
+    title = f"{path}:"
+    if lines:
+        start, most = lines.get("start_line", 1), lines["max_lines"]
+        part = f"the first {most} lines" if start == 1 else f"lines {start} to {start + most - 1}"
+        what = f"{part} of {what}"
+        title = f"{what[0].upper()}{what[1:]}:"
+    return Step("files.read", {"path": path, **lines}, title, f"read {what}", refers=not path)
 
 
-def _read_it(_: Words) -> Step:
-    return _read({"path": ""})
-
-
-def _what_is_in(words: Words) -> Step:
-    return _read(words) if "." in words["path"].strip("./") else _list(words)
+def _read_whole(words: Words) -> Step:
+    return _read(words.get("path", ""))
 
 
 def _read_first(words: Words) -> Step:
-    return _read({"path": words.get("path", ""), "max_lines": max(1, _number(words["count"]))})
+    return _read(words.get("path", ""), max_lines=max(1, _number(words["count"])))
 
 
 def _read_range(words: Words) -> Step:
     first, last = max(1, int(words["first"])), int(words["last"])
-    return _read({"path": words.get("path", ""), "start_line": first, "max_lines": max(1, last - first + 1)})
+    return _read(words.get("path", ""), start_line=first, max_lines=max(1, last - first + 1))
+
+
+def _what_is_in(words: Words) -> Step:
+    return _read_whole(words) if "." in words["path"].strip("./") else _list(words)
 
 
 def _search(words: Words) -> Step:
@@ -306,10 +301,10 @@ _TABLE: Sequence[tuple[str, Callable[[Words], Step]]] = (
     (rf"(?:search|grep) (?P<text>{_QUOTED}){_PLACE}", _search),
     (r"grep (?P<text>\S+)(?: (?P<path>\S+))?", _search),
     # a file whole
-    (rf"(?:{_SHOW}|read|open|cat|output) {_IT}", _read_it),
-    (rf"(?:{_SHOW}|what is|what's|output) {_CONTENT}{_FILE}", _read),
-    (rf"(?:read|open|cat) (?:me )?{_CONTENT}{_PATH}", _read),
-    (rf"what does {_FILE} (?:say|contain)", _read),
+    (rf"(?:{_SHOW}|read|open|cat|output) {_IT}", _read_whole),
+    (rf"(?:{_SHOW}|what is|what's|output) {_CONTENT}{_FILE}", _read_whole),
+    (rf"(?:read|open|cat) (?:me )?{_CONTENT}{_PATH}", _read_whole),
+    (rf"what does {_FILE} (?:say|contain)", _read_whole),
     # what is in a folder
     (rf"(?:{_ASK} )?{_FILES}(?: (?:are|do (?:i|we|you) have|that are))?(?: there)?(?: {_HERE})?", _list),
     (rf"(?:{_ASK} )?{_FILES}(?: are)?(?: there)? (?:of|{_IN}) {_PATH}", _list),

@@ -127,7 +127,7 @@ class Run:
         Stopping does not depend on the disk. Raises JournalStopped when nothing can be recorded; the run stops.
         """
         self.scope.cancel(reason="cancelled")
-        cancel_ticket(self.state, self.order.run_id, request, settle)
+        cancel_ticket(self.state, self.order.run_id, (request,), settle, lambda: fold(self.view, request))
 
     def interrupt(self, reason: str) -> None:
         """Stop the run so that it waits, interrupted, for another process to take it up."""
@@ -197,16 +197,15 @@ class Run:
 def cancel_ticket(
     state: RuntimeState,
     run_id: str,
-    request: CancelRequested,
+    events: Sequence[TapeEvent],
     settle: Settle,
-    then: Sequence[TapeEvent] = (),
+    then: Callable[[], object] = lambda: None,
 ) -> None:
-    """Record that a run is to be cancelled, and with it the events `then`; refused when the run has ended."""
-    state.journal.submit(
-        Ticket(
-            tuple(entry(run_stream(run_id), event) for event in (request, *then)),
-            (RunIn(run_id, CANCELLABLE),),
-            on_commit=lambda _rows: settle(None),
-            on_refusal=settle,
-        )
-    )
+    """Record that a run is to be cancelled, and `settle`; refused when the run has ended. `then` runs once it is durable."""
+
+    def committed(_rows: tuple[TapeRow, ...]) -> None:
+        then()
+        settle(None)
+
+    entries = tuple(entry(run_stream(run_id), event) for event in events)
+    state.journal.submit(Ticket(entries, (RunIn(run_id, CANCELLABLE),), on_commit=committed, on_refusal=settle))

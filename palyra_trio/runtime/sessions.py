@@ -141,8 +141,8 @@ class Sessions:
             return
         if session is not None:
             session.waiting = deque(order for order in session.waiting if order.run_id != run.run_id)
-        end = RunFinished(run.state, RunState.CANCELLED, "cancelled", f"cancelled by {by}")
-        cancel_ticket(self._state, run.run_id, request, settle, then=(end,))
+        end = RunFinished(run.state, RunState.CANCELLED, "cancelled", f"by {by}")
+        cancel_ticket(self._state, run.run_id, (request, end), settle)
 
     def live(self, run_id: RunId) -> Run | None:
         return next((run for run in self._live() if run.order.run_id == run_id), None)

@@ -32,6 +32,8 @@ from palyra_trio.core.view import RunView, fold
 QUEUED, RUNNING, WAITING = RunState.QUEUED, RunState.RUNNING, RunState.WAITING
 DONE, FAILED, CANCELLED = RunState.DONE, RunState.FAILED, RunState.CANCELLED
 
+DEFAULT_LIMITS = Limits()
+
 STARTED = StatusChange(QUEUED, RUNNING)
 PARKED = StatusChange(RUNNING, WAITING, "approval")
 RESUMED = StatusChange(WAITING, RUNNING)
@@ -40,7 +42,7 @@ ASSEMBLED = ContextAssembled(("aa", "bb"), ("R0",), 0, 1000)
 FINISHED = RunFinished(RUNNING, DONE, "final_answer")
 
 
-def asked_for(text: str = "hello", limits: Limits = Limits(), **fields: Any) -> Input:
+def asked_for(text: str = "hello", limits: Limits = DEFAULT_LIMITS, **fields: Any) -> Input:
     return Input("S", "user:alice", "", "cli", text, "00", agent=AgentSpec("default", limits=limits), **fields)
 
 
@@ -84,7 +86,7 @@ def view_of(*events: TapeEvent) -> RunView:
     return view
 
 
-def running(*events: TapeEvent, limits: Limits = Limits()) -> RunView:
+def running(*events: TapeEvent, limits: Limits = DEFAULT_LIMITS) -> RunView:
     """Return the view of a run that has started, after `events`."""
     return view_of(asked_for(limits=limits), STARTED, ROUTED, ASSEMBLED, *events)
 

@@ -25,11 +25,12 @@ def calls(prompt: str) -> list[Call]:
 
 
 def listing(path: str = ".") -> Call:
-    return "files.list", {"path": path, "depth": 1}
+    return "files.list", {"path": path}
 
 
-def reading(path: str, max_lines: int | None = None, start_line: int = 1) -> Call:
-    return "files.read", {"path": path, "start_line": start_line, "max_lines": max_lines}
+def reading(path: str, max_lines: int = 0, start_line: int = 1) -> Call:
+    asked = {"path": path} | ({"start_line": start_line} if start_line > 1 else {})
+    return "files.read", asked | ({"max_lines": max_lines} if max_lines else {})
 
 
 def searching(pattern: str, path: str = ".", **more: str) -> Call:
