@@ -23,7 +23,7 @@ NOT_INSTALLED = "not installed: pip install -e '.[bench]'"
 Figures = dict[str, float]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Peer:
     """A contestant: `python -m bench.peers.MODULE` plays it. `package` is the distribution that it needs.
 

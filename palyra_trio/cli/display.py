@@ -93,16 +93,12 @@ class Terminal:
         self._calls: dict[str, ToolCall] = {}
         self._streamed = False
         self._failure_shown = False
+        self._routing: RoutingDecision | None = None
 
     def show(self, row: TapeRow, event: TapeEvent | None) -> None:
         match event:
-            case RoutingDecision(provider, model, why):
-                self.note(f"model {provider}/{model}: {why}", DIM)
-                if provider == "offline":
-                    self.note(
-                        "There is no language model: fixed rules answer. `palyra-trio run --help` says how to connect one.",
-                        YELLOW,
-                    )
+            case RoutingDecision() if event != self._routing:
+                self._routed(event)
             case ModelDelta(_, text) if self._stream:
                 self._out.write(visible(text))
                 self._out.flush()
@@ -137,6 +133,13 @@ class Terminal:
                 self._out.flush()
             case RunFinished():
                 self._finished(event)
+
+    def _routed(self, event: RoutingDecision) -> None:
+        self._routing = event
+        self.note(f"model {event.provider}/{event.model}: {event.why}", DIM)
+        if event.provider == "offline":
+            help_ = "`palyra-trio run --help` says how to connect one"
+            self.note(f"There is no language model: fixed rules answer. {help_}.", YELLOW)
 
     def ask(self, request: ApprovalRequested) -> None:
         """Show what a person is to decide on."""

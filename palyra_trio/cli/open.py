@@ -131,6 +131,7 @@ def model_settings(settings: Settings) -> ModelSettings:
         openai_base_url=settings.config.model.base_url or settings.credentials.openai_base_url,
         ollama_host=settings.credentials.ollama_host,
         anthropic_api_key=settings.credentials.anthropic_api_key,
+        idle_s=settings.config.model.idle_s,
     )
 
 

@@ -96,6 +96,8 @@ class Store(Protocol):
 
     def close(self) -> None: ...
 
+    def abandon(self) -> None: ...
+
 
 def lock_state_dir(state_dir: Path) -> int:
     """Return a descriptor that holds the state directory's lock until it is closed, at the latest by this process's end.

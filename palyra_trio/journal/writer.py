@@ -23,7 +23,7 @@ import trio
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import JournalStopped, PalyraError
 from palyra_trio.journal.feed import Feed
-from palyra_trio.journal.store import Entry, Guard, Outcome, SqliteStore
+from palyra_trio.journal.store import Entry, Guard, Outcome, Store
 
 BATCH_EVENTS = 1000  # a batch of this size commits in about 7 ms, so nobody waits long behind one
 QUEUE_TICKETS = 100_000  # about 50 MB of small tickets: reached only when the disk has stopped
@@ -86,7 +86,7 @@ class Ticket:
 class Journal(trio.abc.Instrument):
     """The journal as the runtime sees it: `submit`, `append`, and the feed. Made by `open_journal`."""
 
-    def __init__(self, store: SqliteStore, feed: Feed, queue_bytes: int, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, feed: Feed, queue_bytes: int, clock_ms: Callable[[], int]) -> None:
         self.feed = feed
         self._store = store
         self._clock_ms = clock_ms
@@ -230,7 +230,7 @@ def wall_clock_ms() -> int:
 
 @asynccontextmanager
 async def open_journal(
-    store: SqliteStore,
+    store: Store,
     feed: Feed,
     queue_bytes: int,
     clock_ms: Callable[[], int] = wall_clock_ms,

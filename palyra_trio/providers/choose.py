@@ -32,13 +32,17 @@ NOT_YET = ("anthropic",)
 
 @attrs.frozen
 class ModelSettings:
-    """What the user has said. `model` is empty or `provider/model`; the others are the variables of the same name."""
+    """What the user has said: `model` is empty or `provider/model`, a stream may be silent for `idle_s`.
+
+    The others are the variables of the same name.
+    """
 
     model: str = ""
     openai_api_key: str = attrs.field(default="", repr=False)
     openai_base_url: str = ""
     ollama_host: str = ""
     anthropic_api_key: str = attrs.field(default="", repr=False)
+    idle_s: float = 120.0
 
 
 @attrs.frozen
@@ -146,7 +150,7 @@ class Models:
         from palyra_trio.providers.openai import OpenAIProvider, http_client
 
         self._client = self._client or http_client()
-        provider = OpenAIProvider(chosen.provider, chosen.base_url, chosen.api_key, self._client)
+        provider = OpenAIProvider(chosen.provider, chosen.base_url, chosen.api_key, self._client, self.settings.idle_s)
         return Choice(provider, chosen.model or await _only_model(provider), chosen.why)
 
     async def aclose(self) -> None:

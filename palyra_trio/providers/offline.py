@@ -21,7 +21,7 @@ NAME, MODEL = "offline", "rules"
 OPENING = "(Answered by fixed rules, without a language model.)"
 CONNECT = "to connect a model set OPENAI_API_KEY, OPENAI_BASE_URL or OLLAMA_HOST, or pass --model provider/model"
 # How a run tells a model that a call was refused or failed; see core.view and runtime.tool_flow.
-_FAILED = re.compile(r"(?:Refused|Error)(?: by policy| \([\w ]+\))?: |Stopped: |The tool failed: ")
+_FAILED = re.compile(r"(?:Refused|Error)(?: by policy| \([\w ]+\))?: ")
 
 
 @attrs.frozen

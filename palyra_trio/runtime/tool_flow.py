@@ -233,7 +233,7 @@ class _Batch:
         assert gated.tool is not None
         limit_s = self._run.order.input.agent.limits.tool_s
         began = trio.current_time()
-        result = ToolResult(f"Stopped: the call took longer than its limit of {limit_s} s.", "timeout")
+        result = ToolResult(f"the call took longer than its limit of {limit_s} s", "timeout")
         with trio.move_on_after(limit_s):
             try:
                 result = await gated.tool.run(gated.arguments, gated.context, gated.plan)
@@ -241,8 +241,9 @@ class _Batch:
                 result = ToolResult(str(error), error.code)
             except Exception as error:
                 _log.exception("tool %s failed", gated.call.tool)
-                result = ToolResult(f"The tool failed: {type(error).__name__}: {error}", "internal")
-        text = self._run.state.redactor.text(clean(result.text))
+                result = ToolResult(f"{type(error).__name__}: {error}", "internal")
+        said = f"Error ({result.error}): {result.text}" if result.error else result.text
+        text = self._run.state.redactor.text(clean(said))
         elapsed_ms = int((trio.current_time() - began) * 1000)
         if len(text) <= EXCERPT_CHARACTERS:
             return ToolFinished(gated.call.call_id, text, elapsed_ms, result.error), []

@@ -1,7 +1,7 @@
 """Tickets for real stores: sessions and runs by number, and what a test wants to know of the file behind."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def seqs(outcome: Outcome) -> list[int]:
 
 
 @contextmanager
-def read(state_dir: Path) -> Iterator[Reader]:
+def read(state_dir: Path) -> Generator[Reader, None, None]:
     with closing(Reader(state_dir / FILE_NAME)) as reader:
         yield reader
 
@@ -97,10 +97,9 @@ def verified(state_dir: Path) -> Verification:
 
 
 @contextmanager
-def tampering(path: Path) -> Iterator[sqlite3.Connection]:
+def tampering(path: Path) -> Generator[sqlite3.Connection, None, None]:
     """Open a journal for changes that the triggers forbid; the file is left closed, without a -wal."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("DROP TRIGGER ev_no_update")
         db.execute("DROP TRIGGER ev_no_delete")
         yield db
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -49,8 +49,8 @@ def test_steps_are_taken_one_a_turn_and_the_answer_holds_their_results() -> None
         "Refused by policy: notes.txt is a secret file",
         "Refused (denied): not today",
         "Error (not_found): there is no notes.txt",
-        "Stopped: the call took longer than its limit of 600 s.",
-        "The tool failed: OSError: disk on fire",
+        "Error (timeout): the call took longer than its limit of 600 s",
+        "Error (internal): OSError: disk on fire",
     ],
 )
 def test_a_step_that_fails_is_told_in_words_and_what_follows_is_not_done(failure: str) -> None:

@@ -1,0 +1,88 @@
+import json
+from typing import Any
+
+import pytest
+
+from palyra_trio.core.agents import DEFAULT_INSTRUCTIONS
+from tests.cli.conftest import Home, Palyra
+
+
+def agents(palyra: Palyra) -> dict[str, dict[str, Any]]:
+    return {agent["name"]: agent for agent in json.loads(palyra("agents", "list", "--json").stdout)["agents"]}
+
+
+def test_the_built_in_agent_is_there_from_the_start(palyra: Palyra, home: Home) -> None:
+    assert palyra("agents", "list").stdout.splitlines()[1].startswith("default (default)\t(configured)\tall\t")
+    assert agents(palyra)["default"]["is_default"]
+    assert DEFAULT_INSTRUCTIONS in palyra("agents", "show", "default").stdout
+    assert not home.state_dir.exists()
+
+
+def test_an_agent_is_defined_with_what_the_options_say(palyra: Palyra, home: Home) -> None:
+    (home.folder / "told.txt").write_text("Be brief.\n")
+    (home.folder / "schema.json").write_text('{"type": "object"}')
+    result = palyra(
+        *("agents", "set", "scribe", "--model", "openai/x", "--instructions", "@told.txt", "--answer-schema"),
+        *("schema.json", "--tool", "files.read", "--tool", "clock.now", "--turns", "3", "--active-s", "60"),
+    )
+    assert (result.exit_code, result.stdout) == (0, "defined agent scribe\n")
+    scribe = agents(palyra)["scribe"]
+    assert (scribe["model"], scribe["instructions"]) == ("openai/x", "Be brief.\n")
+    assert scribe["tools"] == ["files.read", "clock.now"]
+    assert (scribe["limits"]["turns"], scribe["limits"]["active_s"], scribe["limits"]["tool_calls"]) == (3, 60, 200)
+    assert scribe["answer_schema"] == {"type": "object"}
+    shown = palyra("agents", "show", "scribe").stdout
+    assert "tools         files.read, clock.now\nturns         3\n" in shown
+
+
+def test_setting_an_agent_again_changes_only_what_is_named(palyra: Palyra) -> None:
+    palyra("agents", "set", "scribe", "--instructions", "Be brief.", "--turns", "3")
+    palyra("agents", "set", "scribe", "--tool-calls", "5")
+    scribe = agents(palyra)["scribe"]
+    assert (scribe["instructions"], scribe["limits"]["turns"], scribe["limits"]["tool_calls"]) == ("Be brief.", 3, 5)
+
+
+def test_the_default_agent_is_chosen_and_falls_back_when_it_is_removed(palyra: Palyra) -> None:
+    palyra("agents", "set", "scribe")
+    assert palyra("agents", "default", "scribe").stdout == "the default agent is now scribe\n"
+    assert {name: agent["is_default"] for name, agent in agents(palyra).items()} == {"default": False, "scribe": True}
+    assert json.loads(palyra("agents", "delete", "scribe", "--json").stdout) == {"agent": "scribe", "applied": True}
+    assert {name: agent["is_default"] for name, agent in agents(palyra).items()} == {"default": True}
+
+
+@pytest.mark.parametrize("verb", ["show", "delete", "default"])
+def test_an_agent_that_there_is_not_is_refused_with_those_that_are(palyra: Palyra, home: Home, verb: str) -> None:
+    result = palyra("agents", verb, "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the agents are default" in result.stderr
+    assert not home.state_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["a b"], "letters"),
+        (["scribe", "--tool", "files.reed"], "files.reed"),
+        (["scribe", "--turns", "0"], "--turns"),
+        (["scribe", "--instructions", "@missing.txt"], "missing.txt"),
+        (["scribe", "--answer-schema", "text.txt"], "is not JSON"),
+        (["scribe", "--answer-schema", "list.json"], "no JSON object"),
+    ],
+)
+def test_an_option_that_says_nothing_useful_is_a_fault_of_usage(
+    palyra: Palyra, home: Home, options: list[str], said: str
+) -> None:
+    (home.folder / "text.txt").write_text("{")
+    (home.folder / "list.json").write_text("[]")
+    result = palyra("agents", "set", *options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not home.state_dir.exists()
+
+
+def test_a_schema_that_is_none_is_refused_by_the_runtime(palyra: Palyra, home: Home) -> None:
+    (home.folder / "schema.json").write_text('{"type": "no such type"}')
+    result = palyra("agents", "set", "scribe", "--answer-schema", "schema.json")
+    assert result.exit_code == 2
+    assert "not a JSON Schema" in result.stderr
+    assert "scribe" not in agents(palyra)

@@ -1,0 +1,48 @@
+import json
+
+from palyra_trio.cli.open import principal
+from tests.cli.conftest import RUN, SESSION, STARTED, Home, Palyra
+
+
+def test_a_list_of_nothing_is_an_answer(palyra: Palyra) -> None:
+    result = palyra("sessions", "list")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no sessions yet\n")
+    assert json.loads(palyra("sessions", "list", "--json").stdout) == {"sessions": []}
+
+
+def test_sessions_are_listed_with_their_whole_ids(palyra: Palyra, home: Home) -> None:
+    home.record_run()
+    header, row = palyra("sessions", "list").stdout.splitlines()
+    assert header.split("\t") == ["SESSION", "AGE", "KEY", "TITLE"]
+    assert row.split("\t")[0] == SESSION
+    assert row.split("\t")[3] == "a session"
+    (listed,) = json.loads(palyra("sessions", "list", "--json").stdout)["sessions"]
+    assert (listed["session_id"], listed["principal"]) == (SESSION, principal())
+
+
+def test_sessions_of_others_are_not_there(palyra: Palyra, home: Home) -> None:
+    home.record_run(by="user:somebody-else")
+    assert palyra("sessions", "list").stdout == ""
+    result = palyra("sessions", "show", SESSION)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "there is no session" in result.stderr
+
+
+def test_a_session_is_shown_with_its_runs(palyra: Palyra, home: Home) -> None:
+    home.record_run(*STARTED, text="first\nline")
+    said = palyra("sessions", "show", "last").stdout
+    assert said.startswith(f"session  {SESSION}\ntitle    a session\n")
+    assert said.splitlines()[-1].split("\t")[::2] == [RUN, "interrupted"]
+    shown = json.loads(palyra("sessions", "show", SESSION[:24], "--json").stdout)
+    assert [(run["run_id"], run["state"]) for run in shown["runs"]] == [(RUN, "interrupted")]
+
+
+def test_an_archived_session_is_listed_on_request_only(palyra: Palyra, home: Home) -> None:
+    home.record_whole_run()
+    result = palyra("sessions", "archive", "last")
+    assert (result.exit_code, result.stdout) == (0, f"archived session {SESSION}\n")
+    assert palyra("sessions", "list").stdout == ""
+    assert "(archived) a session" in palyra("sessions", "list", "--archived").stdout
+    assert palyra("sessions", "show", SESSION).stdout.startswith(f"session  {SESSION} (archived)\n")
+    again = palyra("sessions", "archive", SESSION, "--json")
+    assert json.loads(again.stderr)["error"]["code"] == "state_conflict"

@@ -1,0 +1,75 @@
+import io
+import json
+
+import pytest
+
+from palyra_trio.cli.tables import age, one_line, print_json, print_table, safe_for_stdout
+
+ID = "01HZZZZZZZ0000000000000011"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    return screen
+
+
+def test_for_a_pipe_columns_are_separated_by_tabs_and_each_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("RUN", "TITLE"), [("1", "a\tb\nc"), ("2", "x\x1b[2Jy")])
+    assert capsys.readouterr().out == "RUN\tTITLE\n1\ta b ⏎ c\n2\tx\\u001b[2Jy\n"
+
+
+def test_a_table_without_rows_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("RUN",), [])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_narrow_terminal_cuts_texts_but_no_id(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_table(("RUN", "TITLE"), [(ID, "[red]word[/red] " * 20)])
+    _, row = terminal.getvalue().splitlines()
+    assert row.startswith(f"{ID}  [red]word[/red] ")
+    assert len(row) <= 60
+
+
+@pytest.mark.parametrize("no_color", [True, False])
+def test_no_color_is_honoured(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, no_color: bool) -> None:
+    monkeypatch.setenv("NO_COLOR", "1" if no_color else "")
+    print_table(("RUN",), [(ID,)])
+    colors = {"\x1b[3", "\x1b[9"}
+    assert not any(code in terminal.getvalue() for code in colors)
+    assert ID in terminal.getvalue()
+
+
+def test_an_object_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"text": "ä\n", "none": None})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"text": "ä\n", "none": None}
+    assert out.count("\n") == 1
+
+
+def test_a_long_text_is_cut_to_length() -> None:
+    assert one_line("abcdef", 6) == "abcdef"
+    assert one_line("abcdefg", 6) == "abcde…"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (7200, "2 h"), (200_000, "2 d")]
+)
+def test_an_age_is_told_in_its_largest_unit(seconds: int, said: str) -> None:
+    assert age(1_000_000, 1_000_000 + seconds * 1000) == said
+
+
+def test_a_pipe_gets_every_byte_and_a_terminal_what_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert safe_for_stdout("a\x1bb") == "a\x1bb"
+    monkeypatch.setattr("sys.stdout", Terminal())
+    assert safe_for_stdout("a\x1bb") == "a\\u001bb"

@@ -1,0 +1,116 @@
+import json
+
+import pytest
+
+from palyra_trio.cli.tape import _WORDS, WORDS_CHARACTERS, readable, words
+from palyra_trio.core.codec import TapeRow, encode
+from palyra_trio.core.messages import ToolCall
+from palyra_trio.core.tape import (
+    EVENT_CLASSES,
+    RUN_STREAM,
+    Correction,
+    ModelDelta,
+    TapeEvent,
+    ToolProposed,
+)
+from tests.cli.conftest import RUN, Home, Palyra
+
+NOT_ON_A_RUN = {"SessionOpened", "SessionArchived", "RunUndone", "BootStarted", "AgentDefined", "AgentRemoved"}
+
+
+def rows(*events: TapeEvent) -> list[TapeRow]:
+    return [
+        TapeRow(seq, RUN_STREAM + RUN, seq, event.kind, 0, encode(event), b"") for seq, event in enumerate(events, 1)
+    ]
+
+
+def said(*events: TapeEvent) -> list[tuple[str, str, str]]:
+    """Return of each line its seq, its kind and its words."""
+    parts = [line.split(None, 3) for line in readable(rows(*events))]
+    return [(part[0], part[2], part[3] if len(part) > 3 else "") for part in parts]
+
+
+def test_every_kind_of_event_of_a_run_has_its_words() -> None:
+    of_runs = {cls for cls in EVENT_CLASSES if cls.kind < 64}
+    assert set(_WORDS) == of_runs - {ModelDelta}
+
+
+def test_a_tape_is_read_in_order_an_event_a_line(palyra: Palyra, home: Home) -> None:
+    home.record_whole_run()
+    result = palyra("tape", "last")
+    lines = [line.split(None, 3) for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines] == [*map(str, range(1, 13)), "13-14", "15", "16", "17"][: len(lines)]
+    assert lines[0][2:] == ["Input", f"{home_user()} over cli, agent default: do it"]
+    assert lines[-1][2:] == ["RunFinished", "done (final_answer)"]
+    assert RUN in result.stderr
+
+
+def home_user() -> str:
+    from palyra_trio.cli.open import principal
+
+    return principal()
+
+
+def test_pieces_of_one_turn_are_one_line_and_those_of_another_are_not() -> None:
+    deltas = (ModelDelta(1, "Hel"), ModelDelta(1, "lo"), ModelDelta(2, "a"), Correction("x"), ModelDelta(2, "b"))
+    assert said(*deltas) == [
+        ("1-2", "ModelDelta", "turn 1: Hello"),
+        ("3", "ModelDelta", "turn 2: a"),
+        ("4", "Correction", "x"),
+        ("5", "ModelDelta", "turn 2: b"),
+    ]
+
+
+def test_what_would_deceive_a_reader_is_spelled_out_on_its_one_line() -> None:
+    (line,) = said(Correction("a\x1b[2J\u202e\nb"))
+    assert line[2] == "a\\u001b[2J\\u202e ⏎ b"
+
+
+def test_a_long_text_is_cut() -> None:
+    ((_, _, text),) = said(Correction("x" * 10_000))
+    assert len(text) == WORDS_CHARACTERS
+    ((_, _, text),) = said(ModelDelta(1, "x" * 10_000), ModelDelta(1, "y" * 10_000))
+    assert len(text) == WORDS_CHARACTERS
+
+
+def test_arguments_that_were_no_json_are_shown_as_they_came() -> None:
+    assert said(ToolProposed(ToolCall("c1", "t", malformed="{oops")))[0][2] == "c1: t {oops"
+
+
+def test_an_erased_body_and_an_unknown_kind_are_said_to_be_that() -> None:
+    erased = TapeRow(1, "run:x", 1, Correction.kind, 0, None, b"")
+    assert words(erased, erased.event()) == "(erased)"
+    unknown = TapeRow(1, "run:x", 1, 999, 0, b"{}", b"")
+    assert "this version does not know" in words(unknown, unknown.event())
+
+
+def test_jsonl_is_every_event_whole(palyra: Palyra, home: Home) -> None:
+    home.record_whole_run()
+    events = [json.loads(line) for line in palyra("tape", RUN, "--jsonl").stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["body"]["text"] for event in events if event["kind"] == "ModelDelta"] == ["It is ", "done."]
+    assert events[0]["stream"] == f"run:{RUN}"
+
+
+def test_a_tape_can_be_read_from_a_place_and_by_kind(palyra: Palyra, home: Home) -> None:
+    home.record_whole_run()
+    everything = palyra("tape", RUN, "--jsonl").stdout.splitlines()
+    assert palyra("tape", RUN, "--jsonl", "--after", "3").stdout.splitlines() == everything[3:]
+    assert palyra("tape", RUN, "--jsonl", "--after", str(len(everything))).stdout == ""
+    lines = palyra("tape", RUN, "--kind", "toolfinished", "--kind", "ToolStarted").stdout.splitlines()
+    assert [line.split()[2] for line in lines] == ["ToolStarted", "ToolFinished"]
+
+
+def test_a_place_that_the_tape_has_not_reached_is_refused(palyra: Palyra, home: Home) -> None:
+    home.record_run()
+    result = palyra("tape", RUN, "--after", "2")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "has 1 rows, not 2" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["last", RUN, "no-id"])
+def test_a_run_that_there_is_not_has_no_tape(palyra: Palyra, home: Home, text: str) -> None:
+    assert palyra("tape", text).exit_code == 1
+    home.record_run(by="user:somebody-else")
+    assert palyra("tape", text).exit_code in (1, 2)
+    assert palyra("tape", text).stdout == ""
