@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -324,15 +324,3 @@ def limited(**limits: int) -> Config:
 def in_session(accepted: Accepted) -> SessionRef:
     return SessionRef(session_id=accepted.session_id)
 
-
-@contextmanager
-def only_error(kind: type[BaseException]) -> Iterator[None]:
-    """Expect one error of `kind`, however many groups it is wrapped in."""
-    try:
-        yield
-    except BaseException as error:
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        assert isinstance(error, kind), repr(error)
-    else:
-        raise AssertionError(f"{kind.__name__} was not raised")

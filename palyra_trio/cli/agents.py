@@ -17,6 +17,7 @@ from palyra_trio.core.text import visible
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 INSTRUCTIONS_CHARACTERS = 60
+TOOLS_CHARACTERS = 40
 _LIMIT = click.IntRange(min=1)
 
 
@@ -41,7 +42,7 @@ def list_agents(as_json: bool) -> None:
         (
             f"{spec.name} (default)" if is_default else spec.name,
             spec.model or "(configured)",
-            _tools(spec),
+            one_line(_tools(spec), TOOLS_CHARACTERS),
             one_line(spec.instructions, INSTRUCTIONS_CHARACTERS),
         )
         for spec, is_default in found

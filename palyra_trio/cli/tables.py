@@ -23,7 +23,10 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under the names of their columns; on a terminal aligned, else separated by tabs. Nothing if none."""
+    """Print rows under the names of their columns, if there are any: on a terminal aligned, else separated by tabs.
+
+    Only the last column is cut where the terminal is narrow: an id that was cut is no id.
+    """
     if not rows:
         return
     cells = [[one_line(cell) for cell in row] for row in rows]
@@ -31,19 +34,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in (columns, *cells):
             click.echo("\t".join(row))
         return
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True, min_width=26 if column in _ID_COLUMNS else None)
+    for index, column in enumerate(columns):
+        widest = max(cell_len(row[index]) for row in cells)
+        table.add_column(column, no_wrap=True, min_width=widest if index < len(columns) - 1 else None)
     for row in cells:
         table.add_row(*map(Text, row))
     Console().print(table)
-
-
-_ID_COLUMNS = ("RUN", "SESSION")  # an id that was cut is no id; what is cut for a narrow terminal is the rest
 
 
 def one_line(text: str, most: int | None = None) -> str:

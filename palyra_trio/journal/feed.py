@@ -6,7 +6,6 @@ when it has fallen off, the follower reads a page from the journal and comes bac
 
 from collections import deque
 from collections.abc import Iterable
-from weakref import WeakValueDictionary
 
 import trio
 
@@ -17,30 +16,35 @@ RING_BYTES = 16 * 1024 * 1024
 
 
 class Feed:
-    """Rows in the order of their commit. Lives on the Trio thread; `publish` is called by the journal only."""
+    """Rows in the order of their commit. Lives on the Trio thread; `publish` is called by the journal only.
+
+    `g` is the global position of the newest row that was published, 0 before the first.
+    """
 
     def __init__(self, ring_rows: int = RING_ROWS, ring_bytes: int = RING_BYTES) -> None:
+        self.g = 0
         self._ring_rows = ring_rows
         self._ring_bytes = ring_bytes
         self._bytes = 0
         self._ring: deque[TapeRow] = deque()
         self._streams: dict[str, deque[TapeRow]] = {}
-        self._waiting: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        self._waiting: dict[str, trio.lowlevel.ParkingLot] = {}
 
     def publish(self, rows: Iterable[TapeRow]) -> None:
         """Add durable rows, drop the oldest beyond the bounds, and wake whoever waits for one of the streams."""
-        woken = set()
         for row in rows:
+            stream = row.stream
+            held = self._streams.get(stream)
+            if held is None:
+                held = self._streams[stream] = deque()
+            held.append(row)
             self._ring.append(row)
-            self._streams.setdefault(row.stream, deque()).append(row)
             self._bytes += len(row.body or b"")
-            woken.add(row.stream)
+            self.g = row.g
+            if stream in self._waiting:
+                self._waiting.pop(stream).unpark_all()
         while len(self._ring) > self._ring_rows or self._bytes > self._ring_bytes:
             self._drop_oldest()
-        if self._waiting:
-            for stream in woken:
-                if (event := self._waiting.pop(stream, None)) is not None:
-                    event.set()
 
     def _drop_oldest(self) -> None:
         row = self._ring.popleft()
@@ -56,11 +60,22 @@ class Feed:
         if held is None or held[0].seq > after_seq + 1:
             return None
         skip = after_seq + 1 - held[0].seq
-        return tuple(held[index] for index in range(skip, min(len(held), skip + most)))
+        return tuple([held[index] for index in range(skip, min(len(held), skip + most))])
 
-    def next_of(self, stream: str) -> trio.Event:
-        """Return the event that the stream's next row sets. Take it first, read then, wait last: no row is missed.
+    async def wait_past(self, stream: str, g: int) -> None:
+        """Return once the stream may have a row beyond the global position `g`; at once if it may have one already.
 
-        It is kept for as long as a caller keeps it.
+        Note `Feed.g` first, look for rows then, and wait past it last: no row is missed. May return without a row.
         """
-        return self._waiting.setdefault(stream, trio.Event())
+        held = self._streams.get(stream)
+        if self.g > g and (not self._ring or self._ring[0].g > g + 1 or (held is not None and held[-1].g > g)):
+            await trio.lowlevel.checkpoint()
+            return
+        lot = self._waiting.get(stream)
+        if lot is None:
+            lot = self._waiting[stream] = trio.lowlevel.ParkingLot()
+        try:
+            await lot.park()
+        finally:
+            if not lot and self._waiting.get(stream) is lot:
+                del self._waiting[stream]

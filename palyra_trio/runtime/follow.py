@@ -22,7 +22,7 @@ class Follower:
         Waits while there are none. A cancel loses nothing: the next call returns the same rows.
         """
         while not self.ended:
-            wake = self._feed.next_of(self._stream)
+            seen = self._feed.g
             rows = self._feed.recent(self._stream, self.seq, most)
             if rows is None:
                 rows = await self._readers.ask(lambda reader: reader.page(self._stream, self.seq, most))
@@ -30,5 +30,5 @@ class Follower:
                 self.seq = rows[-1].seq
                 self.ended = rows[-1].kind == RunFinished.kind
                 return rows
-            await wake.wait()
+            await self._feed.wait_past(self._stream, seen)
         return ()

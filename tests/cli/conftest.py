@@ -41,7 +41,7 @@ AT_MS = 1_700_000_000_000
 Palyra = Callable[..., Result]
 
 
-@attrs.frozen
+@attrs.define
 class Batch:
     entries: tuple[Entry, ...]
     guards: tuple[Guard, ...] = ()

@@ -2,7 +2,7 @@ import fcntl
 import io
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import attrs
@@ -25,7 +25,7 @@ SUMMARY = RunSummary(
 
 
 @contextmanager
-def held(home: Home) -> Iterator[None]:
+def held(home: Home) -> Generator[None, None, None]:
     descriptor = lock_state_dir(home.state_dir)
     try:
         yield

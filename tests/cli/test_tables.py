@@ -13,15 +13,6 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    screen = Terminal()
-    monkeypatch.setattr("sys.stdout", screen)
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    return screen
-
-
 def test_for_a_pipe_columns_are_separated_by_tabs_and_each_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("RUN", "TITLE"), [("1", "a\tb\nc"), ("2", "x\x1b[2Jy")])
     assert capsys.readouterr().out == "RUN\tTITLE\n1\ta b ⏎ c\n2\tx\\u001b[2Jy\n"
@@ -32,21 +23,15 @@ def test_a_table_without_rows_is_nothing(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == ""
 
 
-def test_a_narrow_terminal_cuts_texts_but_no_id(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
+def test_a_narrow_terminal_cuts_texts_but_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"COLUMNS": "60", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
     print_table(("RUN", "TITLE"), [(ID, "[red]word[/red] " * 20)])
-    _, row = terminal.getvalue().splitlines()
+    _, row = screen.getvalue().splitlines()
     assert row.startswith(f"{ID}  [red]word[/red] ")
     assert len(row) <= 60
-
-
-@pytest.mark.parametrize("no_color", [True, False])
-def test_no_color_is_honoured(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, no_color: bool) -> None:
-    monkeypatch.setenv("NO_COLOR", "1" if no_color else "")
-    print_table(("RUN",), [(ID,)])
-    colors = {"\x1b[3", "\x1b[9"}
-    assert not any(code in terminal.getvalue() for code in colors)
-    assert ID in terminal.getvalue()
 
 
 def test_an_object_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:

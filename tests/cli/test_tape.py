@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from palyra_trio.cli.open import principal
 from palyra_trio.cli.tape import _WORDS, WORDS_CHARACTERS, readable, words
 from palyra_trio.core.codec import TapeRow, encode
 from palyra_trio.core.messages import ToolCall
@@ -14,8 +15,6 @@ from palyra_trio.core.tape import (
     ToolProposed,
 )
 from tests.cli.conftest import RUN, Home, Palyra
-
-NOT_ON_A_RUN = {"SessionOpened", "SessionArchived", "RunUndone", "BootStarted", "AgentDefined", "AgentRemoved"}
 
 
 def rows(*events: TapeEvent) -> list[TapeRow]:
@@ -39,16 +38,10 @@ def test_a_tape_is_read_in_order_an_event_a_line(palyra: Palyra, home: Home) -> 
     home.record_whole_run()
     result = palyra("tape", "last")
     lines = [line.split(None, 3) for line in result.stdout.splitlines()]
-    assert [line[0] for line in lines] == [*map(str, range(1, 13)), "13-14", "15", "16", "17"][: len(lines)]
-    assert lines[0][2:] == ["Input", f"{home_user()} over cli, agent default: do it"]
+    assert [line[0] for line in lines] == [*map(str, range(1, 13)), "13-14", "15", "16", "17"]
+    assert lines[0][2:] == ["Input", f"{principal()} over cli, agent default: do it"]
     assert lines[-1][2:] == ["RunFinished", "done (final_answer)"]
     assert RUN in result.stderr
-
-
-def home_user() -> str:
-    from palyra_trio.cli.open import principal
-
-    return principal()
 
 
 def test_pieces_of_one_turn_are_one_line_and_those_of_another_are_not() -> None:
@@ -108,9 +101,14 @@ def test_a_place_that_the_tape_has_not_reached_is_refused(palyra: Palyra, home: 
     assert "has 1 rows, not 2" in result.stderr
 
 
-@pytest.mark.parametrize("text", ["last", RUN, "no-id"])
-def test_a_run_that_there_is_not_has_no_tape(palyra: Palyra, home: Home, text: str) -> None:
-    assert palyra("tape", text).exit_code == 1
+@pytest.mark.parametrize(("text", "status"), [("last", 1), (RUN, 1), ("no-id", 2)])
+def test_the_tape_of_another_cannot_be_read(palyra: Palyra, home: Home, text: str, status: int) -> None:
     home.record_run(by="user:somebody-else")
-    assert palyra("tape", text).exit_code in (1, 2)
-    assert palyra("tape", text).stdout == ""
+    result = palyra("tape", text)
+    assert (result.exit_code, result.stdout) == (status, "")
+
+
+def test_there_is_no_tape_before_the_first_run(palyra: Palyra) -> None:
+    result = palyra("tape", "last")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nothing has run yet" in result.stderr
