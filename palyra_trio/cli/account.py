@@ -10,7 +10,7 @@ import attrs
 
 from palyra_trio.cli.tables import age, one_line
 from palyra_trio.core.chain import canonical_json
-from palyra_trio.core.run import CallState
+from palyra_trio.core.run import CallState, RunState
 from palyra_trio.core.tape import FileChange, ToolFinished
 from palyra_trio.core.text import visible
 from palyra_trio.core.view import CallView, RunView, fold_rows
@@ -87,8 +87,7 @@ class Account:
     def _state_in_words(self) -> str:
         finished = self.view.finished
         if finished is None:
-            reason = f", for {self.run.reason}" if self.run.reason and self.run.reason != self.state else ""
-            return f"{self.state}{reason}"
+            return f"waiting, for {self.run.reason}" if self.state == RunState.WAITING else self.state
         said = f": {one_line(finished.detail)}" if finished.detail else ""
         return (
             self.state if finished.reason in (self.state, "final_answer") else f"{self.state}, {finished.reason}{said}"

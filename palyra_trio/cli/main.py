@@ -132,4 +132,7 @@ def main(debug: bool) -> None:
 
     What a run does is recorded before it is shown, in a journal on this machine: in the folder that PALYRA_STATE_DIR
     names, or else in palyra-trio below XDG_STATE_HOME.
+
+    Exit status: 0 ok, 1 failed, 2 usage, 3 denied, 4 needs approval, 5 limit, 6 provider, 7 in doubt, 75 busy,
+    77 not yours, 78 configuration, 124 out of time, 130 cancelled, 143 terminated.
     """

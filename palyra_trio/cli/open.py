@@ -22,7 +22,7 @@ from palyra_trio.cli.settings import Settings, find_state_dir, load_settings
 from palyra_trio.core.commands import Command, Reply
 from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RequestContext, mint_ulid
-from palyra_trio.core.run import RunState
+from palyra_trio.core.run import LIVE, RunState
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.journal.store import FILE_NAME, LOCK_NAME
 from palyra_trio.providers.choose import ModelSettings
@@ -106,8 +106,8 @@ def is_held(folder: Path) -> bool:
 
 
 def state_word(run: RunSummary, held: bool) -> str:
-    """Return the run's state, or `interrupted` for one that was left behind by a process that has gone."""
-    left_behind = run.state is RunState.RUNNING and not held
+    """Return the run's state, or `interrupted` for a live one whose process has gone: nobody is left to go on with it."""
+    left_behind = run.state in LIVE and not held
     parked = run.state is RunState.WAITING and run.reason == INTERRUPTED
     return INTERRUPTED if left_behind or parked else run.state.value
 

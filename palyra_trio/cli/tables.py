@@ -34,17 +34,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in (columns, *cells):
             click.echo("\t".join(row))
         return
-    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        widest = max(cell_len(row[index]) for row in cells)
-        table.add_column(column, no_wrap=True, min_width=widest if index < len(columns) - 1 else None)
+    for column in columns:
+        table.add_column(column, no_wrap=column != columns[-1])  # rich narrows only columns that it may wrap
     for row in cells:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     Console().print(table)
 
 

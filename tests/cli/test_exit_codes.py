@@ -1,11 +1,15 @@
 import pkgutil
+import re
 from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
+from click.testing import CliRunner
 
 import palyra_trio
+from palyra_trio.cli import exit_codes
 from palyra_trio.cli.exit_codes import OF_ERROR, of_run
+from palyra_trio.cli.main import main
 from palyra_trio.core.errors import PalyraError
 from palyra_trio.core.run import RunState
 
@@ -26,6 +30,12 @@ def test_every_error_code_of_the_program_has_an_exit_status_and_no_other_has() -
 
 def test_no_error_ends_in_success() -> None:
     assert 0 not in OF_ERROR.values()
+
+
+def test_help_names_every_exit_status() -> None:
+    statuses = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
+    text = CliRunner().invoke(main, ["--help"]).stdout.partition("Exit status:")[2].partition("Options:")[0]
+    assert {int(number) for number in re.findall(r"\d+", text)} == statuses
 
 
 @pytest.mark.parametrize(

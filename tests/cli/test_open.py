@@ -85,13 +85,14 @@ def test_a_reader_that_asks_does_not_keep_others_that_ask_from_an_answer(home: H
         assert not is_held(home.state_dir)
 
 
-def test_a_running_run_is_interrupted_when_no_process_can_be_running_it() -> None:
+def test_a_live_run_is_interrupted_when_no_process_can_be_running_it() -> None:
     assert state_word(SUMMARY, held=True) == "running"
     assert state_word(SUMMARY, held=False) == "interrupted"
     parked = attrs.evolve(SUMMARY, state=RunState.WAITING, reason="interrupted")
     assert state_word(parked, held=True) == "interrupted"
     asking = attrs.evolve(SUMMARY, state=RunState.WAITING, reason="approval")
     assert state_word(asking, held=True) == "waiting"
+    assert state_word(asking, held=False) == "interrupted"
     assert state_word(attrs.evolve(SUMMARY, state=RunState.DONE), held=False) == "done"
 
 
