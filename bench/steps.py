@@ -7,7 +7,7 @@ that runs the bench; a peer that it does not have leaves the ratios unmeasured.
 from collections import defaultdict
 from statistics import median
 
-from bench.peers import NOT_INSTALLED, OTHERS, OURS, Figures, Peer
+from bench.peers import NOT_INSTALLED, OTHERS, OURS, Peer, PeerFailed
 from bench.report import Bar, Report, machine, progress
 
 BARS = {1: 4, 50: 10}
@@ -20,34 +20,41 @@ def measure(quick: bool) -> Report:
 def compare(rounds: int) -> Report:
     """Play every contestant that is installed `rounds` times, in turn, and report the medians."""
     facts = machine()
-    here = [peer for peer in (OURS, *OTHERS) if peer.version()]
-    found: dict[Peer, dict[str, list[float]]] = {peer: defaultdict(list) for peer in here}
+    versions = {peer: peer.version() or NOT_INSTALLED for peer in (OURS, *OTHERS)}
+    playing = [peer for peer in versions if versions[peer] != NOT_INSTALLED]
+    found: dict[Peer, dict[str, list[float]]] = {peer: defaultdict(list) for peer in versions}
     for number in range(rounds):
         for workers in BARS:
-            for peer in here:
-                figures = peer.play(workers)
+            for peer in playing.copy():
+                try:
+                    figures = peer.play(workers)
+                except PeerFailed as failure:
+                    playing.remove(peer)
+                    found[peer].clear()
+                    versions[peer] += f", {failure}"
+                    continue
                 for what, value in figures.items():
-                    found[peer][f"{what}, {_runs(workers)}"].append(value)
-                progress(
-                    f"round {number + 1} of {rounds}: {peer.name}, {_runs(workers)}: {figures['steps/s']:,.0f} steps/s"
-                )
+                    found[peer][_what(what, workers)].append(value)
+                speed = f"{figures['steps/s']:,.0f} steps/s"
+                progress(f"round {number + 1} of {rounds}: {peer.name}, {_runs(workers)}: {speed}")
     medians = {peer: {what: median(values) for what, values in each.items()} for peer, each in found.items()}
-    ratios = {workers: _ratio(medians, workers) for workers in BARS}
     bars = [
-        Bar(f"ratio to the best peer, {_runs(workers)}", ratios[workers], "x", bar) for workers, bar in BARS.items()
+        Bar(f"ratio to the best peer, {_runs(workers)}", _ratio(medians, _what("steps/s", workers)), "x", bar)
+        for workers, bar in BARS.items()
     ]
-    peers = {
-        peer.name: {"version": peer.version(), **medians[peer]} if peer in medians else {"version": NOT_INSTALLED}
-        for peer in (OURS, *OTHERS)
-    }
+    peers = {peer.name: {**medians[peer], "version": version} for peer, version in versions.items()}
     return Report("steps", bars, peers, facts)
 
 
-def _ratio(medians: dict[Peer, Figures], workers: int) -> float | None:
-    if not all(peer in medians for peer in OTHERS):
+def _ratio(medians: dict[Peer, dict[str, float]], what: str) -> float | None:
+    """Return how many times the best peer's figure ours is, or None unless all of them were measured."""
+    if not all(what in figures for figures in medians.values()):
         return None
-    what = f"steps/s, {_runs(workers)}"
     return medians[OURS][what] / max(medians[peer][what] for peer in OTHERS)
+
+
+def _what(figure: str, workers: int) -> str:
+    return f"{figure}, {_runs(workers)}"
 
 
 def _runs(workers: int) -> str:

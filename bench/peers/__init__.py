@@ -23,6 +23,10 @@ NOT_INSTALLED = "not installed: pip install -e '.[bench]'"
 Figures = dict[str, float]
 
 
+class PeerFailed(Exception):
+    """A contestant's process ended without figures."""
+
+
 @attrs.frozen(eq=False)
 class Peer:
     """A contestant: `python -m bench.peers.MODULE` plays it. `package` is the distribution that it needs.
@@ -44,10 +48,17 @@ class Peer:
             return ""
 
     def play(self, workers: int) -> Figures:
-        """Return the figures of one measurement. Raises RuntimeError with what the process said, if it fails."""
+        """Return the figures of one measurement. Raises PeerFailed with what the process said last."""
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
-                [sys.executable, "-m", f"bench.peers.{self.module}", str(workers), str(self.runs_each[workers]), folder],
+                [
+                    sys.executable,
+                    "-m",
+                    f"bench.peers.{self.module}",
+                    str(workers),
+                    str(self.runs_each[workers]),
+                    folder,
+                ],
                 cwd=Path(__file__).parents[2],
                 capture_output=True,
                 text=True,
@@ -55,7 +66,7 @@ class Peer:
                 check=False,
             )
         if done.returncode:
-            raise RuntimeError(f"{self.name} failed:\n{done.stderr}")
+            raise PeerFailed(f"failed: {(done.stderr.splitlines() or [done.returncode])[-1]}")
         figures: Figures = json.loads(done.stdout.splitlines()[-1])
         return figures
 

@@ -1,8 +1,13 @@
 """What an agent is: a model, instructions, tools and limits under a name."""
 
+import re
 from typing import Any
 
 import attrs
+
+from palyra_trio.core.errors import InvalidArgument
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 DEFAULT_INSTRUCTIONS = (
     "You are an agent that works for one person inside one folder, the workspace. Use the tools to look before you"
@@ -50,3 +55,13 @@ class AgentSpec:
 
 
 DEFAULT_AGENT = AgentSpec("default")
+
+
+def check_agent(spec: AgentSpec, tools: tuple[str, ...]) -> None:
+    """Raise InvalidArgument for a name that cannot be typed, a tool that does not exist, or a limit below one."""
+    if not _NAME.fullmatch(spec.name):
+        raise InvalidArgument(f"{spec.name!r} is no name for an agent", remedy="use letters, digits, `-`, `_` and `.`")
+    if unknown := [name for name in spec.tools or () if name not in tools]:
+        raise InvalidArgument(f"there is no tool {', '.join(unknown)}", remedy=f"the tools are {', '.join(tools)}")
+    if low := [field.name for field in attrs.fields(Limits) if getattr(spec.limits, field.name) < 1]:
+        raise InvalidArgument(f"a limit is at least 1, and {', '.join(low)} is less")

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+from palyra_trio.core.agents import DEFAULT_AGENT
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.errors import PalyraError, SessionBusy, SessionConflict, StateConflict
 from palyra_trio.core.run import RunState
@@ -100,7 +101,8 @@ def _agent_removed(db: sqlite3.Connection, _stream: str, event: AgentRemoved, _a
 
 def _default_agent_set(db: sqlite3.Connection, _stream: str, event: DefaultAgentSet, _at_ms: int) -> None:
     db.execute("UPDATE agent SET is_default = (name = ?)", (event.agent,))
-    if db.execute("SELECT count(*) FROM agent WHERE is_default").fetchone() != (1,):
+    found = db.execute("SELECT count(*) FROM agent WHERE is_default").fetchone()
+    if found != (1,) and event.agent != DEFAULT_AGENT.name:
         raise StateConflict(f"there is no agent {event.agent!r}")
 
 

@@ -47,6 +47,8 @@ class RunSummary:
     updated_ms: int
 
 
+_LIVE = ", ".join(f"'{state}'" for state in sorted(LIVE))
+_ENDED = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 _RUN = "run_id, session_id, principal, agent, workspace, title, state, reason, boot_id, created_ms, updated_ms"
 _SESSION = "session_id, principal, key, title, created_ms, archived_ms"
 _ROW = "ev.g, stream.name, ev.seq, ev.kind, ev.at_ms, ev.body, ev.hash"
@@ -141,19 +143,17 @@ class Reader:
             where, values = f"{where} AND state IN ({', '.join('?' * len(wanted))})", values + wanted
         return tuple(self._runs(where, tuple(values), most))
 
-    def left_running(self, boot_id: str) -> tuple[RunSummary, ...]:
-        """Return the runs that are RUNNING by the journal, but not in the process `boot_id`."""
-        return tuple(self._runs("state = 'running' AND boot_id != ?", (boot_id,), -1))
+    def left_live(self, boot_id: str) -> tuple[RunSummary, ...]:
+        """Return the runs that are live by the journal in a process other than `boot_id`, and not marked as interrupted."""
+        return tuple(self._runs(f"state IN ({_LIVE}) AND reason != 'interrupted' AND boot_id != ?", (boot_id,), -1))
 
     def live_run(self, session_id: str) -> RunSummary | None:
-        live = ", ".join(f"'{state}'" for state in sorted(LIVE))
-        return next(self._runs(f"session_id = ? AND state IN ({live})", (session_id,), 1), None)
+        return next(self._runs(f"session_id = ? AND state IN ({_LIVE})", (session_id,), 1), None)
 
     def earlier_runs(self, session_id: str, run_id: str) -> tuple[str, ...]:
         """Return the ids of the session's runs that ended and were accepted before this one, newest first."""
-        ended = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
         rows = self._db.execute(
-            f"SELECT run_id FROM run WHERE session_id = ? AND state IN ({ended})"
+            f"SELECT run_id FROM run WHERE session_id = ? AND state IN ({_ENDED})"
             " AND rowid < (SELECT rowid FROM run WHERE run_id = ?) ORDER BY rowid DESC",
             (session_id, run_id),
         )

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import trio
 
+from palyra_trio.core.agents import check_agent
 from palyra_trio.core.commands import (
     Applied,
     ArchiveSession,
@@ -80,6 +81,7 @@ class Gateway:
         elif isinstance(command, ArchiveSession):
             await self._archivable(command.session_id, context)
         elif isinstance(command, DefineAgent):
+            check_agent(command.spec, self._state.tools.names())
             answer_check(command.spec.answer_schema)
         return await self._put(Submission(command, context, prepared))
 

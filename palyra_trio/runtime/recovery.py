@@ -2,31 +2,20 @@
 
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import (
-    RunFinished,
-    RunInterrupted,
-    StatusChange,
-    run_stream,
-)
+from palyra_trio.core.tape import RunFinished, RunInterrupted, StatusChange, run_stream
 from palyra_trio.journal.store import entry
 from palyra_trio.runtime.runs import INTERRUPTED, RunOrder
 from palyra_trio.runtime.state import RuntimeState
 
 
 async def mark_interrupted(state: RuntimeState) -> int:
-    """Park every run that an earlier process left RUNNING, as interrupted. Returns how many there were."""
-    left = await state.readers.ask(lambda reader: reader.left_running(state.boot_id))
+    """Park every run that was live in an earlier process, as interrupted. Returns how many there were."""
+    left = await state.readers.ask(lambda reader: reader.left_live(state.boot_id))
     for run in left:
-        await state.journal.append(
-            (
-                entry(
-                    run_stream(run.run_id), RunInterrupted(state.boot_id, f"process {run.boot_id} ended while it ran")
-                ),
-                entry(
-                    run_stream(run.run_id), StatusChange(RunState.RUNNING, RunState.WAITING, INTERRUPTED, run.boot_id)
-                ),
-            )
-        )
+        stream = run_stream(run.run_id)
+        found = RunInterrupted(state.boot_id, f"process {run.boot_id} ended while it was {run.state}")
+        parked = StatusChange(run.state, RunState.WAITING, INTERRUPTED, run.boot_id)
+        await state.journal.append((entry(stream, found), entry(stream, parked)))
     return len(left)
 
 

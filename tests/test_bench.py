@@ -1,0 +1,50 @@
+"""The benches' last line keeps its form. What the figures are is the benches' own business."""
+
+import json
+
+import pytest
+
+from bench import append, steps
+from bench.peers import NOT_INSTALLED, Peer
+from bench.report import Bar, Report
+
+
+def last_line(report: Report, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    report.show()
+    found: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def test_append_ends_with_its_result_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    result = last_line(append.compare(round_s=0.1, rounds=1, appenders=(1, 100)), capsys)
+    assert result.keys() == {"name", "bars", "peers", "machine"}
+    assert result["name"] == "append"
+    bars = result["bars"]
+    assert isinstance(bars, list)
+    assert len(bars) == 4
+    for bar in bars:
+        assert bar.keys() == {"what", "value", "unit", "bar", "ok"}
+        assert bar["value"] > 0
+    machine = result["machine"]
+    assert isinstance(machine, dict)
+    assert {"cpu", "cores", "kernel", "python", "sqlite", "fdatasync_p50_us"} <= machine.keys()
+
+
+def test_a_bar_says_whether_it_is_met_in_its_own_direction() -> None:
+    assert Bar("throughput", 10, "1/s", 10).ok
+    assert not Bar("throughput", 9, "1/s", 10).ok
+    assert Bar("latency", 9, "ms", 10, at_most=True).ok
+    assert not Bar("latency", 11, "ms", 10, at_most=True).ok
+    assert not Bar("ratio", None, "x", 10).ok
+
+
+def test_a_peer_that_is_not_installed_leaves_the_ratios_unmeasured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Peer, "version", lambda _: "")
+    result = last_line(steps.compare(rounds=1), capsys)
+    bars, peers = result["bars"], result["peers"]
+    assert isinstance(bars, list)
+    assert isinstance(peers, dict)
+    assert [(bar["value"], bar["ok"]) for bar in bars] == [(None, False), (None, False)]
+    assert all(peer == {"version": NOT_INSTALLED} for peer in peers.values())
