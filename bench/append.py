@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -41,12 +42,12 @@ def measure(quick: bool) -> Report:
 def compare(round_s: float, rounds: int, appenders: tuple[int, ...] = APPENDERS) -> Report:
     """Measure each contestant for `round_s` in turn, `rounds` times, and report the medians."""
     contestants: dict[str, Callable[[], Figures]] = {
-        "raw SQLite, 1 event a transaction": lambda: sqlite_limit(1, round_s),
-        "raw SQLite, 100 events a transaction": lambda: sqlite_limit(100, round_s),
+        "raw SQLite, 1 event a transaction": partial(sqlite_limit, 1, round_s),
+        "raw SQLite, 100 events a transaction": partial(sqlite_limit, 100, round_s),
     }
     for count in appenders:
-        contestants[_name(count)] = lambda count=count: acknowledged(count, round_s)
-    contestants[SATURATED] = lambda: acknowledged(100, round_s, saturated=True)
+        contestants[_name(count)] = partial(acknowledged, count, round_s)
+    contestants[SATURATED] = partial(acknowledged, 100, round_s, saturated=True)
     facts = machine()
     found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in contestants}
     for number in range(rounds):
@@ -93,13 +94,13 @@ async def _acknowledged(appenders: int, seconds: float, saturated: bool) -> Figu
             ends = counted_from + seconds
 
             async def append(stream: str) -> None:
-                began = time.perf_counter()
-                while began < ends:
+                now = 0.0
+                while now < ends:
+                    began = time.perf_counter()
                     await journal.append((entry(stream, EVENT),))
                     now = time.perf_counter()
                     if began >= counted_from:
                         times.append(now - began)
-                    began = now
 
             async with trio.open_nursery() as nursery:
                 if saturated:
@@ -118,7 +119,7 @@ async def _burn(ends: float) -> None:
 
 
 def sqlite_limit(batch: int, seconds: float) -> Figures:
-    """Return events/s and the quantiles of a transaction of `batch` rows, on one connection, with synchronous=FULL."""
+    """Return events/s and the quantiles of a transaction of `batch` rows, each of another stream, with synchronous=FULL."""
     event = entry("run:0", EVENT)
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -128,10 +129,11 @@ def sqlite_limit(batch: int, seconds: float) -> Figures:
             db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             numbers = itertools.count(1)
             counted_from = time.perf_counter() + WARM_UP_S
-            began = time.perf_counter()
-            while began < counted_from + seconds:
+            now = 0.0
+            while now < counted_from + seconds:
+                began = time.perf_counter()
                 rows = [
-                    (g, 1, g, event.event.kind, 1, bytes(16), event.body, bytes(32))
+                    (g, g % batch, g // batch, event.event.kind, 1, bytes(16), event.body, bytes(32))
                     for g in itertools.islice(numbers, batch)
                 ]
                 db.execute("BEGIN IMMEDIATE")
@@ -140,7 +142,6 @@ def sqlite_limit(batch: int, seconds: float) -> Figures:
                 now = time.perf_counter()
                 if began >= counted_from:
                     times.append(now - began)
-                began = now
     return {"events/s": batch * len(times) / seconds, **_quantiles_ms(times)}
 
 

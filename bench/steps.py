@@ -1,14 +1,14 @@
 """Durable agent steps: a model turn and one tool call, each durable before the next, beside the peers' best.
 
-`bench.peers` says who takes part and what the work is. All are measured in turn, in this run, by the interpreter
+`bench.contest` says who takes part and what the work is. All are measured in turn, in this run, by the interpreter
 that runs the bench; a peer that it does not have leaves the ratios unmeasured.
 """
 
 from collections import defaultdict
 from statistics import median
 
-from bench.peers import NOT_INSTALLED, OTHERS, OURS, Peer, PeerFailed
-from bench.report import Bar, Report, machine, progress
+from bench.contest import NOT_INSTALLED, OTHERS, OURS, Peer, PeerFailed
+from bench.report import Bar, Figures, Report, machine, progress
 
 BARS = {1: 4, 50: 10}
 
@@ -42,7 +42,7 @@ def compare(rounds: int) -> Report:
         Bar(f"ratio to the best peer, {_runs(workers)}", _ratio(medians, _what("steps/s", workers)), "x", bar)
         for workers, bar in BARS.items()
     ]
-    peers = {peer.name: {**medians[peer], "version": version} for peer, version in versions.items()}
+    peers: dict[str, Figures] = {peer.name: {**medians[peer], "version": version} for peer, version in versions.items()}
     return Report("steps", bars, peers, facts)
 
 

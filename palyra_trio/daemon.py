@@ -4,6 +4,7 @@
 the block drains the runs first and closes the journal last.
 """
 
+import gc
 import os
 import random
 from collections.abc import AsyncGenerator
@@ -15,6 +16,7 @@ from palyra_trio import __version__
 from palyra_trio.core.config import Config
 from palyra_trio.core.identity import mint_ulid
 from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted
+from palyra_trio.core.text import text_to_name
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.feed import Feed
 from palyra_trio.journal.queries import ReaderPool
@@ -48,13 +50,29 @@ async def open_runtime(config: Config, models: ModelSettings, state_dir: Path) -
                 tools=Registry(builtin_tools()),
                 choose=providers.choose,
                 redactor=Redactor(),
-                open_workspace=Workspace.open,
+                open_workspace=_open_workspace,
+                state_dir=state_dir,
                 free_bytes=partial(_free_bytes, state_dir),
                 random=os.urandom,
                 jitter=random.random,
             )
             async with open_gateway(state) as gateway:
                 yield gateway
+
+
+def calm_collector() -> None:
+    """Let the garbage collector leave alone what this process will keep, and look for cycles less often.
+
+    For a process that does nothing but this, once, after `open_runtime`: a run makes many small objects and hardly any
+    cycles (measured: a tenth of the CPU time of a step).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _open_workspace(folder: str) -> Workspace:
+    return Workspace.open(os.fsdecode(text_to_name(folder)))
 
 
 def _free_bytes(folder: Path) -> int:

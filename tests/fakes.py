@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from pathlib import Path
@@ -27,13 +28,14 @@ from palyra_trio.core.policy import PolicyRules
 from palyra_trio.core.run import TERMINAL, RunState
 from palyra_trio.core.session import SessionRef
 from palyra_trio.core.tape import Input, RunFinished, TapeEvent, run_stream
+from palyra_trio.core.text import text_to_name
 from palyra_trio.core.view import RunView, fold_rows
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.feed import Feed
 from palyra_trio.journal.queries import Reader, ReaderPool
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
-from palyra_trio.journal.writer import open_journal, wall_clock_ms
+from palyra_trio.journal.writer import open_journal
 from palyra_trio.providers.base import Provider
 from palyra_trio.providers.choose import Choice
 from palyra_trio.providers.script import parse_script
@@ -46,8 +48,8 @@ from palyra_trio.tools.workspace import Workspace
 
 E = TypeVar("E", bound=TapeEvent)
 
-ME = RequestContext(Principal("user:me"), device="laptop", channel="test")
-OTHER = RequestContext(Principal("user:other"), device="laptop", channel="test")
+ME = RequestContext(Principal("user:me"), device="laptop", channel="test", local=True)
+OTHER = RequestContext(Principal("user:other"), device="laptop", channel="test", local=True)
 
 CONFIG = Config(
     model=ModelConfig(attempts=3),
@@ -276,7 +278,7 @@ async def open_fake_runtime(
     free_bytes: Callable[[], int] = lambda: 1 << 40,
     jitter: Callable[[], float] = lambda: 0.0,
     random: Callable[[int], bytes] = os.urandom,
-    now_s: Callable[[], float] | None = None,
+    now_s: Callable[[], float] = time.time,
     boot_id: str = "boot-1",
 ) -> AsyncGenerator[Runtime, None]:
     """Run a gateway over a real journal in `folder`, and check the whole journal when it is closed."""
@@ -289,25 +291,27 @@ async def open_fake_runtime(
         return Choice(models[model], model.partition("/")[2] or "model", "the test says so")
 
     store = store or SqliteStore(state_dir)
-    clock_ms = wall_clock_ms if now_s is None else lambda: int(now_s() * 1000)
-    async with open_journal(store, feed or Feed(), config.journal.queue_bytes, clock_ms) as journal:
-        async with ReaderPool(state_dir / FILE_NAME) as readers:
-            state = RuntimeState(
-                config=config,
-                boot_id=boot_id,
-                journal=journal,
-                readers=readers,
-                tools=Registry((*builtin_tools(), *tools)),
-                choose=choose,
-                redactor=Redactor(),
-                open_workspace=Workspace.open,
-                free_bytes=free_bytes,
-                random=random,
-                jitter=jitter,
-                **({} if now_s is None else {"now_s": now_s}),
-            )
-            async with open_gateway(state) as gateway:
-                yield Runtime(gateway, state, state_dir, workspace, models)
+    async with (
+        open_journal(store, feed or Feed(), config.journal.queue_bytes, lambda: int(now_s() * 1000)) as journal,
+        ReaderPool(state_dir / FILE_NAME) as readers,
+    ):
+        state = RuntimeState(
+            config=config,
+            boot_id=boot_id,
+            journal=journal,
+            readers=readers,
+            tools=Registry((*builtin_tools(), *tools)),
+            choose=choose,
+            redactor=Redactor(),
+            open_workspace=lambda folder: Workspace.open(os.fsdecode(text_to_name(folder))),
+            state_dir=state_dir,
+            free_bytes=free_bytes,
+            random=random,
+            jitter=jitter,
+            now_s=now_s,
+        )
+        async with open_gateway(state) as gateway:
+            yield Runtime(gateway, state, state_dir, workspace, models)
     if checked:
         assert_journal(state_dir, frozenset(left))
 
@@ -323,4 +327,3 @@ def limited(**limits: int) -> Config:
 
 def in_session(accepted: Accepted) -> SessionRef:
     return SessionRef(session_id=accepted.session_id)
-

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench import append, steps
-from bench.peers import NOT_INSTALLED, Peer
+from bench.contest import NOT_INSTALLED, Peer
 from bench.report import Bar, Report
 
 

@@ -1,6 +1,6 @@
 """openai-agents with SQLiteSession (WAL, FULL): its own Runner, a fake Model, a function tool, tracing off."""
 
-import asyncio  # noqa: TID251 (the peer's loop, in the peer's process)
+import asyncio
 import time
 from typing import Any
 
@@ -10,7 +10,7 @@ from agents.models.interface import Model
 from agents.usage import Usage
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 
-from bench.peers import STEPS, Work, given_work
+from bench.contest import STEPS, Work, given_work
 
 
 class Scripted(Model):

@@ -12,7 +12,7 @@ if sqlite3.sqlite_version_info < (3, 42):  # DBOS needs unixepoch('subsec')
 
 from dbos import DBOS
 
-from bench.peers import STEPS, Work, given_work
+from bench.contest import STEPS, Work, given_work
 
 
 @DBOS.step()

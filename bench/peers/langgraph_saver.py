@@ -1,6 +1,6 @@
 """LangGraph in its leanest form: two async nodes over plain dicts, AsyncSqliteSaver (WAL, FULL), durability="sync"."""
 
-import asyncio  # noqa: TID251 (the peer's loop, in the peer's process)
+import asyncio
 import operator
 import time
 from typing import Annotated, Any, TypedDict
@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
 
-from bench.peers import STEPS, Work, given_work
+from bench.contest import STEPS, Work, given_work
 
 
 class State(TypedDict):

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import trio
 
-from bench.peers import STEPS, Work, given_work
+from bench.contest import STEPS, Work, given_work
 from palyra_trio.core.commands import Accepted, StartRun
 from palyra_trio.core.config import Config
 from palyra_trio.core.identity import Principal, RequestContext
+from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import RunFinished
-from palyra_trio.daemon import open_runtime
+from palyra_trio.daemon import calm_collector, open_runtime
 from palyra_trio.providers.choose import ModelSettings
 from palyra_trio.runtime.gateway import Gateway
 
-CONTEXT = RequestContext(Principal("user:bench"))
+CONTEXT = RequestContext(Principal("user:bench"), local=True)
 
 
 async def run_once(gateway: Gateway, workspace: Path, script: Path) -> None:
@@ -27,9 +28,10 @@ async def run_once(gateway: Gateway, workspace: Path, script: Path) -> None:
     assert isinstance(started, Accepted)
     follower = await gateway.follow(started.run_id, 0, CONTEXT)
     while rows := await follower.next_rows():
-        last = rows[-1].event()
-    assert isinstance(last, RunFinished)
-    assert last.state == "done", last
+        newest = rows[-1]
+    ending = newest.event()
+    assert isinstance(ending, RunFinished)
+    assert ending.state is RunState.DONE, ending
 
 
 async def main(work: Work) -> None:
@@ -38,6 +40,7 @@ async def main(work: Work) -> None:
     step = {"calls": [{"tool": "clock.now", "arguments": {}}]}
     script.write_text(json.dumps({"turns": [*[step] * STEPS, {"text": "done"}]}))
     async with open_runtime(Config(), ModelSettings(), work.folder / "state") as gateway:
+        calm_collector()
 
         async def worker() -> None:
             for _ in range(work.runs_each):

@@ -13,20 +13,23 @@ import attrs
 import click
 import trio
 
+from palyra_trio.cli.asking import QUESTION, answer_of
 from palyra_trio.cli.display import Terminal
+from palyra_trio.cli.exit_codes import OK, TERMINATED
 from palyra_trio.cli.keyboard import LineReader
-from palyra_trio.cli.open import open_local, request_context
-from palyra_trio.cli.run import answer_of, find_session, follow, refuse_folder, terminal_here, workspace_of
+from palyra_trio.cli.open import attempt, open_local, request_context
+from palyra_trio.cli.run import find_session, follow, refuse_folder, terminal_here, workspace_of
 from palyra_trio.cli.settings import Settings, load_settings
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Accepted, CancelRun, DecideApproval, StartRun
-from palyra_trio.core.errors import InvalidArgument, PalyraError
+from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import RequestContext, RunId
 from palyra_trio.core.session import SessionRef, WhenBusy
-from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, TapeEvent
+from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, StatusChange, TapeEvent
 from palyra_trio.runtime.gateway import Gateway
 
 HELP = "/interrupt TEXT  cancel the live run and say TEXT instead · /cancel  stop it · /quit  leave (also Ctrl-D)"
+PROMPT = "› "
 
 
 @click.command()
@@ -47,97 +50,111 @@ def chat(session: str | None, continue_: bool, agent: str, model: str | None, wo
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     refuse_folder(folder, settings.state_dir, named=workspace is not None)
-    trio.run(_chat, settings, StartRun(text="", agent=agent, workspace=str(folder)), session, continue_)
+    start = StartRun(text="", agent=agent, workspace=str(folder))
+    sys.exit(trio.run(_chat, settings, start, session, continue_))
 
 
-async def _chat(settings: Settings, command: StartRun, session: str | None, continue_: bool) -> None:
+async def _chat(settings: Settings, start: StartRun, session: str | None, continue_: bool) -> int:
+    """Return the exit status: 0 when the person left, or that of SIGTERM."""
     async with open_local(settings) as gateway:
         context = request_context(settings.state_dir)
-        command = attrs.evolve(command, session=await find_session(gateway, context, session, continue_))
-        await _Chat(gateway, context, terminal_here(), command).hold()
+        start = attrs.evolve(start, session=await find_session(gateway, context, session, continue_))
+        async with trio.open_nursery() as nursery:
+            chat = _Chat(gateway, context, terminal_here(), start, nursery)
+            nursery.start_soon(chat.obey_signals)
+            await chat.hold()
+            nursery.cancel_scope.cancel()
+    return TERMINATED if chat.terminated else OK
 
 
 class _Chat:
-    """One conversation: the runs that were sent and are shown one after another, and the questions that are open."""
+    """One conversation: its runs that have not ended, the one of them that runs, and the questions that are open."""
 
-    def __init__(self, gateway: Gateway, context: RequestContext, terminal: Terminal, command: StartRun) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        context: RequestContext,
+        terminal: Terminal,
+        start: StartRun,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.terminated = False
         self._gateway = gateway
         self._context = context
         self._terminal = terminal
-        self._command = command
+        self._start = start
+        self._nursery = nursery
         self._questions: deque[ApprovalRequested] = deque()
+        self._unfinished: set[RunId] = set()
         self._live: RunId | None = None
-        self._sent, self._to_show = trio.open_memory_channel[RunId](64)
 
     async def hold(self) -> None:
-        """Talk until the person leaves. Runs that are live then are cancelled."""
+        """Talk until the person leaves. What has not ended then is cancelled, what is in line first."""
         self._terminal.note(HELP)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._show_runs)
-            nursery.start_soon(self._obey_ctrl_c, nursery.cancel_scope)
-            keyboard = LineReader(0)
-            self._terminal.prompt("› ")
-            while (line := await keyboard.line()) is not None and line.strip() != "/quit":
-                try:
-                    await self._take(line.strip())
-                except PalyraError as error:
-                    self._terminal.note(f"error: {error}")
-            await self._cancel()
-            nursery.cancel_scope.cancel()
+        self._terminal.prompt(PROMPT)
+        keyboard = LineReader(0)
+        while (line := await keyboard.line()) is not None and line.strip() != "/quit":
+            command = self._command(line.strip())
+            if command is not None:
+                await self._submit(command)
+            if not self._unfinished:
+                self._terminal.prompt(PROMPT)
+        for run_id in sorted(self._unfinished, key=lambda run_id: run_id == self._live):
+            await self._submit(_cancel(run_id))
 
-    async def _take(self, line: str) -> None:
+    def _command(self, line: str) -> StartRun | CancelRun | DecideApproval | None:
+        """Return what a line asks for, or None when it was answered here."""
         if self._questions:
-            request = self._questions.popleft()
             granted, reason = answer_of(line)
-            await self._gateway.submit(DecideApproval(request.approval_id, granted, reason), self._context)
-        elif line == "/cancel":
-            await self._cancel()
-        elif line.startswith("/interrupt "):
-            await self._send(line.removeprefix("/interrupt "), WhenBusy.INTERRUPT)
-        elif line == "/help" or (line.startswith("/") and not line.startswith("/tool ")):
+            return DecideApproval(self._questions.popleft().approval_id, granted, reason)
+        if line == "/cancel" and self._live is not None:
+            return _cancel(self._live)
+        if line.startswith("/interrupt "):
+            return self._message(line.removeprefix("/interrupt "), WhenBusy.INTERRUPT)
+        if line.startswith("/") and not line.startswith("/tool "):
             self._terminal.note(HELP)
-        elif line:
-            await self._send(line, WhenBusy.FOLLOWUP)
-        if self._live is None:
-            self._terminal.prompt("› ")
+            return None
+        return self._message(line, WhenBusy.FOLLOWUP) if line else None
 
-    async def _send(self, text: str, when_busy: WhenBusy) -> None:
-        accepted = await self._gateway.submit(
-            attrs.evolve(self._command, text=text, when_busy=when_busy), self._context
-        )
-        assert isinstance(accepted, Accepted)
-        self._command = attrs.evolve(self._command, session=SessionRef(session_id=accepted.session_id))
-        self._live = self._live or accepted.run_id
-        await self._sent.send(accepted.run_id)
+    def _message(self, text: str, when_busy: WhenBusy) -> StartRun:
+        return attrs.evolve(self._start, text=text, when_busy=when_busy)
 
-    async def _show_runs(self) -> None:
-        async for run_id in self._to_show:
-            self._live = run_id
-            await follow(self._gateway, self._context, run_id, self, None)
+    async def _submit(self, command: StartRun | CancelRun | DecideApproval) -> None:
+        reply = await attempt(self._gateway, command, self._context, self._terminal.note)
+        if isinstance(reply, Accepted):
+            self._start = attrs.evolve(self._start, session=SessionRef(session_id=reply.session_id))
+            self._unfinished.add(reply.run_id)
+            self._nursery.start_soon(self._follow, reply.run_id)
+
+    async def _follow(self, run_id: RunId) -> None:
+        def show(row: TapeRow, event: TapeEvent | None) -> None:
+            if isinstance(event, StatusChange):
+                self._live = run_id
+            self._terminal.show(row, event)
+            if isinstance(event, ApprovalRequested):
+                self._questions.append(event)
+                self._terminal.ask(event)
+                self._terminal.prompt(QUESTION)
+            elif isinstance(event, ApprovalDecided):
+                self._questions = deque(each for each in self._questions if each.approval_id != event.approval_id)
+
+        await follow(self._gateway, self._context, run_id, show)
+        self._unfinished.discard(run_id)
+        if self._live == run_id:
             self._live = None
-            self._questions.clear()
-            self._terminal.prompt("› ")
+        if not self._unfinished:
+            self._terminal.prompt(PROMPT)
 
-    def show(self, row: TapeRow, event: TapeEvent | None) -> None:
-        self._terminal.show(row, event)
-        if isinstance(event, ApprovalRequested):
-            self._questions.append(event)
-            self._terminal.ask(event)
-        elif isinstance(event, ApprovalDecided):
-            self._questions = deque(each for each in self._questions if each.approval_id != event.approval_id)
-
-    async def _obey_ctrl_c(self, whole: trio.CancelScope) -> None:
+    async def obey_signals(self) -> None:
+        """Cancel the live run on Ctrl-C, leave when there is none, and leave on SIGTERM. Runs until cancelled."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
             async for number in received:
-                if number == signal.SIGTERM or self._live is None:
-                    whole.cancel()
+                if number == signal.SIGINT and self._live is not None:
+                    self._nursery.start_soon(self._submit, _cancel(self._live))
                 else:
-                    await self._cancel()
+                    self.terminated = number == signal.SIGTERM
+                    self._nursery.cancel_scope.cancel()
 
-    async def _cancel(self) -> None:
-        if self._live is None:
-            return
-        try:
-            await self._gateway.submit(CancelRun(self._live, "the person stopped it"), self._context)
-        except PalyraError as error:
-            self._terminal.note(str(error))
+
+def _cancel(run_id: RunId) -> CancelRun:
+    return CancelRun(run_id, "the person stopped it")

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -61,9 +60,9 @@ def schema() -> None:
 
 
 def _load() -> "Settings":
-    from palyra_trio.cli.settings import load_settings
+    from palyra_trio.cli.settings import current_folder, load_settings
 
-    settings = load_settings({}, os.environ, Path.cwd())
+    settings = load_settings({}, os.environ, current_folder())
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     return settings

@@ -36,6 +36,11 @@ ARGUMENTS_CHARACTERS = 100
 DIM, RED, GREEN, YELLOW, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 
 
+def json_line(row: TapeRow) -> str:
+    """Return a row as one JSON object, without the line's end."""
+    return json.dumps(plain(row), ensure_ascii=False, separators=(",", ":"))
+
+
 class Display(Protocol):
     def show(self, row: TapeRow, event: TapeEvent | None) -> None: ...
 
@@ -47,7 +52,7 @@ class Lines:
         self._out = out
 
     def show(self, row: TapeRow, event: TapeEvent | None) -> None:
-        self._out.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+        self._out.write(json_line(row) + "\n")
         self._out.flush()
 
 
@@ -83,15 +88,19 @@ class Summary:
 
 
 class Terminal:
-    """For a person: the answer on `out`, streamed if that is a terminal; the model, the calls and the end on `err`."""
+    """For a person: the answer on `out`, streamed if that is a terminal; the model, the calls and the end on `err`.
 
-    def __init__(self, out: TextIO, err: TextIO, *, stream: bool, color: bool) -> None:
+    Without `out` the answer is somebody else's to give.
+    """
+
+    def __init__(self, out: TextIO | None, err: TextIO, *, stream: bool, color: bool) -> None:
         self._out = out
         self._err = err
         self._stream = stream
         self._color = color
         self._calls: dict[str, ToolCall] = {}
-        self._streamed = False
+        self._turn_streamed = False
+        self._line_open = False
         self._failure_shown = False
         self._routing: RoutingDecision | None = None
 
@@ -100,10 +109,12 @@ class Terminal:
             case RoutingDecision() if event != self._routing:
                 self._routed(event)
             case ModelDelta(_, text) if self._stream:
-                self._out.write(visible(text))
-                self._out.flush()
-                self._streamed = True
-            case ModelTurn():
+                self._say(visible(text))
+                self._turn_streamed = True
+            case ModelTurn(_, text):
+                if self._stream and not self._turn_streamed:
+                    self._say(visible(text))
+                self._turn_streamed = False
                 self._end_line()
             case ToolProposed(call):
                 self._calls[call.call_id] = call
@@ -129,8 +140,8 @@ class Terminal:
             case RunInterrupted(_, reason):
                 self.note(f"interrupted: {reason}", YELLOW)
             case FinalAnswer(text) if not self._stream:
-                self._out.write(text if text.endswith("\n") else text + "\n")
-                self._out.flush()
+                self._say(text)
+                self._end_line()
             case RunFinished():
                 self._finished(event)
 
@@ -170,11 +181,15 @@ class Terminal:
         if event.state is not RunState.DONE:
             self.note(f"{event.state}: {event.reason if self._failure_shown else event.detail or event.reason}", RED)
 
-    def _end_line(self) -> None:
-        if self._streamed:
-            self._out.write("\n")
+    def _say(self, text: str) -> None:
+        if self._out is not None and text:
+            self._out.write(text)
             self._out.flush()
-            self._streamed = False
+            self._line_open = not text.endswith("\n")
+
+    def _end_line(self) -> None:
+        if self._line_open:
+            self._say("\n")
 
 
 def _arguments(call: ToolCall) -> str:

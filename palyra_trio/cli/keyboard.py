@@ -6,6 +6,7 @@ Ctrl-C once cancels what runs, gracefully; twice ends the process. SIGTERM drain
 import os
 import signal
 import sys
+import termios
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -16,19 +17,20 @@ LINE_BYTES = 64 * 1024
 async def obey_signals(interrupt: Callable[[], Awaitable[None]], terminate: Callable[[], None]) -> None:
     """Call `interrupt` at the first SIGINT and `terminate` at the first SIGTERM; the second of either ends the process.
 
-    Runs until cancelled.
+    Runs until cancelled. A second signal is obeyed while `interrupt` still waits for a disk.
     """
     seen = set()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-        async for number in received:
-            if number in seen:
-                sys.stderr.write("\n")
-                os._exit(128 + number)
-            seen.add(number)
-            if number == signal.SIGINT:
-                await interrupt()
-            else:
-                terminate()
+        async with trio.open_nursery() as nursery:
+            async for number in received:
+                if number in seen:
+                    sys.stderr.write("\n")
+                    os._exit(128 + number)
+                seen.add(number)
+                if number == signal.SIGINT:
+                    nursery.start_soon(interrupt)
+                else:
+                    terminate()
 
 
 class LineReader:
@@ -40,13 +42,30 @@ class LineReader:
         self._ended = False
 
     async def line(self) -> str | None:
-        """Return the next line without its end, or None at the end of the file."""
+        """Return the next line without its end, or None at the end of the file.
+
+        Of a line that is longer than LINE_BYTES what was read so far is returned as one.
+        """
+        await trio.lowlevel.checkpoint()
         while b"\n" not in self._read and not self._ended and len(self._read) < LINE_BYTES:
             await trio.lowlevel.wait_readable(self._descriptor)
-            more = os.read(self._descriptor, LINE_BYTES)
+            more = _read(self._descriptor)
             self._read += more
             self._ended = not more
         if not self._read:
             return None
         line, _, self._read = self._read.partition(b"\n")
         return line.decode("utf-8", "surrogateescape")
+
+    def discard(self) -> None:
+        """Forget what was typed and not yet taken, if this is a terminal."""
+        if os.isatty(self._descriptor):
+            termios.tcflush(self._descriptor, termios.TCIFLUSH)
+            self._read = b""
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, LINE_BYTES)
+    except OSError:  # a terminal that was hung up: its input has ended
+        return b""

@@ -5,10 +5,13 @@ a shell is in `exit_codes`; here it is printed, on stderr, in words or (with `--
 """
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from itertools import takewhile
 from typing import Any
 
@@ -27,6 +30,7 @@ COMMANDS = {
     "tape": ("palyra_trio.cli.tape:tape", "Read what happened in a run, event by event"),
     "journal": ("palyra_trio.cli.journal:journal", "Verify a journal file"),
     "agents": ("palyra_trio.cli.agents:agents", "List, define and remove agents"),
+    "token": ("palyra_trio.cli.token:token", "Make, list, rotate and revoke access tokens"),
     "config": ("palyra_trio.cli.config:config", "Check and show the configuration"),
     "trust": ("palyra_trio.cli.trust:trust", "Accept the configuration file of a folder"),
     "completion": ("palyra_trio.cli.completion:completion", "Print the completion script for a shell"),
@@ -58,6 +62,10 @@ class LazyGroup(click.Group):
             CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)
         ]
         return fitting + click.Command.shell_complete(self, ctx, incomplete)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        _settle_streams()
+        return super().main(*args, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_AS_JSON] = not _JSON_OPTIONS.isdisjoint(takewhile(lambda each: each != "--", args))
@@ -106,9 +114,18 @@ def _ending(error: BaseException, as_json: bool) -> BaseException:
             return _told("usage", error.format_message(), "", error.exit_code, as_json)
         case click.ClickException() | click.exceptions.Exit() | SystemExit() | BrokenPipeError():
             return error
+        case OSError():
+            _discard_output()
+            return _told("internal", str(error), "PALYRA_DEBUG=1 shows where", exit_codes.FAILED, as_json)
         case _:
             remedy = "this is a fault of palyra-trio; PALYRA_DEBUG=1 shows where it happened"
             return _told("internal", f"{type(error).__name__}: {error}", remedy, exit_codes.FAILED, as_json)
+
+
+def _discard_output() -> None:
+    """Let nobody fail again, at the end of the process, to write what could not be written."""
+    with suppress(OSError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _told(code: str, message: str, remedy: str, status: int, as_json: bool) -> click.exceptions.Exit:
@@ -122,6 +139,20 @@ def _told(code: str, message: str, remedy: str, status: int, as_json: bool) -> c
         if remedy:
             click.echo(visible(f"  {remedy}"), err=True)
     return click.exceptions.Exit(status)
+
+
+def _settle_streams() -> None:
+    """Make the standard streams ones that can be written to.
+
+    The null device stands in for one that the caller closed, so that no file of ours takes its number. What the
+    terminal's encoding lacks is spelled out.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # ruff: ignore[open-file-with-context-handler] - open for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @click.group(cls=LazyGroup, name="palyra-trio", context_settings={"help_option_names": ["-h", "--help"]})

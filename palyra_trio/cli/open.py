@@ -10,7 +10,7 @@ import pwd
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from palyra_trio.cli.settings import Settings, find_state_dir, load_settings
+from palyra_trio.cli.settings import Settings, current_folder, find_state_dir, load_settings
 from palyra_trio.core.commands import Command, Reply
-from palyra_trio.core.errors import InvalidArgument, NotFound
+from palyra_trio.core.errors import InvalidArgument, NotFound, PalyraError
 from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RequestContext, mint_ulid
 from palyra_trio.core.run import LIVE, RunState
 from palyra_trio.journal.queries import Reader, RunSummary
@@ -36,7 +36,7 @@ INTERRUPTED = "interrupted"
 
 def state_dir() -> Path:
     """Return the folder of this machine's journal. It need not exist. Raises ConfigInvalid when there is no home."""
-    return find_state_dir(os.environ, Path.cwd())
+    return find_state_dir(os.environ, current_folder())
 
 
 def principal() -> Principal:
@@ -50,7 +50,7 @@ def principal() -> Principal:
 
 def request_context(folder: Path) -> RequestContext:
     """Return on whose behalf this command acts. The state directory must exist: it keeps the device's name."""
-    return RequestContext(principal(), _device(folder / DEVICE_FILE), "cli")
+    return RequestContext(principal(), _device(folder / DEVICE_FILE), "cli", local=True)
 
 
 def _device(path: Path) -> str:
@@ -117,7 +117,7 @@ def state_word(run: RunSummary, held: bool) -> str:
 
 def read_settings() -> Settings:
     """Return what is configured for the current folder, after its warnings on stderr. Raises ConfigInvalid."""
-    settings = load_settings({}, os.environ, Path.cwd())
+    settings = load_settings({}, os.environ, current_folder())
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     return settings
@@ -146,6 +146,18 @@ def submit(command: Command) -> Reply:
 async def _submit(command: Command, settings: Settings) -> Reply:
     async with open_local(settings) as gateway:
         return await gateway.submit(command, request_context(settings.state_dir))
+
+
+async def attempt(
+    gateway: "Gateway", command: Command, context: RequestContext, say: Callable[[str], None]
+) -> Reply | None:
+    """Carry out a command and return its reply; if it is refused, `say` why and return None."""
+    try:
+        return await gateway.submit(command, context)
+    except PalyraError as error:
+        say(f"error: {error}")
+        await trio.lowlevel.checkpoint()
+        return None
 
 
 @asynccontextmanager

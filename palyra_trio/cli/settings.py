@@ -29,7 +29,7 @@ from palyra_trio.core.config import (
     refuse,
     value_of,
 )
-from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.core.errors import ConfigInvalid, NotFound
 from palyra_trio.core.text import visible
 
 PROJECT_FILE = "palyra.toml"
@@ -108,6 +108,14 @@ def credentials(environ: Mapping[str, str]) -> Credentials:
 
 def user_file(environ: Mapping[str, str]) -> Path:
     return _xdg(environ, "XDG_CONFIG_HOME", ".config") / "config.toml"
+
+
+def current_folder() -> Path:
+    """Return the current folder. Raises NotFound when it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise NotFound("the current folder has been deleted", remedy="cd to one that exists") from None
 
 
 def find_state_dir(environ: Mapping[str, str], cwd: Path) -> Path:

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
+from palyra_trio.cli.display import json_line
 from palyra_trio.cli.open import principal, reading
 from palyra_trio.cli.tables import one_line
 from palyra_trio.core import tape as events
-from palyra_trio.core.codec import KIND_NAMES, TapeRow, plain
+from palyra_trio.core.codec import KIND_NAMES, TapeRow
 from palyra_trio.core.errors import OffsetAhead
 from palyra_trio.core.tape import TapeEvent, run_stream
 from palyra_trio.journal.queries import Reader, RunSummary
@@ -41,12 +42,12 @@ def tape(run: str, jsonl: bool, after: int, kinds: tuple[str, ...]) -> None:
     """
     with reading() as reader:
         found = reader.find_run(run, principal())
-        rows = _rows(reader, found, after)
+        rows = rows_after(reader, found, after)
         if kinds:
             rows = (row for row in rows if KIND_NAMES.get(row.kind) in kinds)
         if jsonl:
             for row in rows:
-                click.echo(json.dumps(plain(row), ensure_ascii=False, separators=(",", ":")))
+                click.echo(json_line(row))
             return
         began = datetime.fromtimestamp(found.created_ms / 1000).astimezone()
         click.echo(f"run {found.run_id} of session {found.session_id}, {began:%Y-%m-%d %z}", err=True)
@@ -54,7 +55,8 @@ def tape(run: str, jsonl: bool, after: int, kinds: tuple[str, ...]) -> None:
             click.echo(line)
 
 
-def _rows(reader: Reader, run: RunSummary, after: int) -> Iterator[TapeRow]:
+def rows_after(reader: Reader, run: RunSummary, after: int) -> Iterator[TapeRow]:
+    """Return a run's rows after `after`, in order. Raises OffsetAhead when it has fewer."""
     stream = run_stream(run.run_id)
     last = reader.last_seq(stream)
     if after > last:

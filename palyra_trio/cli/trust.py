@@ -28,7 +28,14 @@ def trust(folder: Path | None, yes: bool, list_them: bool, remove: bool) -> None
 
 
 def _accept(folder: Path, yes: bool) -> None:
-    from palyra_trio.cli.settings import PROJECT_FILE, find_state_dir, read_project_file, set_trust, widenings
+    from palyra_trio.cli.settings import (
+        PROJECT_FILE,
+        current_folder,
+        find_state_dir,
+        read_project_file,
+        set_trust,
+        widenings,
+    )
     from palyra_trio.core.errors import InvalidArgument, NotFound, PolicyError
     from palyra_trio.core.text import visible
 
@@ -49,24 +56,24 @@ def _accept(folder: Path, yes: bool) -> None:
             raise InvalidArgument("there is no terminal to ask at", remedy="look at the file, then pass --yes")
         if not click.confirm("Trust this file with exactly this content?", err=True):
             raise click.exceptions.Exit(1)
-    set_trust(find_state_dir(os.environ, Path.cwd()), project.path, project.digest)
+    set_trust(find_state_dir(os.environ, current_folder()), project.path, project.digest)
     click.echo(f"trusted {name} {project.digest}")
 
 
 def _list() -> None:
-    from palyra_trio.cli.settings import find_state_dir, trust_state, trusted_files
+    from palyra_trio.cli.settings import current_folder, find_state_dir, trust_state, trusted_files
     from palyra_trio.core.text import visible
 
-    for path, digest in sorted(trusted_files(find_state_dir(os.environ, Path.cwd())).items()):
+    for path, digest in sorted(trusted_files(find_state_dir(os.environ, current_folder())).items()):
         click.echo(f"{digest}  {trust_state(Path(path), digest):8}  {visible(path)}")
 
 
 def _remove(folder: Path) -> None:
-    from palyra_trio.cli.settings import PROJECT_FILE, find_project_file, find_state_dir, set_trust
+    from palyra_trio.cli.settings import PROJECT_FILE, current_folder, find_project_file, find_state_dir, set_trust
     from palyra_trio.core.errors import NotFound
     from palyra_trio.core.text import visible
 
     path = find_project_file(folder) or folder.resolve() / PROJECT_FILE
-    if not set_trust(find_state_dir(os.environ, Path.cwd()), path, None):
+    if not set_trust(find_state_dir(os.environ, current_folder()), path, None):
         raise NotFound(f"{visible(str(path))} was not trusted", remedy="palyra-trio trust --list shows those that are")
     click.echo(f"trusted no longer: {visible(str(path))}")

@@ -9,10 +9,50 @@ from typing import Any
 import attrs
 import msgspec
 
+from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.errors import JournalInvalid
-from palyra_trio.core.tape import EVENT_CLASSES, TapeEvent
+from palyra_trio.core.tape import (
+    AgentDefined,
+    AgentRemoved,
+    ApprovalDecided,
+    ApprovalRequested,
+    BootStarted,
+    CancelRequested,
+    ContextAssembled,
+    Correction,
+    DefaultAgentSet,
+    FinalAnswer,
+    Input,
+    LimitReached,
+    ModelDelta,
+    ModelTurn,
+    PolicyDecision,
+    ProviderAttempt,
+    ProviderError,
+    ProviderRequest,
+    RoutingDecision,
+    RunFinished,
+    RunInterrupted,
+    RunUndone,
+    SessionArchived,
+    SessionOpened,
+    StatusChange,
+    TapeEvent,
+    ToolFinished,
+    ToolProposed,
+    ToolStarted,
+)
+from palyra_trio.core.tokens import ActedAs, TokenCreated, TokenRevoked
 
+EVENT_CLASSES: tuple[type[TapeEvent], ...] = (
+    Input, StatusChange, RunFinished, CancelRequested, RunInterrupted, LimitReached, FinalAnswer,
+    RoutingDecision, ContextAssembled, ProviderRequest, ModelDelta, ModelTurn, ProviderAttempt, ProviderError, Correction,
+    ToolProposed, PolicyDecision, ApprovalRequested, ApprovalDecided, ToolStarted, ToolFinished,
+    SessionOpened, SessionArchived, RunUndone,
+    BootStarted, AgentDefined, AgentRemoved, DefaultAgentSet, AgentBound, AgentUnbound,
+    TokenCreated, TokenRevoked, ActedAs,
+)  # fmt: skip
 KIND_NAMES: dict[int, str] = {cls.kind: cls.__name__ for cls in EVENT_CLASSES}
 _DECODERS = {cls.kind: msgspec.json.Decoder(cls) for cls in EVENT_CLASSES}
 

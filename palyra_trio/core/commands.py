@@ -3,8 +3,10 @@
 import attrs
 
 from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.bindings import BindingPlace
 from palyra_trio.core.identity import RunId, SessionId
-from palyra_trio.core.session import SessionRef, WhenBusy
+from palyra_trio.core.session import Session, SessionRef, WhenBusy
+from palyra_trio.core.tokens import Token
 
 
 @attrs.frozen
@@ -64,8 +66,20 @@ class UndoRun:
 
 
 @attrs.frozen
+class OpenSession:
+    """Find the session, or open it. With `reset`, one that is there is archived, and a new one gets its key."""
+
+    ref: SessionRef
+    title: str = ""
+    reset: bool = False
+
+
+@attrs.frozen
 class DefineAgent:
+    """Define an agent. Without `replace`, a name that is taken is refused."""
+
     spec: AgentSpec
+    replace: bool = True
 
 
 @attrs.frozen
@@ -78,7 +92,56 @@ class SetDefaultAgent:
     agent: str
 
 
-Command = StartRun | CancelRun | DecideApproval | ArchiveSession | UndoRun | DefineAgent | RemoveAgent | SetDefaultAgent
+@attrs.frozen
+class BindAgent:
+    """Let an agent answer runs that name none and belong there, in the place of one that was bound there before."""
+
+    place: BindingPlace
+    agent: str
+
+
+@attrs.frozen
+class UnbindAgent:
+    place: BindingPlace
+
+
+@attrs.frozen
+class CreateToken:
+    """Make a bearer token. `expires_ms` is Unix time in milliseconds, 0 for never."""
+
+    name: str
+    principal: str
+    scopes: tuple[str, ...]
+    expires_ms: int = 0
+
+
+@attrs.frozen
+class RevokeToken:
+    token_id: str
+
+
+@attrs.frozen
+class RotateToken:
+    """Make a token that opens what this one does, until when it does, and revoke this one: both or neither."""
+
+    token_id: str
+
+
+TokenCommand = CreateToken | RevokeToken | RotateToken
+Command = (
+    StartRun
+    | CancelRun
+    | DecideApproval
+    | OpenSession
+    | ArchiveSession
+    | UndoRun
+    | DefineAgent
+    | RemoveAgent
+    | SetDefaultAgent
+    | BindAgent
+    | UnbindAgent
+    | TokenCommand
+)
 
 
 @attrs.frozen
@@ -96,4 +159,20 @@ class Applied:
     """The command took effect and is durable."""
 
 
-Reply = Accepted | Applied
+@attrs.frozen
+class SessionResolved:
+    """The session as it stands; `created` when it was opened just now."""
+
+    session: Session
+    created: bool
+
+
+@attrs.frozen
+class TokenIssued:
+    """The token exists. Its `secret` is told this once."""
+
+    token: Token
+    secret: str = attrs.field(repr=False)
+
+
+Reply = Accepted | Applied | SessionResolved | TokenIssued

@@ -16,7 +16,8 @@ import attrs
 import cattrs
 
 from palyra_trio.core.agents import Limits
-from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.core.errors import ConfigInvalid, InvalidArgument
+from palyra_trio.core.identity import PRINCIPAL_PATTERN, parse_principal
 from palyra_trio.core.policy import PolicyRules
 from palyra_trio.core.session import WhenBusy
 
@@ -85,6 +86,13 @@ class AttachmentsConfig:
 
 
 @attrs.frozen
+class WorkspacesConfig:
+    """In which folders, and those beneath them, each principal's runs may work. The local user may work in any."""
+
+    roots: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+
+
+@attrs.frozen
 class Config:
     """The whole configuration. A field is a table of the TOML file, its fields are the table's keys."""
 
@@ -97,6 +105,7 @@ class Config:
     daemon: DaemonConfig = DaemonConfig()
     context: ContextConfig = ContextConfig()
     attachments: AttachmentsConfig = AttachmentsConfig()
+    workspaces: WorkspacesConfig = WorkspacesConfig()
 
 
 @attrs.frozen
@@ -128,6 +137,7 @@ _MAY_BE_ZERO = frozenset({"journal.min_free_bytes", "daemon.drain_s"})
 _NUMBER_MAX = 2**53 - 1  # what every JSON reader keeps exact
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|authorization)$")
 _TOOL_PATTERN = r"^[A-Za-z0-9_.:/-]*\*?$"
+_FOLDER_PATTERN = "^/"
 
 
 def _whole_number(value: Any, _: Any) -> int:
@@ -161,11 +171,32 @@ def _tool_patterns(value: Any, _: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _is_table(kind: Any) -> bool:
+    return get_origin(kind) is Mapping
+
+
+def _folders(value: Any, _: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f'expected a table such as {{ "user:alice" = ["/srv/alice"] }}, not {value!r}')
+    for principal, folders in value.items():
+        try:
+            parse_principal(principal)
+        except InvalidArgument as error:
+            raise ValueError(str(error)) from error
+        if not isinstance(folders, (list, tuple)):
+            raise ValueError(f"expected a list of folders for {principal}, not {folders!r}")
+        for folder in folders:
+            if not isinstance(folder, str) or not re.search(_FOLDER_PATTERN, folder) or "\0" in folder:
+                raise ValueError(f"expected absolute paths for {principal}, not {folder!r}")
+    return {principal: tuple(folders) for principal, folders in value.items()}
+
+
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(int, _whole_number)
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook_func(_is_list, _tool_patterns)
+    converter.register_structure_hook_func(_is_table, _folders)
     converter.register_structure_hook(WhenBusy, _choice)
     return converter
 
@@ -289,7 +320,9 @@ def environment_layers(environ: Mapping[str, str]) -> tuple[list[Layer], list[st
         if not name.startswith("PALYRA_") or name in {STATE_DIR_VARIABLE, DEBUG_VARIABLE} or not text:
             continue
         if name not in _VARIABLES:
-            found.append(f"{name}: there is no such variable{_meant(name, (*_VARIABLES, STATE_DIR_VARIABLE, DEBUG_VARIABLE))}")
+            found.append(
+                f"{name}: there is no such variable{_meant(name, (*_VARIABLES, STATE_DIR_VARIABLE, DEBUG_VARIABLE))}"
+            )
             continue
         section, _, key = _VARIABLES[name].partition(".")
         layers.append(Layer(name, {section: {key: _from_text(text, _TYPES[_VARIABLES[name]])}}))
@@ -356,4 +389,7 @@ def _schema_of(key: str, kind: Any) -> dict[str, Any]:
         return {"type": "string"}
     if kind is WhenBusy:
         return {"enum": list(kind)}
+    if _is_table(kind):
+        folders = {"type": "array", "items": {"type": "string", "pattern": _FOLDER_PATTERN}}
+        return {"type": "object", "propertyNames": {"pattern": PRINCIPAL_PATTERN}, "additionalProperties": folders}
     return {"type": "array", "items": {"type": "string", "minLength": 1, "pattern": _TOOL_PATTERN}}

@@ -84,6 +84,12 @@ class OffsetAhead(CallerError):
     code = "offset_ahead"
 
 
+class OffsetPruned(CallerError):
+    """The body of the row after that sequence number was erased; the message names the next one that is whole."""
+
+    code = "offset_pruned"
+
+
 # --- policy's ---
 
 
@@ -91,6 +97,12 @@ class PolicyError(PalyraError):
     """The caller may not do this."""
 
     code = "denied"
+
+
+class Unauthenticated(PolicyError):
+    """Nobody knows who asks: no token, or one that is unknown, revoked or expired."""
+
+    code = "unauthenticated"
 
 
 class NotOwner(PolicyError):

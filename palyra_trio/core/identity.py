@@ -1,8 +1,11 @@
-"""Who asks, and the names of things: ULIDs minted from an explicit time and explicit randomness.
+"""Who asks and what they may ask for, and the names of things: ULIDs minted from an explicit time and randomness.
 
 Nothing here reads a clock or a random source; callers pass both, so that every identifier in a test is repeatable.
+Who somebody is gets decided elsewhere (guard.auth).
 """
 
+import re
+from enum import StrEnum
 from typing import NewType
 
 import attrs
@@ -16,6 +19,22 @@ Principal = NewType("Principal", str)
 ULID_RANDOM_BYTES = 10
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID_LENGTH = 26
+PRINCIPAL_PATTERN = r"^[a-z][a-z0-9_-]{0,31}:[!-~]{1,128}$"
+
+
+class Scope(StrEnum):
+    """What a caller may ask for. No scope implies another: a token that may run and read says both.
+
+    `run` starts, steers, cancels and undoes runs; `approve` answers questions; `read` reads tapes and lists; `admin`
+    manages tokens, agents and policy and may act as another principal (with the token's scopes, no more); `worker`
+    executes leased calls.
+    """
+
+    RUN = "run"
+    APPROVE = "approve"
+    READ = "read"
+    ADMIN = "admin"
+    WORKER = "worker"
 
 
 @attrs.frozen
@@ -23,12 +42,45 @@ class RequestContext:
     """On whose behalf a command or a query is made, and over which channel.
 
     `principal` is whom the caller proved to be (such as `user:alice`), `device` which of that principal's devices
-    it is, `channel` the way it came in (`cli`, `grpc`, `console`).
+    it is, `channel` the way it came in by its own word (`cli`, `grpc`, `console`). `local` is no word of the
+    caller's: it is the user of this process, on this machine, and so may work in any folder.
     """
 
     principal: Principal
     device: str = ""
     channel: str = "cli"
+    local: bool = False
+
+
+@attrs.frozen
+class Peer:
+    """Who is at the other end of a connection, as the operating system says: `uid` over a Unix socket, else None."""
+
+    uid: int | None = None
+    address: str = ""
+
+
+@attrs.frozen
+class Caller:
+    """Who a request was found to come from, and what they may ask for.
+
+    `token_id` names the token that proved it, and is empty for the local user. `acting` is the caller's own principal
+    where the request is made in the name of another, who then is `context.principal`; otherwise it is empty.
+    """
+
+    context: RequestContext
+    scopes: frozenset[Scope]
+    token_id: str = ""
+    acting: str = ""
+
+
+def parse_principal(text: str) -> Principal:
+    """Return `text` as a principal, `KIND:NAME` such as `user:alice`. Raises InvalidArgument when it is none."""
+    if not re.fullmatch(PRINCIPAL_PATTERN, text):
+        raise InvalidArgument(
+            f"{text!r} is no principal", remedy="pass KIND:NAME, such as user:alice, in visible ASCII characters"
+        )
+    return Principal(text)
 
 
 def mint_ulid(now_ms: int, random: bytes) -> str:

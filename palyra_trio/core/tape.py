@@ -1,7 +1,8 @@
 """The events of a tape. Each kind has a number and a name for ever, and a body that says its version `v`.
 
-A body is the canonical JSON of its class below (see core.codec); the class's name is the kind's name. docs/tape.md is
-the specification; numbers that are missing here are reserved there.
+A body is the canonical JSON of its class below (see core.codec, which lists all classes); the class's name is the
+kind's name. Events about tokens and bindings stand beside their rules. docs/tape.md is the specification; numbers that
+are missing are reserved there.
 """
 
 from typing import ClassVar
@@ -376,12 +377,3 @@ class DefaultAgentSet(TapeEvent):
     agent: str
     by: str
     v: int = 1
-
-
-EVENT_CLASSES: tuple[type[TapeEvent], ...] = (
-    Input, StatusChange, RunFinished, CancelRequested, RunInterrupted, LimitReached, FinalAnswer,
-    RoutingDecision, ContextAssembled, ProviderRequest, ModelDelta, ModelTurn, ProviderAttempt, ProviderError, Correction,
-    ToolProposed, PolicyDecision, ApprovalRequested, ApprovalDecided, ToolStarted, ToolFinished,
-    SessionOpened, SessionArchived, RunUndone,
-    BootStarted, AgentDefined, AgentRemoved, DefaultAgentSet,
-)  # fmt: skip

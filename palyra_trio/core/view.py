@@ -38,7 +38,7 @@ from palyra_trio.core.tape import (
 V = TypeVar("V", "RunView", "CallView")
 
 
-@attrs.define
+@attrs.define(slots=False)
 class CallView:
     """A tool call so far. `answer` is what the model is told once the call is settled."""
 
@@ -54,7 +54,7 @@ class CallView:
         return self.state in SETTLED
 
 
-@attrs.define
+@attrs.define(slots=False)
 class RunView:
     """A run so far. `messages` are its own; what came before them in the session is in `context`, as digests.
 
@@ -109,8 +109,7 @@ class RunView:
 def _shallow(view: V) -> V:
     """Return a copy that shares its fields' values. A tenth of the cost of attrs.evolve, which the agent loop notices."""
     draft = object.__new__(type(view))
-    for name in _FIELDS[type(view)]:
-        setattr(draft, name, getattr(view, name))
+    draft.__dict__.update(view.__dict__)
     return draft
 
 
@@ -262,8 +261,6 @@ def _provider_error(view: RunView, event: ProviderError) -> None:
 def _answer(view: RunView, event: FinalAnswer) -> None:
     view.answer = event
 
-
-_FIELDS = {cls: tuple(field.name for field in attrs.fields(cls)) for cls in (RunView, CallView)}
 
 _STEPS: dict[type[TapeEvent], Callable[[RunView, Any], None]] = {
     Input: _input,

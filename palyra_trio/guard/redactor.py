@@ -107,6 +107,7 @@ _RULES = (
     _Rule("stripe_key", (("[rs]", 1, 1), "k_", ("[a-z]", 4, 4), "_", (_ALNUM, 16, 16)), _TOKEN),
     _Rule("stripe_key", ("whsec_", (_ALNUM, 20, 20)), "[A-Za-z0-9_+/=-]"),
     _Rule("sendgrid_key", ("SG.", (_TOKEN, 16, 64), ".", (_TOKEN, 16, 16)), _TOKEN),
+    _Rule("palyra_token", ("plt_", (_TOKEN, 43, 43)), _TOKEN),
     _Rule("npm_token", ("npm_", (_ALNUM, 36, 36)), _TOKEN),
     _Rule("pypi_token", ("pypi-AgE", (_TOKEN, 16, 16)), _TOKEN),
     _Rule("age_key", ("AGE-SECRET-KEY-1", ("[A-Z0-9]", 16, 16)), _TOKEN),

@@ -57,6 +57,28 @@ def m002_projections(db: Database) -> None:
     )
 
 
+@steps()
+def m003_tokens(db: Database) -> None:
+    """What the tape says of bearer tokens. `scopes` are separated by spaces."""
+    _run(
+        db,
+        """CREATE TABLE token (
+            token_id TEXT PRIMARY KEY, name TEXT NOT NULL, principal TEXT NOT NULL, scopes TEXT NOT NULL,
+            hash TEXT NOT NULL UNIQUE, expires_ms INTEGER NOT NULL, created_ms INTEGER NOT NULL,
+            created_by TEXT NOT NULL, revoked_ms INTEGER) STRICT""",
+    )
+
+
+@steps()
+def m004_bindings(db: Database) -> None:
+    """Which agent answers for a session, a channel or a principal."""
+    _run(
+        db,
+        """CREATE TABLE binding (
+            target TEXT NOT NULL, name TEXT NOT NULL, agent TEXT NOT NULL, PRIMARY KEY (target, name)) STRICT""",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from palyra_trio.core.agents import DEFAULT_AGENT
+from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.errors import PalyraError, SessionBusy, SessionConflict, StateConflict
-from palyra_trio.core.run import RunState
+from palyra_trio.core.run import TRANSITIONS, RunState
 from palyra_trio.core.tape import (
     RUN_STREAM,
     AgentDefined,
@@ -22,6 +23,7 @@ from palyra_trio.core.tape import (
     SessionOpened,
     StatusChange,
 )
+from palyra_trio.core.tokens import TokenCreated, TokenRevoked
 
 TITLE_CHARACTERS = 120
 
@@ -33,6 +35,9 @@ def title_of(text: str) -> str:
 
 
 def _input(db: sqlite3.Connection, stream: str, event: Input, at_ms: int) -> None:
+    archived = "SELECT 1 FROM session WHERE session_id = ? AND archived_ms IS NOT NULL"
+    if db.execute(archived, (event.session_id,)).fetchone():
+        raise StateConflict(f"session {event.session_id} is archived", remedy="start a new session")
     db.execute(
         "INSERT INTO run (run_id, session_id, principal, agent, workspace, title, state, reason, payload_digest, boot_id,"
         " created_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?, '', ?, '', ?, ?)",
@@ -59,6 +64,8 @@ def _move(db: sqlite3.Connection, stream: str, before: RunState, after: RunState
     )
     if moved.rowcount != 1:
         raise StateConflict(f"run {run_id} is not {before}")
+    if after not in TRANSITIONS[before].values():
+        raise StateConflict(f"run {run_id} cannot move from {before} to {after}")
 
 
 def _status(db: sqlite3.Connection, stream: str, event: StatusChange, at_ms: int) -> None:
@@ -97,6 +104,7 @@ def _agent_defined(db: sqlite3.Connection, _stream: str, event: AgentDefined, _a
 def _agent_removed(db: sqlite3.Connection, _stream: str, event: AgentRemoved, _at_ms: int) -> None:
     if db.execute("DELETE FROM agent WHERE name = ?", (event.agent,)).rowcount != 1:
         raise StateConflict(f"there is no agent {event.agent!r}")
+    db.execute("DELETE FROM binding WHERE agent = ?", (event.agent,))
 
 
 def _default_agent_set(db: sqlite3.Connection, _stream: str, event: DefaultAgentSet, _at_ms: int) -> None:
@@ -104,6 +112,47 @@ def _default_agent_set(db: sqlite3.Connection, _stream: str, event: DefaultAgent
     found = db.execute("SELECT count(*) FROM agent WHERE is_default").fetchone()
     if found != (1,) and event.agent != DEFAULT_AGENT.name:
         raise StateConflict(f"there is no agent {event.agent!r}")
+
+
+def _agent_bound(db: sqlite3.Connection, _stream: str, event: AgentBound, _at_ms: int) -> None:
+    known = db.execute("SELECT 1 FROM agent WHERE name = ?", (event.agent,)).fetchone()
+    if known is None and event.agent != DEFAULT_AGENT.name:
+        raise StateConflict(f"there is no agent {event.agent!r}")
+    db.execute(
+        "INSERT OR REPLACE INTO binding (target, name, agent) VALUES (?, ?, ?)",
+        (event.target, event.name, event.agent),
+    )
+
+
+def _agent_unbound(db: sqlite3.Connection, _stream: str, event: AgentUnbound, _at_ms: int) -> None:
+    removed = db.execute("DELETE FROM binding WHERE target = ? AND name = ?", (event.target, event.name))
+    if removed.rowcount != 1:
+        raise StateConflict(f"no agent is bound to the {event.target} {event.name!r}")
+
+
+def _token_created(db: sqlite3.Connection, _stream: str, event: TokenCreated, at_ms: int) -> None:
+    db.execute(
+        "INSERT INTO token (token_id, name, principal, scopes, hash, expires_ms, created_ms, created_by)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            event.token_id,
+            event.name,
+            event.principal,
+            " ".join(event.scopes),
+            event.hash,
+            event.expires_ms,
+            at_ms,
+            event.by,
+        ),
+    )
+
+
+def _token_revoked(db: sqlite3.Connection, _stream: str, event: TokenRevoked, at_ms: int) -> None:
+    revoked = db.execute(
+        "UPDATE token SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL", (at_ms, event.token_id)
+    )
+    if revoked.rowcount != 1:
+        raise StateConflict(f"token {event.token_id} is not there, or was revoked already")
 
 
 PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
@@ -115,6 +164,10 @@ PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     AgentDefined.kind: _agent_defined,
     AgentRemoved.kind: _agent_removed,
     DefaultAgentSet.kind: _default_agent_set,
+    AgentBound.kind: _agent_bound,
+    AgentUnbound.kind: _agent_unbound,
+    TokenCreated.kind: _token_created,
+    TokenRevoked.kind: _token_revoked,
 }
 
 

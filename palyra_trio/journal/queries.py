@@ -14,13 +14,16 @@ import msgspec
 import trio
 
 from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.bindings import BindingPlace
 from palyra_trio.core.chain import ChainRow
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import Ambiguous, InvalidArgument, JournalInvalid, NotFound
-from palyra_trio.core.identity import Principal, RunId, SessionId
+from palyra_trio.core.identity import Principal, RunId, Scope, SessionId
 from palyra_trio.core.run import LIVE, TERMINAL, RunState
 from palyra_trio.core.session import Session
-from palyra_trio.core.tape import ModelDelta, run_stream
+from palyra_trio.core.tape import CancelRequested, ModelDelta, run_stream
+from palyra_trio.core.tokens import Token
+from palyra_trio.journal.usage import RecentPage, Used, recent_events, used
 
 READERS = 2
 PAGE_ROWS = 1000
@@ -51,6 +54,7 @@ _LIVE = ", ".join(f"'{state}'" for state in sorted(LIVE))
 _ENDED = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 _RUN = "run_id, session_id, principal, agent, workspace, title, state, reason, boot_id, created_ms, updated_ms"
 _SESSION = "session_id, principal, key, title, created_ms, archived_ms"
+_TOKEN = "token_id, name, principal, scopes, hash, expires_ms, created_ms, created_by, revoked_ms"
 _ROW = "ev.g, stream.name, ev.seq, ev.kind, ev.at_ms, ev.body, ev.hash"
 
 
@@ -103,6 +107,15 @@ class Reader:
         ).fetchone()
         return int(seq)
 
+    def whole_after(self, stream: str, seq: int) -> int | None:
+        """Return the first row after `seq` whose body was not erased, None where there is none."""
+        found = self._db.execute(
+            "SELECT ev.seq FROM ev JOIN stream ON stream.id = ev.stream"
+            " WHERE stream.name = ? AND ev.seq > ? AND ev.body IS NOT NULL ORDER BY ev.seq LIMIT 1",
+            (stream, seq),
+        ).fetchone()
+        return int(found[0]) if found else None
+
     def blob(self, digest: str) -> bytes:
         """Return the bytes with this SHA-256. Raises NotFound."""
         found = self._db.execute("SELECT body FROM blob WHERE digest = ?", (bytes.fromhex(digest),)).fetchone()
@@ -133,10 +146,17 @@ class Reader:
         *,
         session_id: str | None = None,
         states: Iterable[RunState] = (),
+        before: str = "",
         most: int = LIST_ROWS,
     ) -> tuple[RunSummary, ...]:
-        """Return a principal's runs, newest first, of one session or in some states only where those are given."""
+        """Return a principal's runs, newest first, of one session or in some states only where those are given.
+
+        With `before`, a run of the principal's, only those that were accepted before it. Raises InvalidArgument for
+        another one.
+        """
         where, values = "principal = ?", [str(principal)]
+        if before:
+            where += f" AND rowid < {self._place('run', before, principal)}"
         if session_id is not None:
             where, values = f"{where} AND session_id = ?", [*values, session_id]
         if wanted := [str(state) for state in states]:
@@ -146,6 +166,15 @@ class Reader:
     def left_live(self, boot_id: str) -> tuple[RunSummary, ...]:
         """Return the runs that are live by the journal in a process other than `boot_id`, and not marked as interrupted."""
         return tuple(self._runs(f"state IN ({_LIVE}) AND reason != 'interrupted' AND boot_id != ?", (boot_id,), -1))
+
+    def cancel_request(self, run_id: str) -> CancelRequested | None:
+        """Return who asked a run to be cancelled, if anybody did."""
+        rows = self._db.execute(
+            f"SELECT {_ROW} FROM ev JOIN stream ON stream.id = ev.stream WHERE stream.name = ? AND ev.kind = ? LIMIT 1",
+            (run_stream(run_id), CancelRequested.kind),
+        )
+        found = [TapeRow(*row).event() for row in rows]
+        return found[0] if found and isinstance(found[0], CancelRequested) else None
 
     def live_run(self, session_id: str) -> RunSummary | None:
         return next(self._runs(f"session_id = ? AND state IN ({_LIVE})", (session_id,), 1), None)
@@ -194,19 +223,60 @@ class Reader:
             found = [Session(*row) for row in rows]
         return _only([each for each in found if each is not None], text, "session", lambda session: session.session_id)
 
-    def sessions(self, principal: Principal, *, archived: bool = False, most: int = LIST_ROWS) -> tuple[Session, ...]:
-        """Return a principal's sessions, newest first."""
+    def sessions(
+        self, principal: Principal, *, archived: bool = False, before: str = "", most: int = LIST_ROWS
+    ) -> tuple[Session, ...]:
+        """Return a principal's sessions, newest first; with `before`, one of them, only those that are older than it."""
+        older = f"AND rowid < {self._place('session', before, principal)}" if before else ""
         rows = self._db.execute(
-            f"SELECT {_SESSION} FROM session WHERE principal = ? AND (? OR archived_ms IS NULL)"
+            f"SELECT {_SESSION} FROM session WHERE principal = ? AND (? OR archived_ms IS NULL) {older}"
             " ORDER BY rowid DESC LIMIT ?",
             (principal, archived, most),
         )
         return tuple(Session(*row) for row in rows)
 
+    def _place(self, table: str, name: str, principal: Principal) -> int:
+        """Return where a run or session stands in the order of acceptance. Raises InvalidArgument."""
+        row = self._db.execute(
+            f"SELECT rowid FROM {table} WHERE {table}_id = ? AND principal = ?", (name, principal)
+        ).fetchone()
+        if row is None:
+            raise InvalidArgument(f"{name!r} is no place in this list", remedy="pass what the page before ended with")
+        return int(row[0])
+
     def agents(self) -> tuple[tuple[AgentSpec, bool], ...]:
         """Return every defined agent, and whether it is the default one."""
         rows = self._db.execute("SELECT spec, is_default FROM agent ORDER BY name")
         return tuple((msgspec.json.decode(spec, type=AgentSpec), bool(is_default)) for spec, is_default in rows)
+
+    def binding(self, places: Iterable[BindingPlace]) -> tuple[BindingPlace, str] | None:
+        """Return the first of these places that an agent is bound to, and the agent's name."""
+        for place in places:
+            row = self._db.execute(
+                "SELECT agent FROM binding WHERE target = ? AND name = ?", (place.target, place.name)
+            ).fetchone()
+            if row is not None:
+                return place, str(row[0])
+        return None
+
+    # --- activity ---
+
+    def recent(self, principal: Principal, before_g: int | None = None, most: int = LIST_ROWS) -> RecentPage:
+        return recent_events(self._db, principal, before_g, most)
+
+    def used(self, principal: Principal, from_ms: int, to_ms: int) -> Used:
+        return used(self._db, principal, from_ms, to_ms)
+
+    # --- tokens ---
+
+    def tokens(self, *, before: str = "", revoked: bool = True, most: int = LIST_ROWS) -> tuple[Token, ...]:
+        """Return every principal's tokens, newest first: those with an id below `before`; `revoked` ones if wanted."""
+        rows = self._db.execute(
+            f"SELECT {_TOKEN} FROM token WHERE (? = '' OR token_id < ?) AND (? OR revoked_ms IS NULL)"
+            " ORDER BY token_id DESC LIMIT ?",
+            (before, before, revoked, most),
+        )
+        return tuple(Token(*row[:3], _scopes(row[3]), *row[4:]) for row in rows)
 
     # --- verification ---
 
@@ -258,6 +328,11 @@ class ReaderPool:
 def whole_tape(reader: Reader, run_id: str, *, deltas: bool = False) -> tuple[TapeRow, ...]:
     """Return the rows of a run, without its streamed pieces of text unless they are asked for."""
     return tuple(reader.tape(run_stream(run_id), deltas=deltas))
+
+
+def _scopes(words: str) -> tuple[Scope, ...]:
+    """Return the scopes that this program knows; another word, of a newer one, opens nothing here."""
+    return tuple(Scope(word) for word in words.split() if word in list(Scope))
 
 
 def _check_prefix(text: str, what: str) -> None:

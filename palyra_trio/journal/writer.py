@@ -50,7 +50,12 @@ class Ticket:
     _waiter: trio.lowlevel.Task | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.size_bytes = sum(len(each.body) for each in self.entries) + sum(len(body) for _, body in self.blobs)
+        size_bytes = 0
+        for each in self.entries:
+            size_bytes += len(each.body)
+        for _, body in self.blobs:
+            size_bytes += len(body)
+        self.size_bytes = size_bytes
 
     async def wait(self) -> tuple[TapeRow, ...]:
         """Return the ticket's rows once they are durable. Raises the refusal, or JournalStopped.
@@ -95,6 +100,7 @@ class Journal(trio.abc.Instrument):
         self._pending: deque[Ticket] = deque()
         self._pending_bytes = 0
         self._room = trio.lowlevel.ParkingLot()
+        self._turnstile = trio.StrictFIFOLock()
         self._announced: deque[tuple[list[Ticket], list[Outcome] | JournalStopped]] = deque()
         self._batch_done = threading.Lock()
         self._batch_done.acquire()
@@ -123,15 +129,22 @@ class Journal(trio.abc.Instrument):
             raise self._stopped
 
     def full(self, ticket: Ticket) -> bool:
-        """Return whether the queue has no room for `ticket`. One larger than the whole queue still gets in, alone."""
+        """Return whether `ticket` must wait its turn: there is no room for it, or others wait already."""
+        return self._turnstile.locked() or self._over(ticket)
+
+    def _over(self, ticket: Ticket) -> bool:
         if not self._pending or self._stopped is not None:
-            return False
+            return False  # one that is larger than the whole queue still gets in, alone
         return self._pending_bytes + ticket.size_bytes > self._queue_bytes or len(self._pending) >= QUEUE_TICKETS
 
     async def room_for(self, ticket: Ticket) -> None:
-        """Wait until the queue has room for `ticket`, or the journal has stopped."""
-        while self.full(ticket):
-            await self._room.park()
+        """Wait, in line, until the queue has room for `ticket` or the journal has stopped.
+
+        Submit right after it returns: who waits next is not let in before.
+        """
+        async with self._turnstile:
+            while self._over(ticket):
+                await self._room.park()
 
     async def append(
         self, entries: Sequence[Entry], guards: tuple[Guard, ...] = (), blobs: tuple[tuple[str, bytes], ...] = ()
@@ -142,7 +155,8 @@ class Journal(trio.abc.Instrument):
         waits for room, nothing was queued; later, the entries may still commit, never in part.
         """
         ticket = Ticket(tuple(entries), guards, blobs)
-        await self.room_for(ticket)
+        if self.full(ticket):
+            await self.room_for(ticket)
         return await self.submit(ticket).wait()
 
     async def settled(self) -> None:
@@ -159,7 +173,7 @@ class Journal(trio.abc.Instrument):
         if isinstance(results, JournalStopped):
             self._stop(tickets, results)
             return
-        self.feed.publish(row for result in results if isinstance(result, tuple) for row in result)
+        self.feed.publish([row for result in results if isinstance(result, tuple) for row in result])
         for ticket, result in zip(tickets, results, strict=True):
             ticket.settle(result)
         if self._room:

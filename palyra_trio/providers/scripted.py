@@ -34,7 +34,9 @@ class ScriptedProvider:
 
     async def _play(self, request: ModelRequest) -> AsyncGenerator[ModelDelta | ModelReply]:
         number, turn = self._turn(request)
-        await trio.sleep(turn.pause_s)
+        if turn.pause_s:
+            await trio.sleep(turn.pause_s)
+        await trio.lowlevel.checkpoint_if_cancelled()
         error = turn.error
         if error is not None:
             error = error if self._failures[number] < error.times else None

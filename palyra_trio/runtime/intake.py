@@ -1,52 +1,77 @@
 """From a StartRun command to an admission: everything that is checked before a run is accepted, in the caller's task."""
 
+import os
+
 import attrs
 
-from palyra_trio.core.agents import DEFAULT_AGENT, AgentSpec
+from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import canonical_json, digest
-from palyra_trio.core.commands import NewAttachment, StartRun
-from palyra_trio.core.errors import DiskLow, InvalidArgument, NotFound
+from palyra_trio.core.commands import Accepted, NewAttachment, StartRun
+from palyra_trio.core.errors import DiskLow, InvalidArgument, RunConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId, parse_ulid
 from palyra_trio.core.messages import Attachment
-from palyra_trio.core.session import Session, WhenBusy, resolve
+from palyra_trio.core.session import Session, WhenBusy
 from palyra_trio.core.tape import (
+    RUN_STREAM,
     SESSION_STREAM,
     Input,
     SessionOpened,
     run_stream,
 )
-from palyra_trio.core.text import clean
+from palyra_trio.core.text import clean, name_to_text
+from palyra_trio.core.workspaces import check_workspace
 from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import Entry, entry
+from palyra_trio.runtime.agents import answering, find_agent
 from palyra_trio.runtime.answers import answer_check
+from palyra_trio.runtime.opening import find_session
 from palyra_trio.runtime.runs import RunOrder
 from palyra_trio.runtime.sessions import Admission
 from palyra_trio.runtime.state import RuntimeState
 
 
+async def attach(state: RuntimeState, command: StartRun, context: RequestContext) -> Accepted | None:
+    """Return the run that has the command's id, so that repeating a request does not depend on what has changed since.
+
+    Raises RunConflict when that run is another principal's or was asked something else. A run id that is taken only
+    now is the writer's to judge.
+    """
+    if command.run_id is None:
+        return None
+    stream = run_stream(parse_ulid(command.run_id, "run id"))
+    command = _cleaned(command)
+    rows = await state.readers.ask(lambda reader: reader.page(stream, 0, most=1))
+    if not rows:
+        return None
+    known = rows[0].event()
+    assert isinstance(known, Input)
+    asked = (context.principal, _payload_digest(command, _redacted(state, command.text)))
+    if (known.principal, known.payload_digest) != asked:
+        raise RunConflict(f"run {command.run_id} exists with another payload", remedy="use a new run id")
+    return Accepted(RunId(stream.removeprefix(RUN_STREAM)), SessionId(known.session_id), attached=True)
+
+
 async def prepare(state: RuntimeState, command: StartRun, context: RequestContext) -> Admission:
-    """Check a StartRun and return what its acceptance will write. A run id that is taken is the writer's to judge.
+    """Check a StartRun and return what its acceptance will write.
 
     Raises DiskLow, InvalidArgument, NotFound, NotOwner, SessionConflict, StateConflict, WorkspaceRefused, and what
     the choice of a model raises (ConfigInvalid, ProviderError). Nothing is written, and a cancel leaves nothing.
     """
     _check_disk(state)
+    command = _cleaned(command)
     _check_attachments(state, command.attachments)
     if not command.text.strip() and not command.attachments:
         raise InvalidArgument("the prompt is empty", remedy="say what is to be done")
     ref = command.session
-    spec, found = await state.readers.ask(
-        lambda reader: (_agent(state, reader, command.agent), _session(reader, command, context))
-    )
+    spec, found = await state.readers.ask(lambda reader: _agent_and_session(state, reader, command, context))
     choice = await state.choose(command.model or spec.model)
     problem_with = answer_check(spec.answer_schema)
-    state.open_workspace(command.workspace).close()
+    workspace = _workspace(state, command.workspace, context)
 
     run_id = RunId(parse_ulid(command.run_id, "run id") if command.run_id else state.new_id())
     session_id = found.session_id if found is not None else SessionId(state.new_id())
-    redact = state.redactor.text
-    text = redact(clean(command.text))
+    text = _redacted(state, command.text)
     event = Input(
         session_id=session_id,
         principal=context.principal,
@@ -56,7 +81,7 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
         payload_digest=_payload_digest(command, text),
         attachments=tuple(_attachment(each) for each in command.attachments),
         agent=spec,
-        workspace=clean(command.workspace),
+        workspace=workspace,
         attended=command.attended,
         allowed_tools=command.allowed_tools,
     )
@@ -72,22 +97,60 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
     return Admission(order, tuple(entries), blobs, command.when_busy or WhenBusy(state.config.session.when_busy))
 
 
-def _agent(state: RuntimeState, reader: Reader, name: str) -> AgentSpec:
-    agents = reader.agents()
-    for spec, is_default in agents:
-        if spec.name == name or (is_default and not name):
-            return spec
-    if name and name != DEFAULT_AGENT.name:
-        known = ", ".join([DEFAULT_AGENT.name, *(spec.name for spec, _ in agents)])
-        raise NotFound(f"there is no agent {name!r}", remedy=f"the agents are {known}")
-    return attrs.evolve(DEFAULT_AGENT, limits=state.config.limits)
-
-
-def _session(reader: Reader, command: StartRun, context: RequestContext) -> Session | None:
+def _cleaned(command: StartRun) -> StartRun:
+    """Return the command with names that a tape and an index can hold. The prompt and the paths have rules of their own."""
     ref = command.session
-    by_id = reader.session(ref.session_id) if ref.session_id else None
-    by_key = reader.session_by_key(context.principal, ref.key) if ref.key else None
-    return resolve(ref, by_id, by_key, context.principal)
+    return attrs.evolve(
+        command,
+        agent=clean(command.agent),
+        session=attrs.evolve(
+            ref,
+            session_id=SessionId(clean(ref.session_id)) if ref.session_id is not None else None,
+            key=clean(ref.key) if ref.key is not None else None,
+        ),
+        attachments=tuple(
+            attrs.evolve(each, name=clean(each.name), media_type=clean(each.media_type)) for each in command.attachments
+        ),
+        allowed_tools=tuple(map(clean, command.allowed_tools)),
+    )
+
+
+def _workspace(state: RuntimeState, folder: str, context: RequestContext) -> str:
+    """Return `folder` as a tape spells it, once it was opened. Raises InvalidArgument, NotFound, WorkspaceRefused."""
+    try:
+        spelled = name_to_text(os.fsencode(permitted(state, folder, context)))
+        state.open_workspace(spelled).close()
+    except ValueError as error:
+        raise InvalidArgument(f"the workspace {clean(folder)!r} is no path: {error}") from error
+    return spelled
+
+
+def permitted(state: RuntimeState, folder: str, context: RequestContext) -> str:
+    """Return the folder that a run of this caller works in: `folder` itself, for others than the local user resolved.
+
+    Raises WorkspaceRefused for a folder that is not one of the principal's, whether it exists or not.
+    """
+    if context.local:
+        return folder
+    resolved = os.path.realpath(folder) if os.path.isabs(folder) else folder
+    roots = state.config.workspaces.roots.get(context.principal, ())
+    check_workspace(resolved, [os.path.realpath(root) for root in roots], context)
+    return resolved
+
+
+def _redacted(state: RuntimeState, text: str) -> str:
+    return state.redactor.text(clean(text))
+
+
+def _agent_and_session(
+    state: RuntimeState, reader: Reader, command: StartRun, context: RequestContext
+) -> tuple[AgentSpec, Session | None]:
+    found = find_session(reader, command.session, context)
+    limits = state.config.limits
+    if command.agent:
+        return find_agent(reader, limits, command.agent).spec, found
+    session_id = found.session_id if found is not None else None
+    return answering(reader, limits, context, session_id).agent.spec, found
 
 
 def _check_disk(state: RuntimeState) -> None:
@@ -111,7 +174,7 @@ def _check_attachments(state: RuntimeState, attachments: tuple[NewAttachment, ..
 
 
 def _attachment(each: NewAttachment) -> Attachment:
-    return Attachment(clean(each.name), each.media_type, len(each.data), digest(each.data))
+    return Attachment(each.name, each.media_type, len(each.data), digest(each.data))
 
 
 def _payload_digest(command: StartRun, text: str) -> str:
@@ -120,9 +183,9 @@ def _payload_digest(command: StartRun, text: str) -> str:
     return digest(
         canonical_json(
             {
-                "agent": clean(command.agent),
+                "agent": command.agent,
                 "attachments": attachments,
-                "key": clean(command.session.key or ""),
+                "key": command.session.key or "",
                 "model": clean(command.model),
                 "session": command.session.session_id,
                 "text": text,

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from palyra_trio.core.codec import TapeRow
-from palyra_trio.core.errors import JournalStopped, PalyraError
+from palyra_trio.core.errors import JournalStopped, PalyraError, StateConflict
 from palyra_trio.core.identity import Principal, RunId, SessionId
 from palyra_trio.core.messages import Message
 from palyra_trio.core.run import CallState, RunState
@@ -28,6 +28,7 @@ from palyra_trio.core.tape import (
     ToolFinished,
     run_stream,
 )
+from palyra_trio.core.text import clean
 from palyra_trio.core.turn import AnswerCheck
 from palyra_trio.core.view import RunView, fold
 from palyra_trio.journal.store import RunIn, entry
@@ -68,7 +69,6 @@ class Run:
         self.scope = trio.CancelScope()
         self._clock = trio.CancelScope()
         self._left_s = float(order.input.agent.limits.active_s)
-        self._turnstile = trio.StrictFIFOLock()
         self._interrupted = ""
 
     @property
@@ -84,12 +84,9 @@ class Run:
         """
         ticket = self._ticket(events, blobs, None)
         journal = self.state.journal
-        if journal.full(ticket) or self._turnstile.locked():
-            async with self._turnstile:
-                await journal.room_for(ticket)
-                journal.submit(ticket)
-        else:
-            journal.submit(ticket)
+        if journal.full(ticket):
+            await journal.room_for(ticket)
+        journal.submit(ticket)
         await ticket.wait()
 
     def submit(self, *events: TapeEvent, then: Callable[[], None] | None = None) -> None:
@@ -165,23 +162,26 @@ class Run:
             _log.error("run %s ended, but the disk did not take its ending in %s s", self.order.run_id, CLOSE_GRACE_S)
 
     def _ending(self, state: RunState, reason: str, detail: str) -> RunFinished:
-        return RunFinished(self.view.state, state, reason, detail)
+        return RunFinished(self.view.state, state, reason, self.state.redactor.text(clean(detail)))
 
     async def _close(self, ending: RunFinished | None) -> None:
         """Settle what is open, and record the ending, once all that the run's tasks submitted is on the tape."""
         await self.state.journal.settled()
         if self.view.terminal:
             return
-        if ending is None and self._interrupted:
+        if ending is None and self._interrupted and not self.view.cancelled_by:
+            if self.view.state is RunState.QUEUED:
+                return
             interrupted = RunInterrupted(self.state.boot_id, self._interrupted)
             waits = StatusChange(self.view.state, RunState.WAITING, INTERRUPTED, self.state.boot_id)
             await self.record(interrupted, waits)
             return
         if ending is None:
-            ending = RunFinished(
-                self.view.state, RunState.CANCELLED, "cancelled", f"cancelled by {self.view.cancelled_by}"
-            )
-        await self.record(*self._loose_ends(ending.reason), attrs.evolve(ending, before=self.view.state))
+            ending = RunFinished(self.view.state, RunState.CANCELLED, "cancelled", f"by {self.view.cancelled_by}")
+        try:
+            await self.record(*self._loose_ends(ending.reason), attrs.evolve(ending, before=self.view.state))
+        except StateConflict:
+            _log.info("run %s was ended before it began", self.order.run_id)
 
     def _loose_ends(self, reason: str) -> list[TapeEvent]:
         events: list[TapeEvent] = []

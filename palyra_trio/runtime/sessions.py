@@ -11,8 +11,8 @@ import attrs
 import trio
 
 from palyra_trio.core.commands import Accepted
-from palyra_trio.core.errors import Busy, Draining, PalyraError, SessionBusy
-from palyra_trio.core.identity import Principal, RunId, SessionId
+from palyra_trio.core.errors import Busy, Draining, JournalStopped, PalyraError, SessionBusy
+from palyra_trio.core.identity import Principal, SessionId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import WhenBusy
 from palyra_trio.core.tape import CancelRequested, RunFinished
@@ -25,6 +25,7 @@ from palyra_trio.runtime.bus import Submission
 from palyra_trio.runtime.recovery import end_interrupted
 from palyra_trio.runtime.runs import Run, RunOrder, cancel_ticket
 from palyra_trio.runtime.state import RuntimeState
+from palyra_trio.tools.workspace import Workspace
 
 
 @attrs.frozen
@@ -94,6 +95,8 @@ class Sessions:
         order = admission.order
         session.arriving -= 1
         submission.answer(Accepted(order.run_id, order.session_id))
+        if self._draining:
+            return  # it stays QUEUED, like those in line
         if admission.when_busy is WhenBusy.INTERRUPT and session.live is not None:
             session.waiting.appendleft(order)
             by = CancelRequested(order.input.principal, f"interrupted by run {order.run_id}")
@@ -113,18 +116,21 @@ class Sessions:
             submission.answer(error)
 
     async def _serve(self, session: _Session) -> None:
-        """Run what is in line, in order, until the line is empty or this process drains."""
-        while session.waiting and not self._draining:
-            order = session.waiting.popleft()
-            await end_interrupted(self._state, order)
-            session.live = Run(order, self._state, self._approvals)
-            try:
-                await session.live.execute(drive)
-            finally:
-                session.live = None
-        session.served = False
-        self._forget(session)
-        self._idle.set()
+        """Run what is in line, in order, until the line is empty or this process drains.
+
+        Shielded, since a run is stopped through its own scope only: whoever cancels the process drains it first.
+        """
+        try:
+            with trio.CancelScope(shield=True):
+                while session.waiting and not self._draining:
+                    session.live = Run(session.waiting.popleft(), self._state, self._approvals)
+                    await session.live.execute(_drive)
+        except JournalStopped:
+            return  # the gateway watches the journal and says so once
+        finally:
+            session.live, session.served = None, False
+            self._forget(session)
+            self._idle.set()
 
     def _forget(self, session: _Session) -> None:
         if not session.busy and not session.served:
@@ -144,8 +150,18 @@ class Sessions:
         end = RunFinished(run.state, RunState.CANCELLED, "cancelled", f"by {by}")
         cancel_ticket(self._state, run.run_id, (request, end), settle)
 
-    def live(self, run_id: RunId) -> Run | None:
-        return next((run for run in self._live() if run.order.run_id == run_id), None)
+    def busy(self, session_id: SessionId) -> bool:
+        """Return whether the session has a run here, live, in line or arriving."""
+        session = self._sessions.get(session_id)
+        return session is not None and session.busy
+
+    @property
+    def live_runs(self) -> int:
+        return len(self._live())
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
 
     async def drain(self, grace_s: float) -> None:
         """Take no more work, give the live runs `grace_s` to end, then leave the rest interrupted. Bounded.
@@ -155,9 +171,14 @@ class Sessions:
         self._draining = True
         with trio.move_on_after(grace_s):
             await self._empty()
-        for run in self._live():
-            run.interrupt("the process was shut down")
+        self.stop("the process was shut down")
         await self._empty()
+
+    def stop(self, reason: str) -> None:
+        """Take no more work, and interrupt the live runs at once."""
+        self._draining = True
+        for run in self._live():
+            run.interrupt(reason)
 
     async def _empty(self) -> None:
         while any(session.served for session in self._sessions.values()):
@@ -166,3 +187,8 @@ class Sessions:
 
     def _live(self) -> Sequence[Run]:
         return [session.live for session in self._sessions.values() if session.live is not None]
+
+
+async def _drive(run: Run, workspace: Workspace) -> None:
+    await end_interrupted(run.state, run.order)
+    await drive(run, workspace)

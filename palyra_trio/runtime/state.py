@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import attrs
 
@@ -20,8 +21,9 @@ class RuntimeState:
     """The services of one process.
 
     `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) into a provider, and
-    raises ConfigInvalid or ProviderError. `free_bytes` is the space left where the journal lies. `random` returns
-    that many random bytes; `jitter` a number from 0 to 1. `now_s` is Unix time.
+    raises ConfigInvalid or ProviderError. `open_workspace` takes a folder as `core.text.name_to_text` spells it.
+    `state_dir` is where the journal lies, and `free_bytes` the space left there. `random` returns that many random
+    bytes; `jitter` a number from 0 to 1. `now_s` is Unix time.
     """
 
     config: Config
@@ -32,6 +34,7 @@ class RuntimeState:
     choose: Callable[[str], Awaitable[Choice]]
     redactor: Redactor
     open_workspace: Callable[[str], Workspace]
+    state_dir: Path
     free_bytes: Callable[[], int]
     random: Callable[[int], bytes]
     jitter: Callable[[], float]

@@ -130,6 +130,10 @@ async def _gate(run: Run, workspace: Workspace, call: ToolCall) -> _Gated:
         plan = await tool.plan(arguments, context)
     except PalyraError as error:
         return _Gated(call, Decision("deny", error.code, clean(str(error))), None, None, Plan(), context)
+    except Exception as error:
+        _log.exception("the plan of tool %s failed", call.tool)
+        reason = run.state.redactor.text(clean(f"the tool failed: {type(error).__name__}: {error}"))
+        return _Gated(call, Decision("deny", "internal", reason), None, None, Plan(), context)
     facts = CallFacts(call.tool, tool.spec.read_only, plan.sensitive)
     policy = run.state.config.policy
     return _Gated(call, decide_tool_call(facts, policy, run.order.input.allowed_tools), tool, arguments, plan, context)

@@ -1,5 +1,7 @@
 """Taking back what a finished run did to files. The undoing is itself recorded, on the session's stream."""
 
+import os
+
 import trio
 
 from palyra_trio.core.commands import Applied
@@ -12,8 +14,10 @@ from palyra_trio.core.tape import (
     RunUndone,
     ToolStarted,
 )
+from palyra_trio.core.text import text_to_name
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.journal.store import entry
+from palyra_trio.runtime.intake import permitted
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.undo import undo
 
@@ -27,8 +31,10 @@ def changes_of(reader: Reader, run_id: str) -> tuple[FileChange, ...]:
 async def undo_run(state: RuntimeState, run: RunSummary, context: RequestContext) -> Applied:
     """Take back the changes of `run`, newest first, and record that. Raises StateConflict when a file changed since.
 
-    Nothing is touched unless everything can be taken back.
+    Nothing is touched unless everything can be taken back. Raises WorkspaceRefused when the run's folder is none in
+    which the caller may start one.
     """
+    permitted(state, os.fsdecode(text_to_name(run.workspace)), context)
     if run.state not in TERMINAL:
         raise StateConflict(f"run {run.run_id} is {run.state}", remedy="cancel it, or wait for its end")
     changes = await state.readers.ask(lambda reader: changes_of(reader, run.run_id))

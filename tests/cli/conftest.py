@@ -33,6 +33,7 @@ from palyra_trio.core.tape import (
     run_stream,
 )
 from palyra_trio.journal.store import Entry, Guard, SqliteStore, entry
+from tests.processes import Shell
 
 SESSION = "01HZZZZZZZ0000000000000001"
 RUN = "01HZZZZZZZ0000000000000011"
@@ -126,3 +127,8 @@ def palyra(home: Home) -> Palyra:
         return CliRunner().invoke(main, list(arguments), **options)  # type: ignore[arg-type]
 
     return call
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell.below(tmp_path)

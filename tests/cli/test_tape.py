@@ -4,10 +4,9 @@ import pytest
 
 from palyra_trio.cli.open import principal
 from palyra_trio.cli.tape import _WORDS, WORDS_CHARACTERS, readable, words
-from palyra_trio.core.codec import TapeRow, encode
+from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.tape import (
-    EVENT_CLASSES,
     RUN_STREAM,
     Correction,
     ModelDelta,

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palyra_trio.core.chain import canonical_json
-from palyra_trio.core.codec import KIND_NAMES, TapeRow, decode, encode, plain
+from palyra_trio.core.codec import EVENT_CLASSES, KIND_NAMES, TapeRow, decode, encode, plain
 from palyra_trio.core.errors import JournalInvalid
-from palyra_trio.core.tape import EVENT_CLASSES, CancelRequested, TapeEvent, run_stream
+from palyra_trio.core.tape import CancelRequested, TapeEvent, run_stream
 from tests.core.instances import instances, required
 
 ROOT = Path(__file__).parents[2]

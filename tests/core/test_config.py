@@ -1,5 +1,6 @@
 """What a configuration may say, how its faults are told, which layer holds, and what an unaccepted file may do."""
 
+import json
 from typing import Any
 
 import attrs
@@ -32,6 +33,7 @@ GOOD: dict[str, Any] = {
     "daemon": {"drain_s": 0},
     "context": {"budget_bytes": 1000},
     "attachments": {"max_count": 1, "max_bytes": 10},
+    "workspaces": {"roots": {"user:alice": ["/srv/alice", "/srv/shared"], "team:ops": []}},
 }
 
 
@@ -56,8 +58,7 @@ def test_every_key_can_be_set_and_is_held_as_it_was_written() -> None:
     }
     for section, body in GOOD.items():
         for key, value in body.items():
-            held = value_of(config, f"{section}.{key}")
-            assert (list(held) if isinstance(held, tuple) else held) == value
+            assert json.loads(json.dumps(value_of(config, f"{section}.{key}"))) == value
     assert set(origins.values()) == {"f.toml"}
 
 
@@ -103,6 +104,12 @@ def test_all_faults_of_all_layers_are_told_at_once_with_their_places() -> None:
         ("policy.allow", [""]),
         ("policy.allow", ["*.read"]),
         ("policy.deny", {"files": True}),
+        ("workspaces.roots", ["/srv"]),
+        ("workspaces.roots", {"alice": ["/srv"]}),
+        ("workspaces.roots", {"user:alice": "/srv"}),
+        ("workspaces.roots", {"user:alice": ["srv/alice"]}),
+        ("workspaces.roots", {"user:alice": ["/srv\0"]}),
+        ("workspaces.roots", {"user:alice": [7]}),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_and_never_coerced(key: str, value: Any) -> None:
@@ -207,7 +214,10 @@ def test_an_unaccepted_file_lowers_limits_and_adds_to_ask_and_deny() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["model.name", "model.base_url", "policy.allow", "journal.queue_bytes", "daemon.drain_s", "session.when_busy"],
+    [
+        *("model.name", "model.base_url", "policy.allow", "journal.queue_bytes", "daemon.drain_s", "session.when_busy"),
+        "workspaces.roots",
+    ],
 )
 def test_an_unaccepted_file_never_sets_what_could_redirect_or_widen(key: str) -> None:
     section, _, name = key.partition(".")
@@ -262,6 +272,8 @@ def test_the_schema_accepts_what_is_right_and_refuses_what_is_wrong() -> None:
         {"limits": {"turns": "1"}},
         {"session": {"when_busy": "x"}},
         {"policy": {"allow": ["*a"]}},
+        {"workspaces": {"roots": {"user:alice": ["srv"]}}},
+        {"workspaces": {"roots": {"alice": ["/srv"]}}},
     )
     for wrong in all_wrong:
         assert not validator.is_valid(wrong)

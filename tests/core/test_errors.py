@@ -18,6 +18,7 @@ CODES = {
     "NotFound": "not_found",
     "NotOwner": "not_owner",
     "OffsetAhead": "offset_ahead",
+    "OffsetPruned": "offset_pruned",
     "PalyraError": "internal",
     "PeerError": "peer",
     "PolicyError": "denied",
@@ -27,6 +28,7 @@ CODES = {
     "SessionConflict": "session_conflict",
     "StateConflict": "state_conflict",
     "StateLocked": "state_locked",
+    "Unauthenticated": "unauthenticated",
     "WorkspaceRefused": "workspace_refused",
 }
 

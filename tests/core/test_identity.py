@@ -1,11 +1,19 @@
-"""ULIDs keep the order of time and come back as they were; what is no ULID is refused."""
+"""ULIDs keep the order of time and come back as they were; what is no ULID, or no principal, is refused."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from palyra_trio.core.errors import InvalidArgument
-from palyra_trio.core.identity import ULID_RANDOM_BYTES, mint_ulid, parse_ulid, ulid_ms
+from palyra_trio.core.identity import (
+    ULID_RANDOM_BYTES,
+    Principal,
+    RequestContext,
+    mint_ulid,
+    parse_principal,
+    parse_ulid,
+    ulid_ms,
+)
 
 TIMES = st.integers(0, 2**48 - 1)
 RANDOMS = st.binary(min_size=ULID_RANDOM_BYTES, max_size=ULID_RANDOM_BYTES)
@@ -60,3 +68,34 @@ def test_a_time_that_does_not_fit_is_refused(now_ms: int) -> None:
 def test_what_is_no_ulid_is_refused_by_name(text: str) -> None:
     with pytest.raises(InvalidArgument, match=r"run id .* is not a ULID"):
         parse_ulid(text, "run id")
+
+
+@pytest.mark.parametrize(
+    "text", ["user:alice", "user:DOM\\alice", "service:ci@example.org", "x:" + "y" * 128, "a-b_0:c"]
+)
+def test_a_principal_is_a_kind_and_a_name(text: str) -> None:
+    assert parse_principal(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "alice",
+        "user:",
+        ":alice",
+        "User:alice",
+        "user: alice",
+        "user:al ice",
+        "user:é",
+        "user:alice\n",
+        "x:" + "y" * 129,
+    ],
+)
+def test_what_is_no_principal_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="is no principal"):
+        parse_principal(text)
+
+
+def test_nobody_is_the_local_user_unless_it_was_found_out() -> None:
+    assert not RequestContext(Principal("user:alice"), channel="cli").local

@@ -33,6 +33,7 @@ SECRETS = {
     "stripe_key": [f"sk_live_{ALNUM[:24]}", f"rk_live_{ALNUM[:24]}", f"sk_test_{ALNUM[:24]}"],
     "sendgrid_key": [f"SG.{ALNUM[:22]}.{ALNUM[:43]}"],
     "npm_token": [f"npm_{ALNUM[:36]}"],
+    "palyra_token": [f"plt_{ALNUM[:20]}-_{ALNUM[:21]}"],
     "pypi_token": [f"pypi-AgEIcHlwaS5vcmc{ALNUM[:60]}"],
     "jwt": [f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.{ALNUM[:43]}"],
     "private_key": [PEM, PEM.replace("\n", "\\n"), PEM.replace("PRIVATE", "RSA PRIVATE")],

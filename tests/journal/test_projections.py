@@ -19,11 +19,13 @@ from palyra_trio.core.tape import (
     StatusChange,
     TapeEvent,
 )
-from palyra_trio.journal.projections import PROJECTIONS, TITLE_CHARACTERS, title_of, translate_conflict
+from palyra_trio.core.tokens import TokenCreated, TokenRevoked, token_of
+from palyra_trio.journal.projections import TITLE_CHARACTERS, title_of, translate_conflict
 from palyra_trio.journal.queries import RunSummary
 from palyra_trio.journal.store import SqliteStore
 from tests.journal.tickets import (
     ALICE,
+    BOB,
     FINISH,
     START,
     accepted,
@@ -99,6 +101,23 @@ def test_a_move_from_a_state_that_the_run_is_not_in_is_refused(
     assert summary(tmp_path).state is RunState.QUEUED
 
 
+@pytest.mark.parametrize("after", [RunState.RUNNING, RunState.FAILED, RunState.DONE])
+def test_a_run_that_has_ended_cannot_be_moved_again(store: SqliteStore, tmp_path: Path, after: RunState) -> None:
+    commit(store, accepted(1), for_run(1, START), for_run(1, FINISH))
+    (refused,) = commit(store, for_run(1, StatusChange(RunState.DONE, after)))
+    assert str(refused) == f"run {run_id(1)} cannot move from done to {after}"
+    assert summary(tmp_path).state is RunState.DONE
+
+
+def test_an_archived_session_takes_no_run(store: SqliteStore, tmp_path: Path) -> None:
+    archive = ticket(f"session:{session_id(1)}", SessionArchived(session_id(1), ALICE))
+    outcomes = commit(store, opened(1), archive, accepted(1))
+    assert isinstance(outcomes[2], StateConflict)
+    assert "is archived" in str(outcomes[2])
+    with read(tmp_path) as reader:
+        assert reader.run(run_id(1)) is None
+
+
 def test_a_run_that_does_not_exist_cannot_move(store: SqliteStore) -> None:
     assert isinstance(commit(store, for_run(5, START))[0], StateConflict)
 
@@ -134,8 +153,33 @@ def test_there_is_one_default_agent_and_it_exists(store: SqliteStore, tmp_path: 
     assert agents(tmp_path)["b"][1]
 
 
-def test_projections_are_of_kinds_that_change_something() -> None:
-    assert sorted(PROJECTIONS) == [1, 2, 3, 64, 65, 81, 82, 83]
+def made(token_id: str, *scopes: str, expires_ms: int = 0) -> TokenCreated:
+    return TokenCreated(token_id, "laptop", ALICE, scopes, f"hash of {token_id}", expires_ms, "user:root")
+
+
+def test_a_token_is_there_from_its_creation_and_revoked_once(store: SqliteStore, tmp_path: Path) -> None:
+    first, second = made("T1", "run", "read", expires_ms=50), made("T2", "fly", "worker")
+    outcomes = commit(store, ticket(SYSTEM_STREAM, first), ticket(SYSTEM_STREAM, second), at_ms=5)
+    assert not any(isinstance(outcome, PalyraError) for outcome in outcomes)
+    with read(tmp_path) as reader:
+        assert reader.tokens() == (token_of(second, 5), token_of(first, 5))
+        assert reader.tokens(before="T2") == (token_of(first, 5),)
+        assert reader.tokens(most=1) == (token_of(second, 5),)
+    revoked = ticket(SYSTEM_STREAM, TokenRevoked("T1", BOB))
+    again, unknown = ticket(SYSTEM_STREAM, TokenRevoked("T1", BOB)), ticket(SYSTEM_STREAM, TokenRevoked("T9", BOB))
+    outcomes = commit(store, revoked, again, unknown, at_ms=9)
+    assert [isinstance(outcome, StateConflict) for outcome in outcomes] == [False, True, True]
+    with read(tmp_path) as reader:
+        assert [each.revoked_ms for each in reader.tokens()] == [None, 9]
+        assert reader.tokens(revoked=False) == (token_of(second, 5),)
+
+
+def test_a_rotation_that_loses_a_race_makes_no_token(store: SqliteStore, tmp_path: Path) -> None:
+    rotations = [ticket(SYSTEM_STREAM, made(name, "run"), TokenRevoked("T1", ALICE)) for name in ("T2", "T3")]
+    outcomes = commit(store, ticket(SYSTEM_STREAM, made("T1", "run")), *rotations)
+    assert [isinstance(outcome, StateConflict) for outcome in outcomes] == [False, False, True]
+    with read(tmp_path) as reader:
+        assert [each.token_id for each in reader.tokens(revoked=False)] == ["T2"]
 
 
 def test_a_violation_that_no_rule_explains_is_raised() -> None:

@@ -1,6 +1,7 @@
 """One live run a session: the line, the busy modes, the mailbox, cancelling in line, and draining."""
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -55,7 +56,9 @@ async def test_two_runs_at_once_in_one_session_run_one_after_the_other(tmp_path:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(start, "a")
             nursery.start_soon(start, "b")
-        first, second = sorted(replies, key=lambda each: each.run_id != runtime.gateway.sessions._live()[0].order.run_id)
+        first, second = sorted(
+            replies, key=lambda each: each.run_id != runtime.gateway.sessions._live()[0].order.run_id
+        )
         await runtime.until(first.run_id, ProviderRequest)
         states = {run.run_id: run.state for run in await runtime.gateway.ask(lambda r: r.runs(ME.principal))}
         assert (states[first.run_id], states[second.run_id]) == (RunState.RUNNING, RunState.QUEUED)
@@ -128,7 +131,7 @@ async def test_reject_refuses_a_message_for_a_busy_session_and_writes_nothing(tm
 
 
 async def test_the_configured_mode_holds_where_the_message_names_none(tmp_path: Path) -> None:
-    config = attrs.evolve(CONFIG, session=attrs.evolve(CONFIG.session, when_busy="reject"))
+    config = attrs.evolve(CONFIG, session=attrs.evolve(CONFIG.session, when_busy=WhenBusy.REJECT))
     async with open_fake_runtime(tmp_path, config=config) as runtime:
         first = await _hung(runtime)
         with pytest.raises(SessionBusy):
@@ -203,7 +206,7 @@ async def test_the_same_run_id_attaches_though_the_mailbox_is_full(tmp_path: Pat
 
 
 @pytest.mark.parametrize("change", [{"text": "b"}, {"session": SessionRef(key="k")}, {"model": "other"}])
-async def test_the_same_run_id_with_another_payload_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+async def test_the_same_run_id_with_another_payload_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     async with open_fake_runtime(tmp_path) as runtime:
         runtime.models["other"] = FakeProvider(says("x"))
         await runtime.run(text="a", run_id=RUN_ID)
@@ -287,7 +290,7 @@ async def test_a_cancel_between_the_commit_of_an_input_and_its_place_in_line_sto
             sessions.cancel(run, ME.principal, "at once", lambda _error: None)
             accepted_now(session, admission, submission)  # type: ignore[arg-type]
 
-        sessions._accepted = cancelled_first  # type: ignore[method-assign,assignment]
+        sessions._accepted = cancelled_first  # type: ignore[method-assign]
         await runtime.start("a", provider, run_id=RUN_ID)
         tape = await runtime.ended(RUN_ID)
         sessions._accepted = accepted_now  # type: ignore[method-assign]
@@ -302,11 +305,10 @@ async def test_a_cancel_between_the_commit_of_an_input_and_its_place_in_line_sto
 async def test_a_drain_gives_live_runs_their_time(tmp_path: Path) -> None:
     gate = trio.Event()
     config = attrs.evolve(CONFIG, daemon=attrs.evolve(CONFIG.daemon, drain_s=10))
-    async with trio.open_nursery() as nursery:
-        async with open_fake_runtime(tmp_path, _until(gate), config=config) as runtime:
-            accepted = await runtime.start()
-            await runtime.until(accepted.run_id, ProviderRequest)
-            nursery.start_soon(_set_when_blocked, gate)
+    async with trio.open_nursery() as nursery, open_fake_runtime(tmp_path, _until(gate), config=config) as runtime:
+        accepted = await runtime.start()
+        await runtime.until(accepted.run_id, ProviderRequest)
+        nursery.start_soon(_set_when_blocked, gate)
     (tape,) = assert_journal(tmp_path / "state").values()
     assert tape.end == (RunState.DONE, "final_answer")
 

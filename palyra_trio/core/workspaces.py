@@ -1,0 +1,25 @@
+"""In which folders a principal's runs may work. Decides by names; what they lead to is the caller's to look up."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from palyra_trio.core.errors import WorkspaceRefused
+from palyra_trio.core.identity import RequestContext
+
+
+def check_workspace(folder: str, roots: Sequence[str], context: RequestContext) -> None:
+    """Raise WorkspaceRefused when a run of this caller may not work in `folder`.
+
+    The local user chooses any folder. Everybody else needs one of the principal's `roots`, or a folder beneath one.
+    All of these are absolute and resolved: no symbolic link is left in them.
+    """
+    if context.local or any(PurePosixPath(folder).is_relative_to(root) for root in roots):
+        return
+    if roots:
+        raise WorkspaceRefused(
+            f"{folder} is beneath none of the folders of {context.principal}", remedy=f"these are {', '.join(roots)}"
+        )
+    raise WorkspaceRefused(
+        f"{context.principal} has no folder to work in",
+        remedy=f'let the daemon\'s configuration name some: [workspaces] roots = {{ "{context.principal}" = ["/…"] }}',
+    )

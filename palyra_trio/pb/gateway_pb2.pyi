@@ -1,0 +1,30 @@
+from palyra_trio.pb import activity_pb2 as _activity_pb2
+from palyra_trio.pb import agents_pb2 as _agents_pb2
+from palyra_trio.pb import runs_pb2 as _runs_pb2
+from palyra_trio.pb import sessions_pb2 as _sessions_pb2
+from palyra_trio.pb import tape_pb2 as _tape_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetHealthRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetHealthResponse(_message.Message):
+    __slots__ = ("version", "boot_id", "now_ms", "journal_g", "live_runs", "draining")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_G_FIELD_NUMBER: _ClassVar[int]
+    LIVE_RUNS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    boot_id: str
+    now_ms: int
+    journal_g: int
+    live_runs: int
+    draining: bool
+    def __init__(self, version: _Optional[str] = ..., boot_id: _Optional[str] = ..., now_ms: _Optional[int] = ..., journal_g: _Optional[int] = ..., live_runs: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...

@@ -1,0 +1,83 @@
+"""Letting requests in: who asks is decided by `guard.auth`; what must be on the tape before they act is put there.
+
+An admin who acts as another principal leaves ActedAs on the system's tape first. The local user's own token, for
+clients that come over TCP, lies in a file of the state directory that only they can read.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import trio
+
+from palyra_trio.core.commands import CreateToken, TokenIssued
+from palyra_trio.core.identity import Caller, Peer, RequestContext, Scope
+from palyra_trio.core.tape import SYSTEM_STREAM
+from palyra_trio.core.tokens import ActedAs, hash_of
+from palyra_trio.guard.auth import Authenticator, Metadata
+from palyra_trio.journal.store import entry
+from palyra_trio.journal.writer import Journal
+from palyra_trio.runtime.gateway import Gateway
+
+TOKEN_FILE = "token"
+LOCAL_SCOPES = (Scope.RUN, Scope.APPROVE, Scope.READ, Scope.ADMIN)
+
+
+class Access:
+    """The door of a process that serves clients."""
+
+    def __init__(self, authenticator: Authenticator, journal: Journal) -> None:
+        self._authenticator = authenticator
+        self._journal = journal
+
+    async def authenticate(self, metadata: Metadata, peer: Peer, method: str = "") -> Caller:
+        """Return who asks for `method`. Where they act as another principal, that is durable when this returns.
+
+        Raises what `Authenticator.authenticate` raises, and JournalStopped. If cancelled, the record may still be
+        written.
+        """
+        caller = self._authenticator.authenticate(metadata, peer)
+        if caller.acting:
+            context = caller.context
+            acted = ActedAs(caller.token_id, caller.acting, context.principal, context.device, context.channel, method)
+            await self._journal.append((entry(SYSTEM_STREAM, acted),))
+        return caller
+
+    def require(self, caller: Caller, scope: Scope) -> None:
+        """Return if the caller may ask for what needs `scope`, now. Raises Unauthenticated and PolicyError."""
+        self._authenticator.require(caller, scope)
+
+
+async def keep_local_token(gateway: Gateway, state_dir: Path, context: RequestContext, now_ms: float) -> None:
+    """See to it that `token` in the state directory (mode 0600) holds a token that opens, of the context's principal.
+
+    One that opens is left as it is. If cancelled between the token and its file, the next start makes another one.
+    """
+    path = state_dir / TOKEN_FILE
+    found = gateway.tokens.find(hash_of(_read(path)))
+    if found is not None and found.principal == context.principal and not found.expired(now_ms):
+        return
+    issued = await gateway.submit(CreateToken("local user", context.principal, LOCAL_SCOPES), context)
+    assert isinstance(issued, TokenIssued)
+    await trio.to_thread.run_sync(_write, path, issued.secret)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(path: Path, secret: str) -> None:
+    """Put the secret in place as a whole: a crash leaves the old file or the new one, never readable by others."""
+    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=TOKEN_FILE)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(f"{secret}\n")
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise

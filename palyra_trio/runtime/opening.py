@@ -1,0 +1,72 @@
+"""Sessions found and opened: which one a caller means, and what opening one writes. Who runs in it is `sessions`'."""
+
+import attrs
+
+from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.commands import OpenSession, SessionResolved
+from palyra_trio.core.errors import StateConflict
+from palyra_trio.core.identity import Principal, RequestContext, SessionId
+from palyra_trio.core.session import Session, SessionRef, resolve
+from palyra_trio.core.tape import SESSION_STREAM, SessionArchived, SessionOpened
+from palyra_trio.core.text import clean
+from palyra_trio.journal.projections import title_of
+from palyra_trio.journal.queries import Reader
+from palyra_trio.journal.store import Entry, entry
+from palyra_trio.runtime.state import RuntimeState
+
+
+@attrs.frozen
+class Opening:
+    """A session that is to be opened: what that writes, and the session that it takes the key of, if any."""
+
+    opened: SessionOpened
+    entries: tuple[Entry, ...]
+    replaced: SessionId | None
+
+    def result(self, rows: tuple[TapeRow, ...]) -> SessionResolved:
+        event = self.opened
+        session = Session(
+            SessionId(event.session_id), Principal(event.principal), event.key, event.title, rows[-1].at_ms
+        )
+        return SessionResolved(session, created=True)
+
+
+def find_session(reader: Reader, ref: SessionRef, context: RequestContext) -> Session | None:
+    """Return the session that `ref` names, None when one is to be opened. Raises what `core.session.resolve` raises."""
+    by_id = reader.session(ref.session_id) if ref.session_id else None
+    by_key = reader.session_by_key(context.principal, ref.key) if ref.key else None
+    return resolve(ref, by_id, by_key, context.principal)
+
+
+async def prepare_opening(
+    state: RuntimeState, command: OpenSession, context: RequestContext
+) -> SessionResolved | Opening:
+    """Return the session that was found, or what opening it writes. Nothing is written yet.
+
+    Raises what `core.session.resolve` raises, and StateConflict for a reset of a session with a live run.
+    """
+    found, live = await state.readers.ask(lambda reader: _look(reader, command, context))
+    if found is not None and not command.reset:
+        return SessionResolved(found, created=False)
+    if live:
+        raise session_is_busy(live)
+    entries: list[Entry] = []
+    key = command.ref.key
+    if found is not None:
+        key = found.key
+        archived = SessionArchived(found.session_id, context.principal)
+        entries.append(entry(SESSION_STREAM + found.session_id, archived))
+    session_id = state.new_id()
+    opened = SessionOpened(session_id, context.principal, key, title_of(state.redactor.text(clean(command.title))))
+    entries.append(entry(SESSION_STREAM + session_id, opened))
+    return Opening(opened, tuple(entries), found.session_id if found is not None else None)
+
+
+def _look(reader: Reader, command: OpenSession, context: RequestContext) -> tuple[Session | None, str]:
+    found = find_session(reader, command.ref, context)
+    live = reader.live_run(found.session_id) if found is not None else None
+    return found, found.session_id if found is not None and live is not None else ""
+
+
+def session_is_busy(session_id: str) -> StateConflict:
+    return StateConflict(f"session {session_id} has a live run", remedy="cancel it first")

@@ -1,0 +1,279 @@
+"""Between protobuf messages and the values of the core, both ways, and nothing else.
+
+What a message may not say raises InvalidArgument here; what it means is the runtime's to judge. Errors become statuses
+in `refusals`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import attrs
+import msgspec
+
+from palyra_trio.core.agents import AgentSpec, Limits
+from palyra_trio.core.bindings import BindingPlace, Target
+from palyra_trio.core.codec import KIND_NAMES, TapeRow
+from palyra_trio.core.commands import NewAttachment, StartRun
+from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.core.identity import RunId, Scope, SessionId
+from palyra_trio.core.run import RunState
+from palyra_trio.core.session import Session, SessionRef, WhenBusy
+from palyra_trio.core.tape import FileChange
+from palyra_trio.core.tokens import Token
+from palyra_trio.journal.queries import LIST_ROWS, PAGE_BYTES, RunSummary
+from palyra_trio.journal.usage import Used
+from palyra_trio.pb import activity_pb2, agents_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
+from palyra_trio.runtime.agents import Answering, KnownAgent
+
+BATCH_BYTES = 1024 * 1024  # of bodies: well below the 4 MiB that a client takes, and soon sent
+DEFAULT_PAGE = 100
+RECENT_BODY_BYTES = 64 * 1024
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+_WHEN_BUSY: dict[runs_pb2.WhenBusy, WhenBusy | None] = {
+    runs_pb2.WHEN_BUSY_UNSPECIFIED: None,
+    runs_pb2.WHEN_BUSY_FOLLOWUP: WhenBusy.FOLLOWUP,
+    runs_pb2.WHEN_BUSY_INTERRUPT: WhenBusy.INTERRUPT,
+    runs_pb2.WHEN_BUSY_REJECT: WhenBusy.REJECT,
+}
+_STATES: dict[runs_pb2.RunState, RunState] = {
+    runs_pb2.RUN_STATE_QUEUED: RunState.QUEUED,
+    runs_pb2.RUN_STATE_RUNNING: RunState.RUNNING,
+    runs_pb2.RUN_STATE_WAITING: RunState.WAITING,
+    runs_pb2.RUN_STATE_DONE: RunState.DONE,
+    runs_pb2.RUN_STATE_FAILED: RunState.FAILED,
+    runs_pb2.RUN_STATE_CANCELLED: RunState.CANCELLED,
+}
+_STATE_NUMBERS = {state: number for number, state in _STATES.items()}
+_SCOPES: dict[tokens_pb2.Scope, Scope] = {
+    tokens_pb2.SCOPE_RUN: Scope.RUN,
+    tokens_pb2.SCOPE_APPROVE: Scope.APPROVE,
+    tokens_pb2.SCOPE_READ: Scope.READ,
+    tokens_pb2.SCOPE_ADMIN: Scope.ADMIN,
+    tokens_pb2.SCOPE_WORKER: Scope.WORKER,
+}
+_SCOPE_NUMBERS = {scope: number for number, scope in _SCOPES.items()}
+_RULES = {
+    None: agents_pb2.AGENT_RULE_DEFAULT,
+    Target.SESSION: agents_pb2.AGENT_RULE_SESSION,
+    Target.CHANNEL: agents_pb2.AGENT_RULE_CHANNEL,
+    Target.PRINCIPAL: agents_pb2.AGENT_RULE_PRINCIPAL,
+}
+_PLACES = {"session_id": Target.SESSION, "channel": Target.CHANNEL, "principal": Target.PRINCIPAL}
+
+
+def _known(table: dict[K, T], number: K, what: str) -> T:
+    try:
+        return table[number]
+    except KeyError:
+        raise InvalidArgument(f"{number} is no {what}", remedy="see proto/palyra/gateway/v1") from None
+
+
+def page_size(asked: int, *, default: int = DEFAULT_PAGE, most: int = LIST_ROWS) -> int:
+    """Return how many rows a page may hold; 0 stands for the default. Raises InvalidArgument beyond `most`."""
+    if asked > most:
+        raise InvalidArgument(f"a page of {asked} is too large", remedy=f"ask for {most} at most, page by page")
+    return asked or default
+
+
+def cut(text: str, most_bytes: int) -> tuple[str, bool]:
+    """Return as many whole characters as `most_bytes` of UTF-8 hold, and whether that is not all."""
+    encoded = text.encode()
+    if len(encoded) <= most_bytes:
+        return text, False
+    return encoded[:most_bytes].decode(errors="ignore"), True
+
+
+# --- runs ---
+
+
+def start_run(message: runs_pb2.StartRun) -> StartRun:
+    ref = message.session
+    return StartRun(
+        text=message.text,
+        run_id=RunId(message.run_id) if message.run_id else None,
+        session=session_ref(ref.session_id, ref.key, ref.require_existing),
+        agent=message.agent,
+        model=message.model,
+        workspace=message.workspace,
+        attachments=tuple(NewAttachment(each.name, each.media_type, each.data) for each in message.attachments),
+        attended=message.attended,
+        allowed_tools=tuple(message.allowed_tools),
+        when_busy=_known(_WHEN_BUSY, message.when_busy, "WhenBusy"),
+    )
+
+
+def session_ref(session_id: str, key: str, require_existing: bool) -> SessionRef:
+    return SessionRef(SessionId(session_id) if session_id else None, key or None, require_existing)
+
+
+def run_states(numbers: Iterable[runs_pb2.RunState]) -> tuple[RunState, ...]:
+    return tuple(_known(_STATES, number, "RunState") for number in numbers)
+
+
+def state_number(state: RunState) -> runs_pb2.RunState:
+    return _STATE_NUMBERS[state]
+
+
+def run_message(run: RunSummary) -> runs_pb2.Run:
+    return runs_pb2.Run(**attrs.asdict(run) | {"state": _STATE_NUMBERS[run.state]})
+
+
+def change_message(change: FileChange) -> runs_pb2.FileChange:
+    return runs_pb2.FileChange(**attrs.asdict(change))
+
+
+# --- tapes ---
+
+
+def tape_item(run_id: str, row: TapeRow, begin: int = 0, most_bytes: int = BATCH_BYTES) -> tape_pb2.TapeItem:
+    """Return the row, or the part of it whose body begins at byte `begin`. Raises InvalidArgument beyond the body."""
+    body = row.body
+    if begin and begin >= len(body or b""):
+        raise InvalidArgument(f"the body of row {row.seq} does not reach byte {begin}")
+    if body is not None and (begin or len(body) > most_bytes):
+        body = body[begin : begin + most_bytes]
+    return tape_pb2.TapeItem(
+        run_id=run_id,
+        seq=row.seq,
+        kind=kind_name(row.kind),
+        kind_number=row.kind,
+        at_ms=row.at_ms,
+        hash=row.hash,
+        g=row.g,
+        body=body,
+        more=body is not None and begin + len(body) < len(row.body or b""),
+    )
+
+
+def kind_name(kind: int) -> str:
+    return KIND_NAMES.get(kind) or str(kind)
+
+
+def tape_batches(run_id: str, rows: Iterable[TapeRow]) -> Iterator[tape_pb2.TapeBatch]:
+    """Yield the rows in batches of about 1 MiB; a larger body is spread over several."""
+    batch, size = tape_pb2.TapeBatch(), 0
+    for row in rows:
+        for begin in range(0, max(len(row.body or b""), 1), BATCH_BYTES):
+            item = tape_item(run_id, row, begin)
+            if size and size + len(item.body) > BATCH_BYTES:
+                yield batch
+                batch, size = tape_pb2.TapeBatch(), 0
+            batch.items.append(item)
+            size += len(item.body)
+    if batch.items:
+        yield batch
+
+
+def tape_page(run_id: str, rows: Sequence[TapeRow], body_offset: int) -> list[tape_pb2.TapeItem]:
+    """Return what of `rows` a page holds: 2 MiB of bodies, the first one from byte `body_offset` on.
+
+    A row that does not fit with those before it is left to the next page.
+    """
+    items: list[tape_pb2.TapeItem] = []
+    left = PAGE_BYTES
+    for row in rows:
+        if items and len(row.body or b"") > left:
+            break
+        items.append(tape_item(run_id, row, 0 if items else body_offset, PAGE_BYTES))
+        left -= len(items[-1].body)
+    return items
+
+
+def journal_row(row: TapeRow) -> activity_pb2.JournalRow:
+    return activity_pb2.JournalRow(
+        stream=row.stream,
+        seq=row.seq,
+        g=row.g,
+        kind=kind_name(row.kind),
+        kind_number=row.kind,
+        at_ms=row.at_ms,
+        hash=row.hash,
+        body=row.body if row.body is not None and len(row.body) <= RECENT_BODY_BYTES else None,
+    )
+
+
+def usage_message(principal: str, used: Used) -> activity_pb2.UsageSummaryResponse:
+    return activity_pb2.UsageSummaryResponse(
+        principal=principal,
+        runs=used.runs,
+        runs_done=used.ended.get(RunState.DONE, 0),
+        runs_failed=used.ended.get(RunState.FAILED, 0),
+        runs_cancelled=used.ended.get(RunState.CANCELLED, 0),
+        model_turns=used.model_turns,
+        tool_calls=[activity_pb2.ToolCallUsage(**attrs.asdict(tool)) for tool in used.tools],
+        **attrs.asdict(used.usage),
+    )
+
+
+# --- sessions, agents, tokens ---
+
+
+def session_message(session: Session) -> sessions_pb2.Session:
+    return sessions_pb2.Session(**attrs.asdict(session))
+
+
+def agent_spec(message: agents_pb2.AgentSpec) -> AgentSpec:
+    given = {field.name: value for field in attrs.fields(Limits) if (value := getattr(message.limits, field.name))}
+    spec = AgentSpec(
+        message.name,
+        model=message.model,
+        tools=tuple(dict.fromkeys(message.tools.names)) if message.HasField("tools") else None,
+        limits=Limits(**given),
+        answer_schema=_schema(message.answer_schema_json) if message.answer_schema_json else None,
+    )
+    return attrs.evolve(spec, instructions=message.instructions) if message.instructions else spec
+
+
+def _schema(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise InvalidArgument(f"answer_schema_json holds no JSON object: {error}") from error
+
+
+def agent_message(agent: KnownAgent) -> agents_pb2.Agent:
+    spec = agent.spec
+    return agents_pb2.Agent(
+        spec=agents_pb2.AgentSpec(
+            name=spec.name,
+            model=spec.model,
+            instructions=spec.instructions,
+            tools=agents_pb2.ToolNames(names=spec.tools) if spec.tools is not None else None,
+            limits=agents_pb2.Limits(**attrs.asdict(spec.limits)),
+            answer_schema_json=(
+                msgspec.json.encode(spec.answer_schema).decode() if spec.answer_schema is not None else ""
+            ),
+        ),
+        is_default=agent.is_default,
+    )
+
+
+def answering_message(answering: Answering) -> agents_pb2.ResolveAgentResponse:
+    return agents_pb2.ResolveAgentResponse(agent=agent_message(answering.agent), rule=_RULES[answering.bound_to])
+
+
+def binding_place(message: agents_pb2.BindingTarget) -> BindingPlace:
+    which = message.WhichOneof("target")
+    if which is None:
+        raise InvalidArgument("the target is missing", remedy="name a session_id, a channel or a principal")
+    return BindingPlace(_PLACES[which], getattr(message, which))
+
+
+def scopes(numbers: Iterable[tokens_pb2.Scope]) -> tuple[Scope, ...]:
+    return tuple(_known(_SCOPES, number, "Scope") for number in numbers)
+
+
+def token_message(token: Token) -> tokens_pb2.Token:
+    return tokens_pb2.Token(
+        token_id=token.token_id,
+        name=token.name,
+        principal=token.principal,
+        scopes=[_SCOPE_NUMBERS[scope] for scope in token.scopes],
+        created_ms=token.created_ms,
+        created_by=token.created_by,
+        expires_ms=token.expires_ms,
+        revoked_ms=token.revoked_ms,
+    )

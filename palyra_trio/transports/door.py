@@ -1,0 +1,118 @@
+"""What every RPC passes before its handler: who asks, whether they may, and how a refusal is told.
+
+A handler is written for a request and a Caller; `unary` and `streaming` make of it what grpclib's generated bases want.
+An RPC without a row in SCOPES cannot be written: its decorator raises when the module is loaded.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.core.identity import Caller, Peer, Scope
+from palyra_trio.guard.auth import Metadata
+from palyra_trio.runtime.gateway import Gateway
+from palyra_trio.transports.refusals import refusing
+
+if TYPE_CHECKING:
+    from grpclib.server import Stream
+
+SCOPES = {
+    "GatewayService/GetHealth": Scope.READ,
+    "GatewayService/RunStream": Scope.RUN,
+    "GatewayService/RouteMessage": Scope.RUN,
+    "GatewayService/CancelRun": Scope.RUN,
+    "GatewayService/GetRun": Scope.READ,
+    "GatewayService/ListRuns": Scope.READ,
+    "GatewayService/ReadTape": Scope.READ,
+    "GatewayService/GetRunChanges": Scope.READ,
+    "GatewayService/UndoRun": Scope.RUN,
+    "GatewayService/DecideApproval": Scope.APPROVE,
+    "GatewayService/ResolveSession": Scope.RUN,
+    "GatewayService/ListSessions": Scope.READ,
+    "GatewayService/GetSession": Scope.READ,
+    "GatewayService/ArchiveSession": Scope.RUN,
+    "GatewayService/ListAgents": Scope.READ,
+    "GatewayService/GetAgent": Scope.READ,
+    "GatewayService/CreateAgent": Scope.ADMIN,
+    "GatewayService/DeleteAgent": Scope.ADMIN,
+    "GatewayService/SetDefaultAgent": Scope.ADMIN,
+    "GatewayService/BindAgent": Scope.ADMIN,
+    "GatewayService/UnbindAgent": Scope.ADMIN,
+    "GatewayService/ResolveAgent": Scope.READ,
+    "GatewayService/RecentEvents": Scope.READ,
+    "GatewayService/UsageSummary": Scope.READ,
+    "TokenService/CreateToken": Scope.ADMIN,
+    "TokenService/ListTokens": Scope.ADMIN,
+    "TokenService/RevokeToken": Scope.ADMIN,
+    "TokenService/RotateToken": Scope.ADMIN,
+}
+
+
+class Access(Protocol):
+    """Who lets requests in; `runtime.access.Access` does."""
+
+    async def authenticate(self, metadata: Metadata, peer: Peer, method: str = "") -> Caller:
+        """Return who asks. Raises Unauthenticated, PolicyError and InvalidArgument."""
+        ...
+
+    def require(self, caller: Caller, scope: Scope) -> None:
+        """Return if the caller may ask for what needs `scope`, now. Raises Unauthenticated and PolicyError."""
+        ...
+
+
+class Service:
+    """What every service stands on. Mixed into grpclib's generated base of the service."""
+
+    def __init__(self, gateway: Gateway, access: Access) -> None:
+        self.gateway = gateway
+        self.access = access
+
+    async def admit(self, stream: "Stream[Any, Any]", method: str) -> Caller:
+        caller = await self.access.authenticate(stream.metadata, stream.peer, method)
+        self.access.require(caller, SCOPES[method])
+        return caller
+
+
+S = TypeVar("S", bound=Service)
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Served = Callable[[S, "Stream[Request, Response]"], Coroutine[Any, Any, None]]
+
+
+def unary(handler: Callable[[S, Request, Caller], Awaitable[Response]]) -> "Served[S, Request, Response]":
+    """Serve one request with one response."""
+    method = _method(handler)
+
+    @functools.wraps(handler)
+    async def serve(self: S, stream: "Stream[Request, Response]") -> None:
+        with refusing():
+            caller = await self.admit(stream, method)
+            request = await stream.recv_message()
+            if request is None:
+                raise InvalidArgument(f"{method} was sent no request")
+            await stream.send_message(await handler(self, request, caller))
+
+    return serve
+
+
+def streaming(
+    handler: Callable[[S, "Stream[Request, Response]", Caller], Awaitable[None]],
+) -> "Served[S, Request, Response]":
+    """Serve a call whose handler receives and sends messages itself."""
+    method = _method(handler)
+
+    @functools.wraps(handler)
+    async def serve(self: S, stream: "Stream[Request, Response]") -> None:
+        with refusing():
+            await handler(self, stream, await self.admit(stream, method))
+
+    return serve
+
+
+def _method(handler: Callable[..., Any]) -> str:
+    """Return `Service/Method` of a handler, which has the names of both. Raises LookupError without a scope for it."""
+    method = handler.__qualname__.replace(".", "/")
+    if method not in SCOPES:
+        raise LookupError(f"{method} has no row in SCOPES")
+    return method

@@ -1,0 +1,51 @@
+"""grpc.health.v1 on Trio: whether this process takes work, asked once or watched. It needs no token, as probes have none."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from grpclib.health.v1.health_grpc import HealthBase
+from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+if TYPE_CHECKING:
+    from grpclib.server import Stream
+
+SERVING = HealthCheckResponse.SERVING
+NOT_SERVING = HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class HealthService(HealthBase):
+    """The health of the process and of each service by name; all are served until `stop_serving`."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = frozenset({"", *services})
+        self._stopped = trio.Event()
+
+    def stop_serving(self) -> None:
+        """Say from now on that no service is served: the process is shutting down."""
+        self._stopped.set()
+
+    async def Check(self, stream: "Stream[HealthCheckRequest, HealthCheckResponse]") -> None:
+        request = await stream.recv_message()
+        service = request.service if request is not None else ""
+        if service not in self._services:
+            raise GRPCError(Status.NOT_FOUND, f"there is no service {service!r}")
+        await stream.send_message(HealthCheckResponse(status=self._status(service)))
+
+    async def Watch(self, stream: "Stream[HealthCheckRequest, HealthCheckResponse]") -> None:
+        """Send the status now and when it changes, until the client leaves."""
+        request = await stream.recv_message()
+        service = request.service if request is not None else ""
+        await stream.send_message(HealthCheckResponse(status=self._status(service)))
+        if service in self._services and not self._stopped.is_set():
+            await self._stopped.wait()
+            await stream.send_message(HealthCheckResponse(status=NOT_SERVING))
+        await trio.sleep_forever()
+
+    def _status(self, service: str) -> "HealthCheckResponse.ServingStatus.ValueType":
+        if service not in self._services:
+            return SERVICE_UNKNOWN
+        return NOT_SERVING if self._stopped.is_set() else SERVING

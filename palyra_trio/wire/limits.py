@@ -1,0 +1,45 @@
+"""What a connection may cost, as numbers, and the bucket that counts what a peer does too often. Plain data and a sync rule."""
+
+import attrs
+
+
+@attrs.frozen
+class Limits:
+    """Bounds of a connection and of the calls on it; a peer that goes over one is refused or cut off."""
+
+    message_bytes: int = 4 * 1024 * 1024
+    streams: int = 100  # calls at a time on a connection
+    connections: int = 1024
+    header_bytes: int = 32 * 1024
+    frame_bytes: int = 64 * 1024
+    stream_window_bytes: int = 256 * 1024  # what a call may be sent ahead of its reader
+    connection_window_bytes: int = 4 * 1024 * 1024  # 16 calls that nobody reads do not hold up the others
+    send_buffer_bytes: int = 128 * 1024  # what a call may queue before its sender waits
+    control_backlog_bytes: int = 1024 * 1024  # answers to a peer that asks and does not read
+    preface_s: float = 10  # until TLS and the first SETTINGS are done
+    keepalive_idle_s: float = 60  # silence after which the peer is asked
+    keepalive_timeout_s: float = 20  # until it must have answered
+    flush_s: float = 1  # for the last bytes of a connection that is being closed
+    resets: int = 400  # calls that a peer may cancel in a burst, and then
+    resets_per_s: float = 50
+    control_frames: int = 1000  # PING, SETTINGS, PRIORITY, empty DATA: frames that cost us and carry nothing
+    control_frames_per_s: float = 100
+
+
+class Bucket:
+    """Allows a burst, and then a rate."""
+
+    def __init__(self, burst: float, per_s: float, now: float) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._left = burst
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Count one. Return False when it is one too many."""
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

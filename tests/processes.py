@@ -1,0 +1,203 @@
+"""The program as a person meets it: a process, on pipes or at a terminal, in surroundings of one's own."""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+PATIENCE_S = 20.0  # far more than any step takes; only a hang comes to it
+PROGRAM = (sys.executable, "-m", "palyra_trio")
+ROOT = Path(__file__).parents[1]
+
+
+@attrs.frozen
+class Shell:
+    """A home, a state directory and a current folder below `root`, and an environment that holds nothing else."""
+
+    root: Path
+    folder: Path
+
+    @classmethod
+    def below(cls, root: Path) -> "Shell":
+        for name in ("home", "project"):
+            (root / name).mkdir()
+        return cls(root, root / "project")
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def state_dir(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def journal(self) -> Path:
+        return self.state_dir / "journal.sqlite3"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        own = {"HOME": str(self.home), "PALYRA_STATE_DIR": str(self.state_dir), "PYTHONPATH": str(ROOT)}
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONDONTWRITEBYTECODE") if name in os.environ}
+        return {**kept, "LANG": "C.UTF-8", "TERM": "xterm", **own, **more}
+
+    def run(
+        self, *arguments: str, stdin: bytes | None = None, cwd: Path | None = None, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Call the program on pipes, to its end. Its output is text, whatever it is."""
+        done = subprocess.run(
+            [*PROGRAM, *arguments],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            cwd=cwd or self.folder,
+            env=self.environment(**environ),
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        out, err = (each.decode("utf-8", "backslashreplace") for each in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+    def sh(self, line: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Let a POSIX shell run `line`, in which `$P` is the program."""
+        return subprocess.run(
+            ["sh", "-c", line],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd=self.folder,
+            env=self.environment(P=" ".join(PROGRAM), **environ),
+            timeout=PATIENCE_S,
+            text=True,
+            check=False,
+        )
+
+    @contextmanager
+    def process(self, *arguments: str, **environ: str) -> Generator["subprocess.Popen[str]"]:
+        """Start the program on pipes. It is killed if it outlives the block."""
+        with subprocess.Popen(
+            [*PROGRAM, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env=self.environment(**environ),
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @contextmanager
+    def terminal(self, *arguments: str, columns: int = 80, **environ: str) -> Generator["AtTerminal"]:
+        """Start the program at a terminal that is its controlling one. It is killed if it outlives the block."""
+        master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=self.folder,
+            env=self.environment(**{"NO_COLOR": "1", **environ}),
+            start_new_session=True,
+            preexec_fn=_at_the_terminal,
+        )
+        os.close(slave)
+        try:
+            yield AtTerminal(process, master)
+        finally:
+            process.kill()
+            process.wait()
+            os.close(master)
+
+    def script(self, *turns: dict[str, Any], **fields: Any) -> str:
+        """Write a script, outside of the workspace, and return the model that plays it."""
+        path = self.root / "script.json"
+        path.write_text(json.dumps({"turns": turns, **fields}))
+        return f"scripted/{path}"
+
+    def tape(self, run: str = "last") -> list[dict[str, Any]]:
+        done = self.run("tape", run, "--jsonl")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def bodies(self, kind: str, run: str = "last") -> list[dict[str, Any]]:
+        return [row["body"] for row in self.tape(run) if row["kind"] == kind]
+
+    def assert_verifies(self) -> None:
+        done = self.run("journal", "verify")
+        assert done.returncode == 0, done.stdout
+
+
+def _at_the_terminal() -> None:
+    """Make the terminal on stdin this process's own, and Ctrl-C what it is there, whoever runs the tests."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@attrs.define
+class AtTerminal:
+    """A program at a terminal: what it shows, and what is typed."""
+
+    process: "subprocess.Popen[bytes]"
+    master: int
+    shown: str = ""
+    _seen: int = 0
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def expect(self, text: str) -> str:
+        """Read on until `text` is shown, and return what came before it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (found := self.shown.find(text, self._seen)) < 0:
+            if not self._read(deadline):
+                pytest.fail(f"{text!r} was not shown, but:\n{self.shown[self._seen :]}\n--- after:\n{self.shown}")
+        before = self.shown[self._seen : found]
+        self._seen = found + len(text)
+        return before
+
+    def ends(self) -> int:
+        """Read what it still shows and return its exit status, as a shell would say it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self._read(deadline):
+            pass
+        status = self.process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        return status if status >= 0 else 128 - status
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def _read(self, deadline: float) -> bool:
+        """Read something more; False at the end or when the deadline has passed."""
+        if not select.select([self.master], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return False
+        try:
+            data = os.read(self.master, 65536)
+        except OSError:  # EIO: nobody has the terminal open any more
+            return False
+        self.shown += data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        return bool(data)
+
+
+def write_call(path: str, text: str, **fields: Any) -> dict[str, Any]:
+    """A scripted turn that writes a file."""
+    return {"calls": [{"tool": "files.write", "arguments": {"path": path, "text": text}}], **fields}
+
+
+def read_call(*paths: str) -> dict[str, Any]:
+    """A scripted turn that reads files."""
+    return {"calls": [{"tool": "files.read", "arguments": {"path": path}} for path in paths]}

@@ -1,0 +1,137 @@
+"""Acting as another is on the tape before it happens, and the local user's token file opens."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from palyra_trio.core.commands import CreateToken, RevokeToken, TokenIssued
+from palyra_trio.core.errors import PolicyError, Unauthenticated
+from palyra_trio.core.identity import Peer, Scope
+from palyra_trio.core.tape import SYSTEM_STREAM
+from palyra_trio.core.tokens import ActedAs, Token, hash_of
+from palyra_trio.guard.auth import AUTHORIZATION, CHANNEL, PRINCIPAL, Authenticator
+from palyra_trio.runtime.access import LOCAL_SCOPES, TOKEN_FILE, Access, keep_local_token
+from tests.fakes import ME, Runtime, open_fake_runtime
+
+UID = 1000
+TCP, LOCAL = Peer(address="10.0.0.7:5000"), Peer(UID)
+NOW_MS = 10_000
+
+
+def access_to(runtime: Runtime) -> Access:
+    authenticator = Authenticator(runtime.gateway.tokens, UID, ME.principal, runtime.state.now_s)
+    return Access(authenticator, runtime.state.journal)
+
+
+async def acts(runtime: Runtime) -> list[ActedAs]:
+    rows = await runtime.gateway.ask(lambda reader: reader.page(SYSTEM_STREAM, 0))
+    return [event for row in rows if isinstance(event := row.event(), ActedAs)]
+
+
+async def make(runtime: Runtime, *scopes: Scope) -> TokenIssued:
+    issued = await runtime.gateway.submit(CreateToken("t", "user:root", scopes), ME)
+    assert isinstance(issued, TokenIssued)
+    return issued
+
+
+async def test_an_admin_who_acts_as_another_is_on_the_tape_before_being_let_in(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        issued, access = await make(runtime, Scope.ADMIN), access_to(runtime)
+        sent = {AUTHORIZATION: f"Bearer {issued.secret}", PRINCIPAL: "user:alice", CHANNEL: "phone"}
+        caller = await access.authenticate(sent, TCP, "/x/CancelRun")
+        assert caller.context.principal == "user:alice"
+        by_token = ActedAs(issued.token.token_id, "user:root", "user:alice", "", "phone", "/x/CancelRun")
+        assert await acts(runtime) == [by_token]
+        await access.authenticate({PRINCIPAL: "user:alice"}, LOCAL)
+        assert (await acts(runtime))[1:] == [ActedAs("", ME.principal, "user:alice", "", "grpc")]
+
+
+async def test_who_acts_in_their_own_name_or_is_refused_leaves_no_record(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        issued, access = await make(runtime, Scope.RUN), access_to(runtime)
+        sent = {AUTHORIZATION: f"Bearer {issued.secret}"}
+        caller = await access.authenticate(sent | {PRINCIPAL: "user:root"}, TCP)
+        with pytest.raises(PolicyError):
+            await access.authenticate(sent | {PRINCIPAL: "user:alice"}, TCP)
+        assert await acts(runtime) == []
+        access.require(caller, Scope.RUN)
+        with pytest.raises(PolicyError, match="scope admin"):
+            access.require(caller, Scope.ADMIN)
+
+
+async def test_a_token_that_is_revoked_is_refused_from_the_reply_on(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        issued, access = await make(runtime, Scope.RUN), access_to(runtime)
+        sent = {AUTHORIZATION: f"Bearer {issued.secret}"}
+        caller = await access.authenticate(sent, TCP)
+        await runtime.do(RevokeToken(issued.token.token_id))
+        with pytest.raises(Unauthenticated):
+            access.require(caller, Scope.RUN)
+        with pytest.raises(Unauthenticated):
+            await access.authenticate(sent, TCP)
+
+
+# --- the local user's token ---
+
+
+async def kept(runtime: Runtime, now_ms: float = NOW_MS) -> tuple[str, Token | None]:
+    """Keep the token and return what the file then holds, and the token that this opens as."""
+    await keep_local_token(runtime.gateway, runtime.state_dir, ME, now_ms)
+    held = (runtime.state_dir / TOKEN_FILE).read_text()
+    return held, runtime.gateway.tokens.find(hash_of(held.strip()))
+
+
+async def test_the_first_start_makes_a_token_that_only_its_user_can_read(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        held, token = await kept(runtime)
+        assert token is not None
+        assert (token.principal, token.scopes, token.expires_ms) == (ME.principal, LOCAL_SCOPES, 0)
+        assert Scope.WORKER not in LOCAL_SCOPES
+        assert held.startswith("plt_")
+        assert held.endswith("\n")
+        assert stat.S_IMODE((runtime.state_dir / TOKEN_FILE).stat().st_mode) == 0o600
+        assert [path.name for path in runtime.state_dir.glob(f"{TOKEN_FILE}*")] == [TOKEN_FILE]
+
+
+async def test_a_token_that_opens_is_left_as_it_is(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        first = await kept(runtime)
+    async with open_fake_runtime(tmp_path, boot_id="boot-2") as runtime:
+        assert await kept(runtime) == first
+        assert len(runtime.gateway.tokens) == 1
+
+
+async def test_a_file_that_does_not_open_is_replaced(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        seen = {(await kept(runtime))[0]}
+
+        def put(secret: str) -> None:
+            (runtime.state_dir / TOKEN_FILE).write_text(secret)
+
+        _, token = await kept(runtime)
+        assert token is not None
+        await runtime.do(RevokeToken(token.token_id))
+        held, token = await kept(runtime)
+        assert token is not None
+        seen.add(held)
+        for secret in ("", "\udc80".encode("utf-8", "surrogatepass").decode("latin-1"), token.hash):
+            put(secret)
+            held, token = await kept(runtime)
+            assert token is not None
+            seen.add(held)
+        another = await runtime.gateway.submit(CreateToken("t", "user:other", ("run",)), ME)
+        assert isinstance(another, TokenIssued)
+        put(another.secret)
+        seen.add((await kept(runtime))[0])
+        assert len(seen) == 6
+
+
+async def test_an_expired_token_is_replaced(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path, now_s=lambda: 1.0) as runtime:
+        command = CreateToken("t", ME.principal, ("run",), expires_ms=NOW_MS)
+        issued = await runtime.gateway.submit(command, ME)
+        assert isinstance(issued, TokenIssued)
+        (runtime.state_dir / TOKEN_FILE).write_text(issued.secret)
+        assert (await kept(runtime, NOW_MS - 1))[0] == issued.secret
+        assert (await kept(runtime, NOW_MS))[0] != issued.secret

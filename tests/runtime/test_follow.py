@@ -1,0 +1,114 @@
+"""Following: each row once and in order, from any seq, at any pace, from memory or from the journal."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.identity import RunId
+from palyra_trio.core.run import RunState
+from palyra_trio.core.tape import ModelDelta, ProviderRequest
+from palyra_trio.journal.feed import Feed
+from tests.fakes import ME, FakeProvider, Runtime, open_fake_runtime, says, scripted
+
+WORDS = [f"word {number} " for number in range(300)]
+
+
+async def _follow(runtime: Runtime, run_id: RunId, after_seq: int, most: int = 1000) -> list[TapeRow]:
+    follower = await runtime.gateway.follow(run_id, after_seq, ME)
+    rows: list[TapeRow] = []
+    while page := await follower.next_rows(most):
+        assert len(page) <= most
+        rows += page
+    assert follower.ended
+    assert await follower.next_rows() == ()
+    return rows
+
+
+@pytest.mark.parametrize("ring_rows", [1, 7, 8192])
+async def test_every_follower_sees_each_row_once_from_where_it_starts(tmp_path: Path, ring_rows: int) -> None:
+    got: dict[int, list[TapeRow]] = {}
+    async with open_fake_runtime(tmp_path, scripted({"deltas": WORDS}), feed=Feed(ring_rows=ring_rows)) as runtime:
+        accepted = await runtime.start()
+
+        async def follow(after_seq: int, most: int) -> None:
+            got[most] = await _follow(runtime, accepted.run_id, after_seq, most)
+
+        async with trio.open_nursery() as nursery:
+            for after_seq, most in ((0, 1000), (0, 1), (0, 3), (1, 5), (1, 2)):
+                nursery.start_soon(follow, after_seq, most)
+        tape = await runtime.ended(accepted.run_id)
+        for after_seq in range(len(tape.rows)):
+            assert await _follow(runtime, accepted.run_id, after_seq, 4) == [*tape.rows[after_seq:]]
+    assert [len(tape.rows) - len(got[most]) for most in (1000, 1, 3, 5, 2)] == [0, 0, 0, 1, 1]
+    for rows in got.values():
+        assert rows == [*tape.rows[-len(rows) :]]
+
+
+async def test_a_slow_follower_falls_off_the_ring_and_misses_nothing(tmp_path: Path) -> None:
+    gate = trio.Event()
+    provider = FakeProvider([*WORDS[:150], gate.wait, *says("".join(WORDS))])
+    async with open_fake_runtime(tmp_path, provider, feed=Feed(ring_rows=4)) as runtime:
+        accepted = await runtime.start()
+        follower = await runtime.gateway.follow(accepted.run_id, 0, ME)
+        rows = [*await follower.next_rows(2)]
+        gate.set()
+        await runtime.ended(accepted.run_id)
+        while page := await follower.next_rows(3):
+            rows += page
+        tape = await runtime.ended(accepted.run_id)
+    assert rows == [*tape.rows]
+
+
+async def test_a_follower_that_was_cancelled_loses_nothing(tmp_path: Path) -> None:
+    gate = trio.Event()
+    async with open_fake_runtime(tmp_path, FakeProvider(["x y", gate.wait, *says("z")])) as runtime:
+        accepted = await runtime.start()
+        await runtime.until(accepted.run_id, ModelDelta)
+        follower = await runtime.gateway.follow(accepted.run_id, 0, ME)
+        rows: list[TapeRow] = []
+        while not gate.is_set():
+            with trio.move_on_after(0.02) as scope:
+                rows += await follower.next_rows()
+            if scope.cancelled_caught:
+                gate.set()
+        while page := await follower.next_rows():
+            rows += page
+        tape = await runtime.ended(accepted.run_id)
+    assert rows == [*tape.rows]
+
+
+async def test_leaving_a_run_does_not_end_it_and_coming_back_continues(tmp_path: Path) -> None:
+    gate = trio.Event()
+    async with open_fake_runtime(tmp_path, FakeProvider([gate.wait, *says("done")])) as runtime:
+        accepted = await runtime.start()
+        await runtime.until(accepted.run_id, ProviderRequest)
+        first = await runtime.gateway.follow(accepted.run_id, 0, ME)
+        seen = [*await first.next_rows()]
+        del first
+        gate.set()
+        seen += await _follow(runtime, accepted.run_id, seen[-1].seq)
+        tape = await runtime.ended(accepted.run_id)
+    assert seen == [*tape.rows]
+
+
+async def test_an_abandoned_follower_leaves_nothing_in_the_feed(tmp_path: Path) -> None:
+    feed = Feed()
+    async with open_fake_runtime(tmp_path, scripted({"hang": True}), feed=feed, left=[RunState.WAITING]) as runtime:
+        accepted = await runtime.start()
+        await runtime.until(accepted.run_id, ProviderRequest)
+
+        async def follow() -> None:
+            follower = await runtime.gateway.follow(accepted.run_id, 0, ME)
+            while await follower.next_rows():
+                pass
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(follow)
+            await wait_all_tasks_blocked(0.05)
+            assert len(feed._waiting) == 1
+            nursery.cancel_scope.cancel()
+        assert len(feed._waiting) == 0

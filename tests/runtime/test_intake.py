@@ -1,0 +1,193 @@
+"""What is checked before a run is accepted, and what is written when it is."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from palyra_trio.core.chain import digest
+from palyra_trio.core.commands import NewAttachment
+from palyra_trio.core.config import Config, WorkspacesConfig
+from palyra_trio.core.errors import DiskLow, InvalidArgument, NotFound, WorkspaceRefused
+from palyra_trio.core.identity import RunId
+from palyra_trio.core.messages import ToolCall
+from palyra_trio.core.run import RunState
+from palyra_trio.core.session import SessionRef
+from palyra_trio.core.tape import Input
+from tests.fakes import CONFIG, ME, OTHER, SECRET, FakeProvider, assert_journal, in_session, open_fake_runtime, says
+
+RUN_ID = RunId("01JZZZZZZZZZZZZZZZZZZZZZZZ")
+
+
+async def test_a_prompt_is_redacted_before_it_is_written_or_sent(tmp_path: Path) -> None:
+    provider = FakeProvider(says("done"))
+    async with open_fake_runtime(tmp_path, provider) as runtime:
+        tape = await runtime.run(f"my key is {SECRET}\ntake care")
+        runs = await runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
+    assert tape.one(Input).text == "my key is [redacted:openai_key]\ntake care"
+    assert provider.requests[0].messages[-1].text == tape.one(Input).text
+    assert runs[0].title == "my key is [redacted:openai_key]"
+    assert SECRET.encode() not in (tmp_path / "state" / "journal.sqlite3").read_bytes()
+
+
+async def test_bytes_that_are_not_text_harm_nothing(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        tape = await runtime.run("a \udcff b", context=attrs.evolve(ME, device="\udcfe", channel="\ud800"))
+    event = tape.one(Input)
+    assert (event.text, event.device, event.channel) == ("a \\xff b", "\\xfe", "\\ud800")
+
+
+async def test_a_workspace_whose_name_is_not_utf8_is_worked_in(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"w\xff\\x")
+    folder.mkdir()
+    (folder / "a.txt").write_text("alpha\n")
+    provider = FakeProvider(says("", ToolCall("", "files.read", {"path": "a.txt"})), says("done"))
+    async with open_fake_runtime(tmp_path, provider) as runtime:
+        tape = await runtime.run(workspace=str(folder))
+    assert "alpha" in provider.requests[1].messages[-1].text
+    assert tape.one(Input).workspace == f"{tmp_path}/w\\xff\\\\x"
+
+
+async def test_attachments_reach_the_model_and_lie_in_the_journal_once(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 100
+    files = (NewAttachment("a.bin", "application/octet-stream", data), NewAttachment("b \udcff", "text/plain", data))
+    provider = FakeProvider(says("seen"), says("again"))
+    async with open_fake_runtime(tmp_path, provider) as runtime:
+        first = await runtime.start("look", attachments=files)
+        tape = await runtime.ended(first.run_id)
+        await runtime.run("and now?", session=in_session(first))
+        assert await runtime.gateway.ask(lambda reader: reader.blob(digest(data))) == data
+        assert await runtime.gateway.ask(lambda reader: [body for _, body in reader.blobs()].count(data)) == 1
+    assert [(each.name, each.size_bytes) for each in tape.one(Input).attachments] == [
+        ("a.bin", len(data)),
+        ("b \\xff", len(data)),
+    ]
+    for request in provider.requests:
+        assert request.attachments == {digest(data): data}
+
+
+async def test_an_attachment_alone_is_a_message(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        tape = await runtime.run("", attachments=(NewAttachment("a", "text/plain", b"a"),))
+    assert tape.end == (RunState.DONE, "final_answer")
+
+
+@pytest.mark.parametrize(
+    ("files", "fault"),
+    [([b"1234567"], "attachment 0 has 7 bytes, and at most 6"), ([b"1"] * 3, "3 attachments, and at most 2")],
+)
+async def test_attachments_beyond_their_limits_are_refused(tmp_path: Path, files: list[bytes], fault: str) -> None:
+    config = attrs.evolve(CONFIG, attachments=attrs.evolve(CONFIG.attachments, max_count=2, max_bytes=6))
+    async with open_fake_runtime(tmp_path, config=config) as runtime:
+        with pytest.raises(InvalidArgument, match=fault):
+            await runtime.start(attachments=tuple(NewAttachment(str(i), "t/p", d) for i, d in enumerate(files)))
+    assert assert_journal(tmp_path / "state") == {}
+
+
+async def test_low_disk_refuses_what_is_new_and_not_what_is_known(tmp_path: Path) -> None:
+    free = 1000
+    config = attrs.evolve(CONFIG, journal=attrs.evolve(CONFIG.journal, min_free_bytes=500))
+    async with open_fake_runtime(tmp_path, config=config, free_bytes=lambda: free) as runtime:
+        await runtime.run(run_id=RUN_ID)
+        free = 499
+        with pytest.raises(DiskLow, match="free where the journal lies"):
+            await runtime.start()
+        assert (await runtime.start(run_id=RUN_ID)).attached
+        free = 500
+        await runtime.run()
+
+
+async def test_a_repeated_request_attaches_whatever_has_changed_since(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        runtime.models["gone"] = FakeProvider(says("x"))
+        folder = tmp_path / "gone"
+        folder.mkdir()
+        fields: dict[str, Any] = {
+            "model": "gone",
+            "workspace": str(folder),
+            "run_id": RUN_ID,
+            "session": SessionRef(key="k\udcff"),
+        }
+        first = await runtime.start("a \udcff", **fields)
+        await runtime.ended(RUN_ID)
+        del runtime.models["gone"]
+        folder.rmdir()
+        again = await runtime.start("a \udcff", **fields)
+    assert again == attrs.evolve(first, attached=True)
+
+
+async def test_a_workspace_that_vanishes_while_its_run_waits_fails_the_run(tmp_path: Path) -> None:
+    folder, gate = tmp_path / "gone", trio.Event()
+    folder.mkdir()
+    async with open_fake_runtime(tmp_path, FakeProvider([gate.wait, *says("done")])) as runtime:
+        with pytest.raises(NotFound):
+            await runtime.start(workspace=str(folder / "none"))
+        first = await runtime.start()
+        accepted = await runtime.start(session=in_session(first), workspace=str(folder))
+        folder.rmdir()
+        gate.set()
+        tape = await runtime.ended(accepted.run_id)
+    assert tape.kinds == ["Input", "RunFinished"]
+    assert tape.end == (RunState.FAILED, "not_found")
+
+
+# --- in which folder somebody else than the local user may work ---
+
+REMOTE = attrs.evolve(ME, channel="cli", local=False)
+
+
+def rooted(*roots: Path) -> Config:
+    return attrs.evolve(CONFIG, workspaces=WorkspacesConfig({ME.principal: tuple(map(str, roots))}))
+
+
+async def test_from_elsewhere_a_run_works_beneath_the_principals_folders_by_their_real_names(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "root").symlink_to(tmp_path / "real")
+    (tmp_path / "in").symlink_to(tmp_path / "real" / "deep")
+    async with open_fake_runtime(tmp_path, config=rooted(tmp_path / "root")) as runtime:
+        for folder, real in (
+            ("real", "real"),
+            ("root/deep", "real/deep"),
+            ("in", "real/deep"),
+            ("root/deep/..", "real"),
+        ):
+            tape = await runtime.run(workspace=str(tmp_path / folder), context=REMOTE)
+            assert tape.one(Input).workspace == str(tmp_path / real)
+
+
+async def test_from_elsewhere_what_leads_out_of_the_principals_folders_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "root2").mkdir()
+    (root / "out").symlink_to(tmp_path)
+    async with open_fake_runtime(tmp_path, config=rooted(root)) as runtime:
+        for folder in (
+            tmp_path,
+            tmp_path / "root2",
+            root / "..",
+            root / "out",
+            root / "out" / "work",
+            tmp_path / "none",
+        ):
+            with pytest.raises(WorkspaceRefused, match="beneath none of the folders of user:me"):
+                await runtime.start(workspace=str(folder), context=REMOTE)
+        for folder in ("", ".", "root"):
+            with pytest.raises(WorkspaceRefused):
+                await runtime.start(workspace=folder, context=REMOTE)
+        with pytest.raises(WorkspaceRefused, match="user:other has no folder"):
+            await runtime.start(workspace=str(root), context=attrs.evolve(REMOTE, principal=OTHER.principal))
+        with pytest.raises(NotFound):
+            await runtime.start(workspace=str(root / "none"), context=REMOTE)
+        await runtime.run(workspace=str(tmp_path / "root2"), context=ME)
+    assert len(assert_journal(tmp_path / "state")) == 1
+
+
+async def test_without_folders_of_ones_own_nothing_starts_from_elsewhere(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        with pytest.raises(WorkspaceRefused, match="has no folder to work in") as caught:
+            await runtime.start(context=REMOTE)
+    assert "[workspaces] roots" in caught.value.remedy
+    assert assert_journal(tmp_path / "state") == {}
