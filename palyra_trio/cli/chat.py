@@ -56,14 +56,16 @@ def chat(session: str | None, continue_: bool, agent: str, model: str | None, wo
 
 async def _chat(settings: Settings, start: StartRun, session: str | None, continue_: bool) -> int:
     """Return the exit status: 0 when the person left, or that of SIGTERM."""
-    async with open_local(settings) as gateway:
-        context = request_context(settings.state_dir)
-        start = attrs.evolve(start, session=await find_session(gateway, context, session, continue_))
-        async with trio.open_nursery() as nursery:
-            chat = _Chat(gateway, context, terminal_here(), start, nursery)
-            nursery.start_soon(chat.obey_signals)
-            await chat.hold()
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        async with open_local(settings) as gateway:
+            context = request_context(settings.state_dir)
+            start = attrs.evolve(start, session=await find_session(gateway, context, session, continue_))
+            async with trio.open_nursery() as talking:
+                chat = _Chat(gateway, context, terminal_here(), start, talking)
+                nursery.start_soon(chat.obey_signals)
+                await chat.hold()
+                talking.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
     return TERMINATED if chat.terminated else OK
 
 
@@ -146,13 +148,19 @@ class _Chat:
             self._terminal.prompt(PROMPT)
 
     async def obey_signals(self) -> None:
-        """Cancel the live run on Ctrl-C, leave when there is none, and leave on SIGTERM. Runs until cancelled."""
+        """Cancel the live run on Ctrl-C; leave when there is none, and on SIGTERM; end the process when leaving already.
+
+        Runs until cancelled.
+        """
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
             async for number in received:
+                if self._nursery.cancel_scope.cancel_called:
+                    os._exit(128 + number)
                 if number == signal.SIGINT and self._live is not None:
                     self._nursery.start_soon(self._submit, _cancel(self._live))
                 else:
                     self.terminated = number == signal.SIGTERM
+                    self._terminal.note("leaving; another signal ends this at once")
                     self._nursery.cancel_scope.cancel()
 
 

@@ -1,6 +1,6 @@
 """The two ways in which a person at a terminal speaks to a process that runs: signals, and lines.
 
-Ctrl-C once cancels what runs, gracefully; twice ends the process. SIGTERM drains; a second one ends the process.
+Ctrl-C once cancels what runs, gracefully; twice ends the process. SIGTERM drains; any signal after it ends the process.
 """
 
 import os
@@ -15,15 +15,16 @@ LINE_BYTES = 64 * 1024
 
 
 async def obey_signals(interrupt: Callable[[], Awaitable[None]], terminate: Callable[[], None]) -> None:
-    """Call `interrupt` at the first SIGINT and `terminate` at the first SIGTERM; the second of either ends the process.
+    """Call `interrupt` at the first SIGINT and `terminate` at the first SIGTERM.
 
-    Runs until cancelled. A second signal is obeyed while `interrupt` still waits for a disk.
+    The second SIGINT, and any signal after SIGTERM, ends the process, even while `interrupt` still waits for a disk.
+    Runs until cancelled; keep it running while what was terminated drains.
     """
-    seen = set()
+    seen = set[int]()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
         async with trio.open_nursery() as nursery:
             async for number in received:
-                if number in seen:
+                if number in seen or signal.SIGTERM in seen:
                     sys.stderr.write("\n")
                     os._exit(128 + number)
                 seen.add(number)

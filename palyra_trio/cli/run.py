@@ -135,35 +135,36 @@ async def _run(
     A run that there is already is not shown: no other process is left that could go on with it.
     """
     ended: RunFinished | None = None
-    async with open_local(settings) as gateway:
-        context = request_context(settings.state_dir)
-        ref = await find_session(gateway, context, session, continue_)
-        accepted = await gateway.submit(attrs.evolve(command, session=ref), context)
-        assert isinstance(accepted, Accepted)
-        if accepted.attached:
-            return accepted, None
-        async with trio.open_nursery() as nursery:
+    following = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        async with open_local(settings) as gateway:
+            context = request_context(settings.state_dir)
+            ref = await find_session(gateway, context, session, continue_)
+            accepted = await gateway.submit(attrs.evolve(command, session=ref), context)
+            assert isinstance(accepted, Accepted)
 
             async def cancel() -> None:
                 terminal.note("\ncancelling; Ctrl-C again to end at once")
                 await attempt(gateway, CancelRun(accepted.run_id, "Ctrl-C"), context, terminal.note)
 
             def terminate() -> None:
-                terminal.note("shutting down; a second signal ends this at once")
-                nursery.cancel_scope.cancel()
+                terminal.note("shutting down; another signal ends this at once")
+                following.cancel()
 
-            nursery.start_soon(obey_signals, cancel, terminate)
             asker = Asker(gateway, context, terminal, LineReader(0))
-            if command.attended:
-                nursery.start_soon(asker.ask)
 
             def show(row: TapeRow, event: TapeEvent | None) -> None:
                 for display in displays:
                     display.show(row, event)
                 asker.see(event)
 
-            ended = await follow(gateway, context, accepted.run_id, show)
-            nursery.cancel_scope.cancel()
+            nursery.start_soon(obey_signals, cancel, terminate)
+            if command.attended:
+                nursery.start_soon(asker.ask)
+            if not accepted.attached:
+                with following:
+                    ended = await follow(gateway, context, accepted.run_id, show)
+        nursery.cancel_scope.cancel()
     return accepted, ended
 
 

@@ -18,16 +18,14 @@ from palyra_trio.journal.queries import LIST_ROWS
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 
-class Span(click.ParamType):
-    """A length of time such as `30d`, in milliseconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"([1-9][0-9]{0,5})(s|min|h|d)", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no length of time such as 30d, 12h, 45min or 10s", param, ctx)
-        return int(match[1]) * _UNITS_S[match[2]] * 1000
+def _span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
+    """Return a length of time such as `30d` in milliseconds; 0 for none."""
+    if value is None:
+        return 0
+    match = re.fullmatch(r"([1-9][0-9]{0,5})(s|min|h|d)", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no length of time such as 30d, 12h, 45min or 10s")
+    return int(match[1]) * _UNITS_S[match[2]] * 1000
 
 
 @click.group()
@@ -49,12 +47,10 @@ def token() -> None:
     required=True,
     help="May repeat.",
 )
-@click.option("--expires", "expires_in_ms", type=Span(), metavar="TIME", help="Such as 30d or 12h. Without: never.")
+@click.option("--expires", "expires_in_ms", callback=_span, metavar="TIME", help="Such as 30d or 12h. Without: never.")
 @click.option("--principal", "speaks_for", metavar="KIND:NAME", help="Whom it speaks for. Without: you.")
 @json_option
-def create(
-    name: str, scopes: tuple[str, ...], expires_in_ms: int | None, speaks_for: str | None, as_json: bool
-) -> None:
+def create(name: str, scopes: tuple[str, ...], expires_in_ms: int, speaks_for: str | None, as_json: bool) -> None:
     """Make a token, and print its secret. It is shown this once."""
     expires_ms = _now_ms() + expires_in_ms if expires_in_ms else 0
     _print_issued(CreateToken(name, speaks_for or principal(), scopes, expires_ms), as_json)

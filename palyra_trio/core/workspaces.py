@@ -7,13 +7,19 @@ from palyra_trio.core.errors import WorkspaceRefused
 from palyra_trio.core.identity import RequestContext
 
 
-def check_workspace(folder: str, roots: Sequence[str], context: RequestContext) -> None:
+def check_workspace(folder: str, roots: Sequence[str], state_dir: str, context: RequestContext) -> None:
     """Raise WorkspaceRefused when a run of this caller may not work in `folder`.
 
-    The local user chooses any folder. Everybody else needs one of the principal's `roots`, or a folder beneath one.
-    All of these are absolute and resolved: no symbolic link is left in them.
+    The local user chooses any folder. Everybody else needs one of the principal's `roots`, or a folder beneath one, and
+    never one from which the state directory, with its journal and its token, can be reached. All of these are
+    absolute and resolved: no symbolic link is left in them.
     """
-    if context.local or any(PurePosixPath(folder).is_relative_to(root) for root in roots):
+    if context.local:
+        return
+    path, private = PurePosixPath(folder), PurePosixPath(state_dir)
+    if any(path.is_relative_to(root) for root in roots):
+        if path.is_relative_to(private) or private.is_relative_to(path):
+            raise WorkspaceRefused(f"{folder} holds the daemon's own state, or is part of it", remedy="name another")
         return
     if roots:
         raise WorkspaceRefused(

@@ -7,7 +7,7 @@ would take the GIL from the writer (measured: eight readers cut appends to a qua
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import attrs
 import msgspec
@@ -276,7 +276,7 @@ class Reader:
             " ORDER BY token_id DESC LIMIT ?",
             (before, before, revoked, most),
         )
-        return tuple(Token(*row[:3], _scopes(row[3]), *row[4:]) for row in rows)
+        return tuple(attrs.evolve(each, scopes=_scopes(each.scopes)) for each in (Token(*row) for row in rows))
 
     # --- verification ---
 
@@ -330,7 +330,7 @@ def whole_tape(reader: Reader, run_id: str, *, deltas: bool = False) -> tuple[Ta
     return tuple(reader.tape(run_stream(run_id), deltas=deltas))
 
 
-def _scopes(words: str) -> tuple[Scope, ...]:
+def _scopes(words: Any) -> tuple[Scope, ...]:
     """Return the scopes that this program knows; another word, of a newer one, opens nothing here."""
     return tuple(Scope(word) for word in words.split() if word in list(Scope))
 

@@ -55,12 +55,11 @@ class Bus:
             await self._slots.acquire()
         try:
             await self._send.send(submission)
-        except BaseException as error:
+        except trio.ClosedResourceError as error:
             self._release(submission)
-            if isinstance(error, trio.ClosedResourceError):
-                raise Draining(
-                    "this process is shutting down", remedy="send the command again when it is back"
-                ) from error
+            raise Draining("this process is shutting down", remedy="send the command again when it is back") from error
+        except BaseException:
+            self._release(submission)
             raise
 
     def _release(self, submission: Submission) -> None:

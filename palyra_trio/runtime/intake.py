@@ -133,8 +133,8 @@ def permitted(state: RuntimeState, folder: str, context: RequestContext) -> str:
     if context.local:
         return folder
     resolved = os.path.realpath(folder) if os.path.isabs(folder) else folder
-    roots = state.config.workspaces.roots.get(context.principal, ())
-    check_workspace(resolved, [os.path.realpath(root) for root in roots], context)
+    roots = [os.path.realpath(root) for root in state.config.workspaces.roots.get(context.principal, ())]
+    check_workspace(resolved, roots, os.path.realpath(state.state_dir), context)
     return resolved
 
 

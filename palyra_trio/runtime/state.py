@@ -1,4 +1,4 @@
-"""What the runtime may use: one frozen bundle, built by the daemon and handed down. It does nothing itself."""
+"""What the runtime may use: one bundle, built by the daemon and handed down. It does nothing itself."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -16,9 +16,9 @@ from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.workspace import Workspace
 
 
-@attrs.frozen
+@attrs.define(on_setattr=attrs.setters.frozen)
 class RuntimeState:
-    """The services of one process.
+    """The services of one process. Only `config` is ever replaced, by a reload; what reads it reads it when it acts.
 
     `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) into a provider, and
     raises ConfigInvalid or ProviderError. `open_workspace` takes a folder as `core.text.name_to_text` spells it.
@@ -26,7 +26,7 @@ class RuntimeState:
     bytes; `jitter` a number from 0 to 1. `now_s` is Unix time.
     """
 
-    config: Config
+    config: Config = attrs.field(on_setattr=attrs.setters.NO_OP)
     boot_id: str
     journal: Journal
     readers: ReaderPool

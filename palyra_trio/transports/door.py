@@ -1,21 +1,23 @@
-"""What every RPC passes before its handler: who asks, whether they may, and how a refusal is told.
+"""What every RPC passes before its handler: who asks, and whether they may.
 
 A handler is written for a request and a Caller; `unary` and `streaming` make of it what grpclib's generated bases want.
+What the bases call a Stream is a `wire.call.Call` here, which turns a refusal that a handler raises into a status.
 An RPC without a row in SCOPES cannot be written: its decorator raises when the module is loaded.
 """
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import Caller, Peer, Scope
 from palyra_trio.guard.auth import Metadata
 from palyra_trio.runtime.gateway import Gateway
-from palyra_trio.transports.refusals import refusing
 
 if TYPE_CHECKING:
     from grpclib.server import Stream
+
+    from palyra_trio.wire.call import Call
 
 SCOPES = {
     "GatewayService/GetHealth": Scope.READ,
@@ -68,8 +70,9 @@ class Service:
         self.gateway = gateway
         self.access = access
 
-    async def admit(self, stream: "Stream[Any, Any]", method: str) -> Caller:
-        caller = await self.access.authenticate(stream.metadata, stream.peer, method)
+    async def admit(self, call: "Call", method: str) -> Caller:
+        """Return who makes this call, when they may. Raises what `Access` raises; the call's transport translates it."""
+        caller = await self.access.authenticate(call.metadata, call.peer, method)
         self.access.require(caller, SCOPES[method])
         return caller
 
@@ -86,12 +89,11 @@ def unary(handler: Callable[[S, Request, Caller], Awaitable[Response]]) -> "Serv
 
     @functools.wraps(handler)
     async def serve(self: S, stream: "Stream[Request, Response]") -> None:
-        with refusing():
-            caller = await self.admit(stream, method)
-            request = await stream.recv_message()
-            if request is None:
-                raise InvalidArgument(f"{method} was sent no request")
-            await stream.send_message(await handler(self, request, caller))
+        caller = await self.admit(cast("Call", stream), method)
+        request = await stream.recv_message()
+        if request is None:
+            raise InvalidArgument(f"{method} was sent no request", remedy="send one message")
+        await stream.send_message(await handler(self, request, caller))
 
     return serve
 
@@ -104,8 +106,7 @@ def streaming(
 
     @functools.wraps(handler)
     async def serve(self: S, stream: "Stream[Request, Response]") -> None:
-        with refusing():
-            await handler(self, stream, await self.admit(stream, method))
+        await handler(self, stream, await self.admit(cast("Call", stream), method))
 
     return serve
 

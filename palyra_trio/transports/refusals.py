@@ -4,9 +4,6 @@ The code itself always travels with the status: a client that must tell errors a
 of the command line are in cli.exit_codes.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 import attrs
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
@@ -68,19 +65,3 @@ def grpc_error(error: PalyraError) -> GRPCError:
     if meaning.retry_after_s:
         details.append(RetryInfo(retry_delay=Duration(seconds=meaning.retry_after_s)))
     return GRPCError(meaning.grpc, error.message, details)
-
-
-@contextmanager
-def refusing() -> Generator[None, None, None]:
-    """Turn a refusal inside the block into its status, also one that a nursery wrapped. Other errors pass as they are."""
-    try:
-        yield
-    except (PalyraError, BaseExceptionGroup) as error:
-        only: BaseException = error
-        while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
-            only = only.exceptions[0]
-        if isinstance(only, PalyraError):
-            raise grpc_error(only) from error
-        if isinstance(only, GRPCError):
-            raise only from error
-        raise

@@ -51,7 +51,8 @@ class MessageParser:
                     raise _flagged(flag)
                 if length > self._limit_bytes:
                     raise GRPCError(
-                        Status.RESOURCE_EXHAUSTED, f"a message of {length} bytes is over the limit of {self._limit_bytes}"
+                        Status.RESOURCE_EXHAUSTED,
+                        f"a message of {length} bytes is over the limit of {self._limit_bytes}",
                     )
                 body = start + PREFIX_BYTES
                 if end - body < length:

@@ -309,6 +309,7 @@ class _Breaking(SqliteStore):
 
 async def test_when_the_journal_stops_runs_are_stopped_and_everybody_is_told(tmp_path: Path) -> None:
     told: list[str] = []
+    stopped = trio.Event()
 
     async def submit(runtime: Runtime) -> None:
         with pytest.raises(JournalStopped):
@@ -320,6 +321,7 @@ async def test_when_the_journal_stops_runs_are_stopped_and_everybody_is_told(tmp
             await trio.sleep_forever()
         finally:
             told.append("tool")
+            stopped.set()
 
     store = _Breaking(tmp_path / "state")
     with trio.fail_after(20), pytest.RaisesGroup(JournalStopped, allow_unwrapped=True, flatten_subgroups=True):
@@ -334,7 +336,9 @@ async def test_when_the_journal_stops_runs_are_stopped_and_everybody_is_told(tmp
             async with trio.open_nursery() as nursery:
                 store.broken = True
                 nursery.start_soon(submit, runtime)
-                await trio.sleep_forever()
+                with trio.move_on_after(10, shield=True) as patience:
+                    await stopped.wait()
+                assert not patience.cancelled_caught
     assert sorted(told) == ["caller", "tool"]
     left = [RunState.WAITING, RunState.QUEUED]
     async with open_fake_runtime(tmp_path, left=left, boot_id="boot-2") as runtime:

@@ -191,3 +191,11 @@ async def test_without_folders_of_ones_own_nothing_starts_from_elsewhere(tmp_pat
             await runtime.start(context=REMOTE)
     assert "[workspaces] roots" in caught.value.remedy
     assert assert_journal(tmp_path / "state") == {}
+
+
+async def test_from_elsewhere_the_state_directory_is_out_of_reach_whatever_the_folders_are(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path, config=rooted(tmp_path)) as runtime:
+        for folder in (tmp_path, runtime.state_dir):
+            with pytest.raises(WorkspaceRefused, match="the daemon's own state"):
+                await runtime.start(workspace=str(folder), context=REMOTE)
+        await runtime.run(context=REMOTE)

@@ -1,5 +1,6 @@
 """One live run a session: the line, the busy modes, the mailbox, cancelling in line, and draining."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from palyra_trio.core.identity import RunId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.core.tape import CancelRequested, Input, ProviderRequest, RunInterrupted, StatusChange
+from palyra_trio.journal.store import Outcome, SqliteStore
 from tests.fakes import (
     CONFIG,
     ME,
@@ -352,24 +354,69 @@ async def test_a_drain_that_meets_a_run_at_its_start_leaves_the_tape_whole(tmp_p
             await trio.lowlevel.checkpoint()
 
 
-@pytest.mark.parametrize("checkpoints", range(8))
-async def test_a_run_that_is_accepted_while_the_runtime_closes_stays_in_line(tmp_path: Path, checkpoints: int) -> None:
-    left = frozenset({RunState.WAITING, RunState.QUEUED})
-    outcome: list[object] = []
+class _Slow(SqliteStore):
+    """A store whose commits wait while `open` is clear."""
 
-    async def start(runtime: Runtime) -> None:
-        try:
-            outcome.append(await runtime.start("a", scripted({"hang": True})))
-        except Draining as error:
-            outcome.append(error)
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self.open = threading.Event()
+        self.open.set()
 
-    async with trio.open_nursery() as nursery:
-        async with open_fake_runtime(tmp_path, left=left) as runtime:
-            nursery.start_soon(start, runtime)
-            await trio.sleep(0.005)
-            for _ in range(checkpoints):
-                await trio.lowlevel.checkpoint()
-        nursery.cancel_scope.cancel()
+    def append_batch(self, tickets: Any, at_ms: int) -> list[Outcome]:
+        self.open.wait()
+        return super().append_batch(tickets, at_ms)
+
+
+async def test_a_run_that_is_accepted_after_the_runtime_has_closed_stays_in_line(tmp_path: Path) -> None:
+    store, replies = _Slow(tmp_path / "state"), list[Accepted]()
+
+    async def start() -> None:
+        replies.append(await runtime.start("a"))
+
+    async def thaw() -> None:
+        await wait_all_tasks_blocked(0.1)
+        store.open.set()
+
+    async with (
+        trio.open_nursery() as nursery,
+        open_fake_runtime(tmp_path, store=store, left=[RunState.QUEUED]) as runtime,
+    ):
+        store.open.clear()
+        nursery.start_soon(start)
+        await wait_all_tasks_blocked(0.05)
+        assert runtime.state.journal._pending
+        nursery.start_soon(thaw)
+    assert list(assert_journal(tmp_path / "state", frozenset({RunState.QUEUED}))) == [replies[0].run_id]
+
+
+async def test_a_run_that_has_not_begun_when_its_time_is_up_stays_in_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("palyra_trio.runtime.sessions.end_interrupted", never)
+    async with open_fake_runtime(tmp_path, left=[RunState.QUEUED]) as runtime:
+        await runtime.start("a")
+        await wait_all_tasks_blocked(0.05)
+    (tape,) = assert_journal(tmp_path / "state", frozenset({RunState.QUEUED})).values()
+    assert tape.kinds == ["Input"]
+
+
+@pytest.mark.parametrize("cancel_first", [True, False])
+async def test_a_cancel_beats_a_drain_whichever_comes_first(tmp_path: Path, cancel_first: bool) -> None:
+    told: list[PalyraError | None] = []
+    async with open_fake_runtime(tmp_path) as runtime:
+        accepted = await _hung(runtime)
+        sessions = runtime.gateway.sessions
+        (run,) = sessions._live()
+        if not cancel_first:
+            sessions.stop("the process was shut down")
+        run.cancel(CancelRequested(ME.principal), told.append)
+        sessions.stop("the process was shut down")
+        tape = await runtime.ended(accepted.run_id)
+    assert told == [None]
+    assert tape.end == (RunState.CANCELLED, "cancelled")
 
 
 async def test_a_draining_runtime_takes_no_more(tmp_path: Path) -> None:

@@ -18,5 +18,5 @@ async def test_ids_come_from_its_clock_and_its_chance(tmp_path: Path) -> None:
 
 async def test_it_is_frozen(tmp_path: Path) -> None:
     async with open_fake_runtime(tmp_path) as runtime:
-        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        with pytest.raises(attrs.exceptions.FrozenError):
             runtime.state.boot_id = "another"  # type: ignore[misc]

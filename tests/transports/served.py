@@ -18,6 +18,7 @@ from palyra_trio.guard.auth import Authenticator
 from palyra_trio.runtime.access import Access
 from palyra_trio.transports.grpc_services import SERVICES, grpc_services
 from palyra_trio.transports.health import HealthService
+from palyra_trio.transports.refusals import grpc_error
 from tests.fakes import CONFIG, Runtime, open_fake_runtime
 
 ALICE, BOB, ROOT = Principal("user:alice"), Principal("user:bob"), Principal("user:root")
@@ -101,8 +102,12 @@ class Served:
             try:
                 with stream._responses:
                     await handler.func(stream)
-            except GRPCError as error:
-                failed = error
+            except (GRPCError, PalyraError, ExceptionGroup) as error:
+                only: BaseException = error
+                while isinstance(only, ExceptionGroup):
+                    (only,) = only.exceptions
+                assert isinstance(only, PalyraError | GRPCError)
+                failed = grpc_error(only) if isinstance(only, PalyraError) else only
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)

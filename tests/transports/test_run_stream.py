@@ -124,7 +124,7 @@ async def test_the_same_start_attaches_to_the_run(tmp_path: Path) -> None:
 
 async def test_who_leaves_ends_the_following_and_not_the_run(tmp_path: Path) -> None:
     go_on = trio.Event()
-    async with open_served(tmp_path, FakeProvider(["a", go_on.wait, *says("b")])) as served:
+    async with open_served(tmp_path, FakeProvider(["Well. ", go_on.wait, *says("b")])) as served:
         async with trio.open_nursery() as nursery, served.talk(METHOD) as talk:
             await talk.say(start(served))
             heard, item = await until(talk, "ModelDelta")
@@ -166,7 +166,7 @@ async def test_a_reader_that_stands_still_holds_up_neither_its_run_nor_what_it_a
 
 async def test_a_message_is_accepted_at_once_and_followed_after_the_run_before_it(tmp_path: Path) -> None:
     go_on = trio.Event()
-    async with open_served(tmp_path, FakeProvider(["a", go_on.wait, *says("b")], says("c"))) as served:
+    async with open_served(tmp_path, FakeProvider(["Well. ", go_on.wait, *says("b")], says("c"))) as served:
         async with served.talk(METHOD) as talk:
             await talk.say(start(served))
             first = (await talk.hear()).accepted
@@ -220,7 +220,7 @@ async def test_a_decision_needs_its_own_scope(tmp_path: Path) -> None:
 
 async def test_a_token_that_was_revoked_in_mid_stream_asks_for_nothing_more(tmp_path: Path) -> None:
     go_on = trio.Event()
-    async with open_served(tmp_path, FakeProvider(["a", go_on.wait, *says("b")])) as served:
+    async with open_served(tmp_path, FakeProvider(["Well. ", go_on.wait, *says("b")])) as served:
         issued = await served.token(ALICE)
         served.tokens["leaver"] = issued.secret
         async with served.talk(METHOD, "leaver") as talk:
@@ -236,7 +236,7 @@ async def test_a_token_that_was_revoked_in_mid_stream_asks_for_nothing_more(tmp_
 
 async def test_what_makes_no_sense_in_mid_stream_is_refused_and_the_stream_goes_on(tmp_path: Path) -> None:
     go_on = trio.Event()
-    async with open_served(tmp_path, FakeProvider(["a", go_on.wait, *says("b")])) as served:
+    async with open_served(tmp_path, FakeProvider(["Well. ", go_on.wait, *says("b")])) as served:
         wrong = [
             runs.RunStreamRequest(),
             start(served),
@@ -262,7 +262,12 @@ async def test_what_makes_no_sense_in_mid_stream_is_refused_and_the_stream_goes_
 
 async def test_a_first_request_that_is_neither_start_nor_attach_is_refused(tmp_path: Path) -> None:
     async with open_served(tmp_path) as served:
-        for request in (None, runs.RunStreamRequest(), message(served, "x"), runs.RunStreamRequest(cancel=runs.StopRun())):
+        for request in (
+            None,
+            runs.RunStreamRequest(),
+            message(served, "x"),
+            runs.RunStreamRequest(cancel=runs.StopRun()),
+        ):
             refused = await refusal(served, request)
             assert (refused.status, code_of(refused)) == (Status.INVALID_ARGUMENT, "invalid_argument")
 

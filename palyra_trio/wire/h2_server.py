@@ -1,0 +1,187 @@
+"""The serving end of HTTP/2: connections from listeners, a task per call, refusals, and the drain.
+
+A connection that fails, in whatever way, ends alone. What is not gRPC gets an HTTP answer in words.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import h2.events
+import trio
+from grpclib.const import Handler, Status
+from grpclib.exceptions import GRPCError
+from h2.errors import ErrorCodes
+from hyperframe.frame import GoAwayFrame, SettingsFrame
+
+from palyra_trio.core.errors import PeerError
+from palyra_trio.wire.call import Call, Translate
+from palyra_trio.wire.h2_connection import H2Pump
+from palyra_trio.wire.h2_stream import H2Stream
+from palyra_trio.wire.limits import Bucket, Limits
+from palyra_trio.wire.metadata import NotGrpc, parse_request, response_headers, trailers
+from palyra_trio.wire.peer import peer_of
+from palyra_trio.wire.tls import handshake
+
+if TYPE_CHECKING:
+    from grpclib._typing import IServable
+
+Handlers = Mapping[str, Handler]
+
+_FULL = (
+    SettingsFrame(0).serialize() + GoAwayFrame(0, 0, ErrorCodes.ENHANCE_YOUR_CALM, b"too many connections").serialize()
+)
+_CANCELLED_STREAMS = 2  # times the limit: calls that were cancelled may still be cleaning up beside new ones
+
+_log = logging.getLogger(__name__)
+
+
+def handlers_of(services: "Iterable[IServable]") -> dict[str, Handler]:
+    """Return the handlers of generated services by their path."""
+    return {path: handler for service in services for path, handler in service.__mapping__().items()}
+
+
+class H2Server:
+    """Serves calls on any number of listeners. `translate` says what an error of ours is called on the wire."""
+
+    def __init__(self, handlers: Handlers, translate: Translate, limits: Limits | None = None) -> None:
+        self._handlers = handlers
+        self._translate = translate
+        self._limits = limits or Limits()
+        self._connections: set[_ServerConnection] = set()
+        self._count = 0
+        self._accepting = trio.CancelScope()
+        self._drain_by: float | None = None
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        *,
+        task_status: trio.TaskStatus[Sequence[trio.abc.Listener[trio.abc.Stream]]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept and serve until `drain`, and return when the last connection has ended. The listeners are closed.
+
+        If cancelled, every call is cancelled and every connection closed, without a word.
+        """
+        async with trio.open_nursery() as nursery:
+            with self._accepting:
+                await trio.serve_listeners(
+                    self.serve_connection, list(listeners), handler_nursery=nursery, task_status=task_status
+                )
+
+    async def serve_connection(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection to its end and close it. Raises nothing but Cancelled, whatever the peer sends."""
+        self._count += 1
+        try:
+            await self._serve(stream)
+        except (PeerError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            _log.debug("a connection was refused: %s", error)
+        except Exception as error:
+            _log.error("a connection failed", exc_info=error)
+        finally:
+            self._count -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        if self._count > self._limits.connections:
+            if not isinstance(stream, trio.SSLStream):
+                with trio.move_on_after(self._limits.flush_s):
+                    await stream.send_all(_FULL)
+            return
+        with trio.move_on_after(self._limits.preface_s) as shaking:
+            await handshake(stream)
+        if shaking.cancelled_caught:
+            return
+        connection = _ServerConnection(stream, self._handlers, self._translate, self._limits)
+        self._connections.add(connection)
+        if self._drain_by is not None:
+            connection.drain(self._drain_by)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    def drain(self, deadline: float) -> None:
+        """Take no more connections and calls. Calls may end until the deadline (Trio's clock); then they are UNAVAILABLE."""
+        self._drain_by = deadline
+        self._accepting.cancel()
+        for connection in self._connections:
+            connection.drain(deadline)
+
+
+class _ServerConnection(H2Pump):
+    def __init__(self, stream: trio.abc.Stream, handlers: Handlers, translate: Translate, limits: Limits) -> None:
+        super().__init__(stream, peer_of(stream), limits, client=False)
+        self._handlers = handlers
+        self._translate = translate
+        self._calls: dict[int, Call] = {}
+        self._resets = Bucket(limits.resets, limits.resets_per_s, trio.current_time())
+        self._draining = False
+
+    def drain(self, deadline: float) -> None:
+        if not self._draining:
+            self._draining = True
+            self.go_away(why="the server is shutting down")
+            self._nursery.start_soon(self._cut_at, deadline)
+            self._stop_when_idle()
+
+    async def _cut_at(self, deadline: float) -> None:
+        await trio.sleep_until(deadline)
+        for call in list(self._calls.values()):
+            call.stop(GRPCError(Status.UNAVAILABLE, "the server is shutting down"))
+        for stream in [each for each in self.streams.values() if each.id not in self._calls]:
+            stream.reset()
+        await trio.sleep(self.limits.flush_s)
+        self.stop()
+
+    def received(self, event: h2.events.Event) -> None:
+        # A GOAWAY from a client needs no answer: its streams go on, and it closes when it likes.
+        if isinstance(event, h2.events.RequestReceived):
+            stream = self.streams[event.stream_id] = H2Stream(self, event.stream_id)
+            if self._draining or self._is_full():
+                stream.reset(ErrorCodes.REFUSED_STREAM)
+            else:
+                self._accept(stream, event)
+
+    def _is_full(self) -> bool:
+        most = self.limits.streams
+        return len(self.streams) > most or len(self._calls) >= _CANCELLED_STREAMS * most
+
+    def _accept(self, stream: H2Stream, event: h2.events.RequestReceived) -> None:
+        try:
+            request = parse_request(event.headers)
+            handler = self._handlers.get(request.method)
+            if handler is None:
+                raise GRPCError(Status.UNIMPLEMENTED, f"there is no method {request.method[:200]}")
+        except NotGrpc as error:
+            text = f"{error.text}\n".encode()
+            headers = [(":status", str(error.http_status)), ("content-type", "text/plain; charset=utf-8")]
+            stream.respond_in_text(headers, text)
+        except GRPCError as error:
+            stream.end(response_headers() + trailers(error.status, error.message), drop=True)
+        else:
+            call = self._calls[stream.id] = Call(stream, handler, request, trio.current_time())
+            self._nursery.start_soon(self._answer, stream.id, call)
+
+    async def _answer(self, stream_id: int, call: Call) -> None:
+        try:
+            await call.answer(self._translate)
+        finally:
+            del self._calls[stream_id]
+
+    def closed(self, stream: H2Stream) -> None:
+        call = self._calls.get(stream.id)
+        if call is not None and not stream.local_ended:
+            call.scope.cancel()
+        self._stop_when_idle()
+
+    def half_closed(self, stream: H2Stream) -> None:
+        if stream.local_ended:  # the answer is complete, and what the client still sends is read by nobody
+            self.reset(stream, ErrorCodes.NO_ERROR)
+
+    def was_reset(self, stream: H2Stream) -> bool:
+        return self._resets.take(trio.current_time())
+
+    def _stop_when_idle(self) -> None:
+        if self._draining and not self.streams:
+            self.stop()

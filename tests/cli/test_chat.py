@@ -1,0 +1,169 @@
+import json
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.processes import AtTerminal, Shell, write_call
+
+HANGS = {"deltas": ["thinking"], "hang": True}
+
+
+@contextmanager
+def chatting(shell: Shell, *turns: dict[str, Any], **environ: str) -> Generator[AtTerminal]:
+    with shell.terminal("chat", "--model", shell.script(*turns, loop=True), **environ) as terminal:
+        terminal.expect("› ")
+        yield terminal
+
+
+def runs(shell: Shell) -> list[tuple[str, str]]:
+    """Return of each run its state and what it was asked, oldest first."""
+    listed = json.loads(shell.run("runs", "list", "--json").stdout)["runs"]
+    return [(run["state"], shell.bodies("Input", run["run_id"])[0]["text"]) for run in reversed(listed)]
+
+
+def sessions(shell: Shell) -> int:
+    return len({row["session_id"] for row in json.loads(shell.run("runs", "list", "--json").stdout)["runs"]})
+
+
+def test_messages_are_answered_in_one_session(shell: Shell) -> None:
+    with chatting(shell, {"text": "hello"}) as terminal:
+        for text in ("one", "two"):
+            terminal.type(f"{text}\n")
+            terminal.expect("hello")
+            terminal.expect("› ")
+        terminal.type("/quit\n")
+        assert terminal.ends() == 0
+    assert runs(shell) == [("done", "one"), ("done", "two")]
+    assert sessions(shell) == 1
+    shell.assert_verifies()
+
+
+def test_ctrl_d_leaves_and_the_session_can_be_continued(shell: Shell) -> None:
+    for arguments in ([], ["--continue"]):
+        with shell.terminal("chat", "--model", shell.script({"text": "hello"}), *arguments) as terminal:
+            terminal.expect("› ")
+            terminal.type("go\n")
+            terminal.expect("hello")
+            terminal.expect("› ")
+            terminal.type("\x04")
+            assert terminal.ends() == 0
+    assert sessions(shell) == 1
+
+
+def test_a_question_takes_the_next_line(shell: Shell) -> None:
+    with chatting(shell, write_call("a.txt", "x"), {"text": "so be it"}) as terminal:
+        terminal.type("write it\n")
+        terminal.expect("files.write asks")
+        terminal.expect("a reason why not: ")
+        terminal.type("not here\n")
+        terminal.expect("denied  not here")
+        terminal.expect("so be it")
+        terminal.expect("› ")
+        terminal.type("write it all the same\n")
+        terminal.expect("a reason why not: ")
+        terminal.type("y\n")
+        terminal.expect("so be it")
+        terminal.type("/quit\n")
+        assert terminal.ends() == 0
+    assert (shell.folder / "a.txt").read_text() == "x"
+
+
+def test_what_is_said_meanwhile_comes_next(shell: Shell) -> None:
+    with chatting(shell, {"deltas": ["slow", "ly"], "delta_pause_s": 0.5}) as terminal:
+        terminal.type("one\n")
+        terminal.expect("slow")
+        terminal.type("two\n")
+        terminal.expect("slowly")
+        terminal.expect("› ")
+        terminal.type("/quit\n")
+        assert terminal.ends() == 0
+    assert runs(shell) == [("done", "one"), ("done", "two")]
+
+
+def test_an_interruption_comes_before_what_is_in_line_and_is_seen(shell: Shell) -> None:
+    with chatting(shell, {"pause_s": 1, **write_call("a.txt", "x")}, {"text": "so be it"}) as terminal:
+        terminal.type("live\nqueued\n/interrupt urgent\n")
+        for _ in range(2):
+            terminal.expect("a reason why not: ")
+            terminal.type("n\n")
+            terminal.expect("so be it")
+        terminal.expect("› ")
+        terminal.type("/quit\n")
+        assert terminal.ends() == 0
+    listed = json.loads(shell.run("runs", "list", "--json").stdout)["runs"]
+    ends = {}
+    for run in listed:
+        rows = shell.tape(run["run_id"])
+        ends[rows[0]["body"]["text"]] = (rows[-1]["g"], rows[-1]["body"]["state"])
+    assert [(text, state) for text, (_, state) in sorted(ends.items(), key=lambda each: each[1])] == [
+        ("live", "cancelled"),
+        ("urgent", "done"),
+        ("queued", "done"),
+    ]
+
+
+def test_ctrl_c_stops_the_run_and_then_leaves(shell: Shell) -> None:
+    with chatting(shell, HANGS) as terminal:
+        terminal.type("go\n")
+        terminal.expect("thinking")
+        terminal.type("\x03")
+        terminal.expect("cancelled")
+        terminal.expect("› ")
+        terminal.type("\x03")
+        assert terminal.ends() == 0
+    assert runs(shell) == [("cancelled", "go")]
+
+
+def test_leaving_cancels_what_has_not_ended(shell: Shell) -> None:
+    with chatting(shell, HANGS, PALYRA_DAEMON__DRAIN_S="100") as terminal:
+        terminal.type("one\n")
+        terminal.expect("thinking")
+        terminal.type("two\nthree\n/quit\n")
+        assert terminal.ends() == 0
+    assert runs(shell) == [("cancelled", "one"), ("cancelled", "two"), ("cancelled", "three")]
+
+
+def test_sigterm_drains(shell: Shell) -> None:
+    with chatting(shell, HANGS, PALYRA_DAEMON__DRAIN_S="0") as terminal:
+        terminal.type("go\n")
+        terminal.expect("thinking")
+        terminal.signal(signal.SIGTERM)
+        assert terminal.ends() == 143
+    assert runs(shell) == [("interrupted", "go")]
+
+
+def test_a_second_sigterm_does_not_wait(shell: Shell) -> None:
+    with chatting(shell, HANGS, PALYRA_DAEMON__DRAIN_S="100") as terminal:
+        terminal.type("go\n")
+        terminal.expect("thinking")
+        terminal.signal(signal.SIGTERM)
+        terminal.expect("leaving")
+        terminal.signal(signal.SIGTERM)
+        assert terminal.ends() == 143
+
+
+def test_lines_that_are_no_messages(shell: Shell) -> None:
+    with chatting(shell, {"text": "hello"}) as terminal:
+        for line in ("", "   ", "/help", "/cancel", "/no such thing"):
+            terminal.type(f"{line}\n")
+            terminal.expect("› ")
+        terminal.type("/quit\n")
+        assert terminal.ends() == 0
+    assert runs(shell) == []
+
+
+def test_a_refusal_is_told_and_the_chat_goes_on(shell: Shell) -> None:
+    with shell.terminal("chat", "--model", f"scripted/{shell.root}/none.json") as terminal:
+        terminal.expect("› ")
+        terminal.type("go\n")
+        terminal.expect("error: the script")
+        terminal.expect("› ")
+        terminal.type("/quit\n")
+        assert terminal.ends() == 0
+
+
+def test_without_a_terminal_there_is_no_chat(shell: Shell) -> None:
+    done = shell.run("chat")
+    assert done.returncode == 2
+    assert "needs a terminal" in done.stderr

@@ -1,0 +1,115 @@
+import json
+import os
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from palyra_trio import __version__
+from palyra_trio.core.commands import Accepted, StartRun
+from palyra_trio.core.config import Config, DaemonConfig, JournalConfig
+from palyra_trio.core.errors import DiskLow, Draining, JournalInvalid, StateLocked
+from palyra_trio.core.identity import Principal, RequestContext
+from palyra_trio.core.run import RunState
+from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted, ModelDelta, run_stream
+from palyra_trio.daemon import open_runtime
+from palyra_trio.journal.check import check_file
+from palyra_trio.journal.queries import Reader
+from palyra_trio.journal.store import FILE_NAME
+from palyra_trio.providers.choose import ModelSettings
+
+ME = RequestContext(Principal("user:me"), "device", "test", local=True)
+CONFIG = Config(daemon=DaemonConfig(drain_s=0), journal=JournalConfig(min_free_bytes=0))
+RULES = ModelSettings(model="offline/rules")
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> ModelSettings:
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps({"turns": [{"deltas": ["thinking"], "hang": True}]}))
+    return ModelSettings(model=f"scripted/{path}")
+
+
+def prompt(workspace: Path, text: str = "what time is it") -> StartRun:
+    return StartRun(text=text, workspace=str(workspace))
+
+
+async def test_each_opening_is_recorded(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    for _ in range(2):
+        async with open_runtime(CONFIG, RULES, state_dir):
+            pass
+    with_reader = Reader(state_dir / FILE_NAME)
+    try:
+        boots = [row.event() for row in with_reader.tape(SYSTEM_STREAM)]
+    finally:
+        with_reader.close()
+    assert all(isinstance(boot, BootStarted) for boot in boots)
+    assert [(boot.pid, boot.version) for boot in boots if isinstance(boot, BootStarted)] == [
+        (os.getpid(), __version__)
+    ] * 2
+    assert len({boot.boot_id for boot in boots if isinstance(boot, BootStarted)}) == 2
+    assert not check_file(state_dir / FILE_NAME).faults
+
+
+async def test_only_one_process_holds_the_state_directory(tmp_path: Path) -> None:
+    async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+        with pytest.raises(StateLocked, match=str(os.getpid())):
+            async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+                pytest.fail("it was opened twice")
+    async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+        pass
+
+
+async def test_leaving_interrupts_what_runs_before_the_journal_closes(tmp_path: Path, hanging: ModelSettings) -> None:
+    async with open_runtime(CONFIG, hanging, tmp_path / "state") as gateway:
+        accepted = await gateway.submit(prompt(tmp_path), ME)
+        assert isinstance(accepted, Accepted)
+        follower = await gateway.follow(accepted.run_id, 0, ME)
+        while not any(row.kind == ModelDelta.kind for row in await follower.next_rows()):
+            pass
+    reader = Reader(tmp_path / "state" / FILE_NAME)
+    try:
+        run = reader.find_run(accepted.run_id, ME.principal)
+        assert (run.state, run.reason) == (RunState.WAITING, "interrupted")
+        assert [row.seq for row in reader.tape(run_stream(run.run_id))][-1] == reader.last_seq(run_stream(run.run_id))
+    finally:
+        reader.close()
+    assert not check_file(tmp_path / "state" / FILE_NAME).faults
+
+
+async def test_a_run_that_ends_in_time_is_let_end(tmp_path: Path) -> None:
+    config = attrs.evolve(CONFIG, daemon=DaemonConfig(drain_s=30))
+    async with open_runtime(config, RULES, tmp_path / "state") as gateway:
+        accepted = await gateway.submit(prompt(tmp_path), ME)
+        assert isinstance(accepted, Accepted)
+    reader = Reader(tmp_path / "state" / FILE_NAME)
+    try:
+        assert reader.find_run(accepted.run_id, ME.principal).state is RunState.DONE
+    finally:
+        reader.close()
+
+
+async def test_after_the_end_nothing_is_taken_any_more(tmp_path: Path) -> None:
+    async with open_runtime(CONFIG, RULES, tmp_path / "state") as gateway:
+        pass
+    with trio.fail_after(5), pytest.raises((Draining, trio.ClosedResourceError)):
+        await gateway.submit(prompt(tmp_path), ME)
+
+
+async def test_with_too_little_room_no_run_is_admitted(tmp_path: Path) -> None:
+    config = attrs.evolve(CONFIG, journal=JournalConfig(min_free_bytes=1 << 62))
+    async with open_runtime(config, RULES, tmp_path / "state") as gateway:
+        with pytest.raises(DiskLow):
+            await gateway.submit(prompt(tmp_path), ME)
+
+
+async def test_what_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    path = tmp_path / "state" / FILE_NAME
+    path.write_bytes(b"not a database\n" * 100)
+    with pytest.raises(JournalInvalid, match=FILE_NAME):
+        async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+            pytest.fail("it was opened")
+    assert path.read_bytes() == b"not a database\n" * 100
