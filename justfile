@@ -33,7 +33,14 @@ faults:
 certs:
     ./certs/make
 
+# Check the protobuf definitions and generate palyra_trio/pb from them
+proto:
+    buf lint proto
+    buf breaking proto --against proto/baseline.binpb
+    python proto/generate.py palyra_trio/pb
+
 # Bring the code into its form
 format:
     ruff check --quiet --fix {{code}}
     ruff format --quiet {{code}}
+    buf format --write proto

@@ -1,33 +1,41 @@
 """The composition root: the only place where services are constructed, and the order in which they start and end.
 
-`open_runtime` gives a process the whole runtime: the journal's writer outermost, the runs inside it. Whoever leaves
-the block drains the runs first and closes the journal last.
+`open_runtime` gives a process the whole runtime: the journal's writer outermost, the runs inside it. `open_daemon` adds
+the edges, inside the runs, so that they leave before what they use. Whoever leaves a block ends the innermost first.
 """
 
 import gc
 import os
+import pwd
 import random
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import attrs
+import trio
+
 from palyra_trio import __version__
 from palyra_trio.core.config import Config
-from palyra_trio.core.identity import mint_ulid
+from palyra_trio.core.identity import Principal, RequestContext, mint_ulid
 from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted
 from palyra_trio.core.text import text_to_name
+from palyra_trio.guard.auth import Authenticator
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.feed import Feed
 from palyra_trio.journal.queries import ReaderPool
 from palyra_trio.journal.store import FILE_NAME, SqliteStore, entry
 from palyra_trio.journal.writer import open_journal, wall_clock_ms
 from palyra_trio.providers.choose import Models, ModelSettings
+from palyra_trio.runtime.access import Access, keep_local_token
 from palyra_trio.runtime.gateway import Gateway, open_gateway
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.workspace import Workspace
+from palyra_trio.transports.listeners import Edges, open_edges
 
 
 @asynccontextmanager
@@ -58,6 +66,46 @@ async def open_runtime(config: Config, models: ModelSettings, state_dir: Path) -
             )
             async with open_gateway(state) as gateway:
                 yield gateway
+
+
+@attrs.frozen
+class Daemon:
+    """A runtime that serves: what this process's own commands use, and the edges that others come in by."""
+
+    gateway: Gateway
+    edges: Edges
+
+    def drain(self, drain_s: float) -> None:
+        """Take no more work. Runs and calls may go on for `drain_s`; leaving the daemon's block waits for that."""
+        deadline = self.gateway.drain_by(trio.current_time() + drain_s)
+        self.edges.drain(deadline)
+
+
+@asynccontextmanager
+async def open_daemon(
+    config: Config, models: ModelSettings, state_dir: Path, *, tcp: bool
+) -> AsyncGenerator[Daemon, None]:
+    """Run the runtime and serve it on the state directory's Unix socket, and on TCP if `tcp`, for the length of the block.
+
+    The user of this process may come in over the socket without a token. Raises what `open_runtime` and `open_edges`
+    raise.
+    """
+    local_user = RequestContext(user_principal(os.getuid()), local=True)
+    async with open_runtime(config, models, state_dir) as gateway:
+        if tcp:
+            await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())
+        authenticator = Authenticator(gateway.tokens, os.getuid(), local_user.principal, time.time)
+        access = Access(authenticator, gateway.journal)
+        async with open_edges(gateway, access, state_dir, config.grpc if tcp else None) as edges:
+            yield Daemon(gateway, edges)
+
+
+def user_principal(uid: int) -> Principal:
+    """Return the principal of a user of this machine: `user:` and the login name, or the number where there is none."""
+    try:
+        return Principal(f"user:{pwd.getpwuid(uid).pw_name}")
+    except KeyError:
+        return Principal(f"user:{uid}")
 
 
 def calm_collector() -> None:

@@ -14,14 +14,7 @@ import trio
 from palyra_trio.core.agents import Limits
 from palyra_trio.core.codec import KIND_NAMES, TapeRow
 from palyra_trio.core.commands import Accepted, Applied, StartRun
-from palyra_trio.core.config import (
-    ApprovalConfig,
-    Config,
-    DaemonConfig,
-    JournalConfig,
-    ModelConfig,
-    SessionConfig,
-)
+from palyra_trio.core.config import ApprovalConfig, Config, DaemonConfig, JournalConfig, ModelConfig, SessionConfig
 from palyra_trio.core.identity import Principal, RequestContext, RunId
 from palyra_trio.core.messages import FinishReason, ModelDelta, ModelReply, ModelRequest, ToolCall
 from palyra_trio.core.policy import PolicyRules

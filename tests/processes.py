@@ -10,13 +10,19 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+
+from palyra_trio.cli.display import json_line
+from palyra_trio.cli.open import is_held, principal, state_word
+from palyra_trio.cli.tape import rows_after
+from palyra_trio.journal.check import check_file
+from palyra_trio.journal.queries import Reader, RunSummary
 
 PATIENCE_S = 20.0  # far more than any step takes; only a hang comes to it
 PROGRAM = (sys.executable, "-m", "palyra_trio")
@@ -48,13 +54,17 @@ class Shell:
     def journal(self) -> Path:
         return self.state_dir / "journal.sqlite3"
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         own = {"HOME": str(self.home), "PALYRA_STATE_DIR": str(self.state_dir), "PYTHONPATH": str(ROOT)}
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONDONTWRITEBYTECODE") if name in os.environ}
-        return {**kept, "LANG": "C.UTF-8", "TERM": "xterm", **own, **more}
+        return {**kept, "LANG": "C.UTF-8", "TERM": "xterm", **own, **(more or {})}
 
     def run(
-        self, *arguments: str, stdin: bytes | None = None, cwd: Path | None = None, **environ: str
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        cwd: Path | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Call the program on pipes, to its end. Its output is text, whatever it is."""
         done = subprocess.run(
@@ -63,28 +73,28 @@ class Shell:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             cwd=cwd or self.folder,
-            env=self.environment(**environ),
+            env=self.environment(environ),
             timeout=PATIENCE_S,
             check=False,
         )
         out, err = (each.decode("utf-8", "backslashreplace") for each in (done.stdout, done.stderr))
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
-    def sh(self, line: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def sh(self, line: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Let a POSIX shell run `line`, in which `$P` is the program."""
         return subprocess.run(
             ["sh", "-c", line],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd=self.folder,
-            env=self.environment(P=" ".join(PROGRAM), **environ),
+            env=self.environment({"P": " ".join(PROGRAM), **(environ or {})}),
             timeout=PATIENCE_S,
             text=True,
             check=False,
         )
 
     @contextmanager
-    def process(self, *arguments: str, **environ: str) -> Generator["subprocess.Popen[str]"]:
+    def process(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Generator["subprocess.Popen[str]"]:
         """Start the program on pipes. It is killed if it outlives the block."""
         with subprocess.Popen(
             [*PROGRAM, *arguments],
@@ -92,7 +102,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self.folder,
-            env=self.environment(**environ),
+            env=self.environment(environ),
             text=True,
         ) as process:
             try:
@@ -101,7 +111,9 @@ class Shell:
                 process.kill()
 
     @contextmanager
-    def terminal(self, *arguments: str, columns: int = 80, **environ: str) -> Generator["AtTerminal"]:
+    def terminal(
+        self, *arguments: str, columns: int = 80, environ: Mapping[str, str] | None = None
+    ) -> Generator["AtTerminal"]:
         """Start the program at a terminal that is its controlling one. It is killed if it outlives the block."""
         master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -111,7 +123,7 @@ class Shell:
             stdout=slave,
             stderr=slave,
             cwd=self.folder,
-            env=self.environment(**{"NO_COLOR": "1", **environ}),
+            env=self.environment({"NO_COLOR": "1", **(environ or {})}),
             start_new_session=True,
             preexec_fn=_at_the_terminal,
         )
@@ -130,16 +142,26 @@ class Shell:
         return f"scripted/{path}"
 
     def tape(self, run: str = "last") -> list[dict[str, Any]]:
-        done = self.run("tape", run, "--jsonl")
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        """Return the rows of a run as `tape --jsonl` prints them, read without a process."""
+        with closing(Reader(self.journal)) as reader:
+            return [json.loads(json_line(row)) for row in rows_after(reader, reader.find_run(run, principal()), 0)]
 
     def bodies(self, kind: str, run: str = "last") -> list[dict[str, Any]]:
+        """Return the bodies of a run's events of this kind, in order."""
         return [row["body"] for row in self.tape(run) if row["kind"] == kind]
 
+    def runs(self) -> list[RunSummary]:
+        """Return the runs, oldest first."""
+        with closing(Reader(self.journal)) as reader:
+            return [*reversed(reader.runs(principal()))]
+
+    def states(self) -> list[tuple[str, str]]:
+        """Return of each run, oldest first, what it was asked and how `runs list` says that it stands."""
+        held = is_held(self.state_dir)
+        return [(self.bodies("Input", run.run_id)[0]["text"], state_word(run, held)) for run in self.runs()]
+
     def assert_verifies(self) -> None:
-        done = self.run("journal", "verify")
-        assert done.returncode == 0, done.stdout
+        assert check_file(self.journal).faults == ()
 
 
 def _at_the_terminal() -> None:

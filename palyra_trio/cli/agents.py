@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 import click
 
-from palyra_trio.cli.open import has_journal, reading, submit
+from palyra_trio.cli.door import submit
+from palyra_trio.cli.open import has_journal, reading
 from palyra_trio.cli.tables import json_option, one_line, print_json, print_table
 from palyra_trio.core.agents import DEFAULT_AGENT, AgentSpec
 from palyra_trio.core.commands import Command, DefineAgent, RemoveAgent, SetDefaultAgent

@@ -9,21 +9,20 @@ import math
 import trio
 
 from palyra_trio.cli.display import Terminal
+from palyra_trio.cli.door import Door, attempt
 from palyra_trio.cli.keyboard import LineReader
-from palyra_trio.cli.open import attempt
 from palyra_trio.core.commands import DecideApproval
 from palyra_trio.core.identity import RequestContext
 from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, TapeEvent
-from palyra_trio.runtime.gateway import Gateway
 
 QUESTION = "allow this once? [y]es, [n]o, or a reason why not: "
 
 
 class Asker:
-    """Sees the events of a run and, while `ask` runs, brings the person's decisions to the gateway."""
+    """Sees the events of a run and, while `ask` runs, brings the person's decisions through the door."""
 
-    def __init__(self, gateway: Gateway, context: RequestContext, terminal: Terminal, keyboard: LineReader) -> None:
-        self._gateway = gateway
+    def __init__(self, door: Door, context: RequestContext, terminal: Terminal, keyboard: LineReader) -> None:
+        self._door = door
         self._context = context
         self._terminal = terminal
         self._keyboard = keyboard
@@ -57,7 +56,7 @@ class Asker:
             answer = "n" if line is None else line.strip()
         granted, reason = answer_of(answer)
         decision = DecideApproval(request.approval_id, granted, reason)
-        await attempt(self._gateway, decision, self._context, self._terminal.note)
+        await attempt(self._door, decision, self._context, self._terminal.note)
 
 
 def answer_of(line: str) -> tuple[bool, str]:

@@ -15,9 +15,9 @@ import trio
 
 from palyra_trio.cli.asking import QUESTION, answer_of
 from palyra_trio.cli.display import Terminal
+from palyra_trio.cli.door import Door, attempt, open_door
 from palyra_trio.cli.exit_codes import OK, TERMINATED
 from palyra_trio.cli.keyboard import LineReader
-from palyra_trio.cli.open import attempt, open_local, request_context
 from palyra_trio.cli.run import find_session, follow, refuse_folder, terminal_here, workspace_of
 from palyra_trio.cli.settings import Settings, load_settings
 from palyra_trio.core.codec import TapeRow
@@ -26,7 +26,6 @@ from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import RequestContext, RunId
 from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, StatusChange, TapeEvent
-from palyra_trio.runtime.gateway import Gateway
 
 HELP = "/interrupt TEXT  cancel the live run and say TEXT instead · /cancel  stop it · /quit  leave (also Ctrl-D)"
 PROMPT = "› "
@@ -50,18 +49,17 @@ def chat(session: str | None, continue_: bool, agent: str, model: str | None, wo
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     refuse_folder(folder, settings.state_dir, named=workspace is not None)
-    start = StartRun(text="", agent=agent, workspace=str(folder))
+    start = StartRun(text="", agent=agent, model=model or "", workspace=str(folder))
     sys.exit(trio.run(_chat, settings, start, session, continue_))
 
 
 async def _chat(settings: Settings, start: StartRun, session: str | None, continue_: bool) -> int:
     """Return the exit status: 0 when the person left, or that of SIGTERM."""
     async with trio.open_nursery() as nursery:
-        async with open_local(settings) as gateway:
-            context = request_context(settings.state_dir)
-            start = attrs.evolve(start, session=await find_session(gateway, context, session, continue_))
+        async with open_door(settings) as (door, context):
+            start = attrs.evolve(start, session=await find_session(door, context, session, continue_))
             async with trio.open_nursery() as talking:
-                chat = _Chat(gateway, context, terminal_here(), start, talking)
+                chat = _Chat(door, context, terminal_here(), start, talking)
                 nursery.start_soon(chat.obey_signals)
                 await chat.hold()
                 talking.cancel_scope.cancel()
@@ -74,14 +72,14 @@ class _Chat:
 
     def __init__(
         self,
-        gateway: Gateway,
+        door: Door,
         context: RequestContext,
         terminal: Terminal,
         start: StartRun,
         nursery: trio.Nursery,
     ) -> None:
         self.terminated = False
-        self._gateway = gateway
+        self._door = door
         self._context = context
         self._terminal = terminal
         self._start = start
@@ -122,7 +120,7 @@ class _Chat:
         return attrs.evolve(self._start, text=text, when_busy=when_busy)
 
     async def _submit(self, command: StartRun | CancelRun | DecideApproval) -> None:
-        reply = await attempt(self._gateway, command, self._context, self._terminal.note)
+        reply = await attempt(self._door, command, self._context, self._terminal.note)
         if isinstance(reply, Accepted):
             self._start = attrs.evolve(self._start, session=SessionRef(session_id=reply.session_id))
             self._unfinished.add(reply.run_id)
@@ -140,7 +138,7 @@ class _Chat:
             elif isinstance(event, ApprovalDecided):
                 self._questions = deque(each for each in self._questions if each.approval_id != event.approval_id)
 
-        await follow(self._gateway, self._context, run_id, show)
+        await follow(self._door, self._context, run_id, show)
         self._unfinished.discard(run_id)
         if self._live == run_id:
             self._live = None

@@ -11,6 +11,7 @@ NEEDS_APPROVAL = 4
 LIMIT = 5
 PROVIDER = 6
 IN_DOUBT = 7
+NO_DAEMON = 69
 BUSY = 75
 AUTH = 77
 CONFIG = 78
@@ -38,6 +39,7 @@ OF_ERROR = {
     "unauthenticated": AUTH,
     "not_owner": AUTH,
     "peer": FAILED,
+    "no_daemon": NO_DAEMON,
     "provider_failed": PROVIDER,
     "busy": BUSY,
     "session_busy": BUSY,

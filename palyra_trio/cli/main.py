@@ -28,6 +28,8 @@ COMMANDS = {
     "runs": ("palyra_trio.cli.runs:runs", "List, show, cancel, compare and undo runs"),
     "sessions": ("palyra_trio.cli.sessions:sessions", "List, show and archive sessions"),
     "tape": ("palyra_trio.cli.tape:tape", "Read what happened in a run, event by event"),
+    "serve": ("palyra_trio.cli.serve:serve", "Run the daemon in the foreground"),
+    "status": ("palyra_trio.cli.status:status", "Say how the daemon stands"),
     "journal": ("palyra_trio.cli.journal:journal", "Verify a journal file"),
     "agents": ("palyra_trio.cli.agents:agents", "List, define and remove agents"),
     "token": ("palyra_trio.cli.token:token", "Make, list, rotate and revoke access tokens"),
@@ -164,6 +166,6 @@ def main(debug: bool) -> None:
     What a run does is recorded before it is shown, in a journal on this machine: in the folder that PALYRA_STATE_DIR
     names, or else in palyra-trio below XDG_STATE_HOME.
 
-    Exit status: 0 ok, 1 failed, 2 usage, 3 denied, 4 needs approval, 5 limit, 6 provider, 7 in doubt, 75 busy,
+    Exit status: 0 ok, 1 failed, 2 usage, 3 denied, 4 needs approval, 5 limit, 6 provider, 7 in doubt, 69 no daemon, 75 busy,
     77 not yours, 78 configuration, 124 out of time, 130 cancelled, 143 terminated.
     """

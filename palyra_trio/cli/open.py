@@ -10,17 +10,15 @@ import pwd
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import trio
 
 from palyra_trio.cli.settings import Settings, current_folder, find_state_dir, load_settings
-from palyra_trio.core.commands import Command, Reply
-from palyra_trio.core.errors import InvalidArgument, NotFound, PalyraError
+from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RequestContext, mint_ulid
 from palyra_trio.core.run import LIVE, RunState
 from palyra_trio.journal.queries import Reader, RunSummary
@@ -28,7 +26,7 @@ from palyra_trio.journal.store import FILE_NAME, LOCK_NAME
 from palyra_trio.providers.choose import ModelSettings
 
 if TYPE_CHECKING:
-    from palyra_trio.runtime.gateway import Gateway
+    pass
 
 DEVICE_FILE = "device"
 INTERRUPTED = "interrupted"
@@ -115,9 +113,9 @@ def state_word(run: RunSummary, held: bool) -> str:
 # --- writing ---
 
 
-def read_settings() -> Settings:
+def read_settings(flags: Mapping[str, object] | None = None) -> Settings:
     """Return what is configured for the current folder, after its warnings on stderr. Raises ConfigInvalid."""
-    settings = load_settings({}, os.environ, current_folder())
+    settings = load_settings(flags or {}, os.environ, current_folder())
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     return settings
@@ -133,40 +131,6 @@ def model_settings(settings: Settings) -> ModelSettings:
         anthropic_api_key=settings.credentials.anthropic_api_key,
         idle_s=settings.config.model.idle_s,
     )
-
-
-def submit(command: Command) -> Reply:
-    """Carry out one command in this process, as the holder of the state directory, and return its reply.
-
-    Raises what the runtime refuses it with, StateLocked when another process holds the directory, and ConfigInvalid.
-    """
-    return trio.run(_submit, command, read_settings())
-
-
-async def _submit(command: Command, settings: Settings) -> Reply:
-    async with open_local(settings) as gateway:
-        return await gateway.submit(command, request_context(settings.state_dir))
-
-
-async def attempt(
-    gateway: "Gateway", command: Command, context: RequestContext, say: Callable[[str], None]
-) -> Reply | None:
-    """Carry out a command and return its reply; if it is refused, `say` why and return None."""
-    try:
-        return await gateway.submit(command, context)
-    except PalyraError as error:
-        say(f"error: {error}")
-        await trio.lowlevel.checkpoint()
-        return None
-
-
-@asynccontextmanager
-async def open_local(settings: Settings) -> "AsyncGenerator[Gateway, None]":
-    """Run the runtime in this process for the length of the block. Raises what `daemon.open_runtime` raises."""
-    from palyra_trio.daemon import open_runtime
-
-    async with open_runtime(settings.config, model_settings(settings), settings.state_dir) as gateway:
-        yield gateway
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -12,32 +12,23 @@ import trio
 
 from palyra_trio.cli.asking import Asker
 from palyra_trio.cli.display import Display, Lines, Summary, Terminal
+from palyra_trio.cli.door import Door, attempt, open_door, open_remote_door
 from palyra_trio.cli.exit_codes import TERMINATED, of_run
 from palyra_trio.cli.keyboard import LineReader, obey_signals
-from palyra_trio.cli.open import (
-    attempt,
-    is_held,
-    open_local,
-    principal,
-    reading,
-    request_context,
-    state_dir,
-    state_word,
-)
+from palyra_trio.cli.open import is_held, principal, reading, state_dir, state_word
 from palyra_trio.cli.settings import Settings, current_folder, load_settings
 from palyra_trio.cli.tape import rows_after
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Accepted, CancelRun, NewAttachment, StartRun
-from palyra_trio.core.errors import InvalidArgument, NotFound, StateLocked, WorkspaceRefused
-from palyra_trio.core.identity import Principal, RequestContext, RunId
+from palyra_trio.core.errors import InvalidArgument, NotFound, WorkspaceRefused
+from palyra_trio.core.identity import RequestContext, RunId
 from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.core.tape import RunFinished, TapeEvent
-from palyra_trio.journal.queries import Reader
-from palyra_trio.runtime.gateway import Gateway
 from palyra_trio.tools.workspace_rules import refuse_root
 
 Displays = tuple[Display, ...]
+Show = Callable[[TapeRow, TapeEvent | None], None]
 
 
 @click.command()
@@ -109,6 +100,7 @@ def run(
         text=_prompt(prompt),
         run_id=RunId(run_id) if run_id else None,
         agent=agent,
+        model=model or "",
         workspace=str(folder),
         attachments=tuple(_attachment(path, most_bytes) for path in files),
         attended=attended,
@@ -137,21 +129,20 @@ async def _run(
     ended: RunFinished | None = None
     following = trio.CancelScope()
     async with trio.open_nursery() as nursery:
-        async with open_local(settings) as gateway:
-            context = request_context(settings.state_dir)
-            ref = await find_session(gateway, context, session, continue_)
-            accepted = await gateway.submit(attrs.evolve(command, session=ref), context)
+        async with open_door(settings) as (door, context):
+            ref = await find_session(door, context, session, continue_)
+            accepted = await door.submit(attrs.evolve(command, session=ref), context)
             assert isinstance(accepted, Accepted)
 
             async def cancel() -> None:
                 terminal.note("\ncancelling; Ctrl-C again to end at once")
-                await attempt(gateway, CancelRun(accepted.run_id, "Ctrl-C"), context, terminal.note)
+                await attempt(door, CancelRun(accepted.run_id, "Ctrl-C"), context, terminal.note)
 
             def terminate() -> None:
                 terminal.note("shutting down; another signal ends this at once")
                 following.cancel()
 
-            asker = Asker(gateway, context, terminal, LineReader(0))
+            asker = Asker(door, context, terminal, LineReader(0))
 
             def show(row: TapeRow, event: TapeEvent | None) -> None:
                 for display in displays:
@@ -163,57 +154,62 @@ async def _run(
                 nursery.start_soon(asker.ask)
             if not accepted.attached:
                 with following:
-                    ended = await follow(gateway, context, accepted.run_id, show)
+                    ended = await follow(door, context, accepted.run_id, show)
         nursery.cancel_scope.cancel()
     return accepted, ended
 
 
-async def find_session(gateway: Gateway, context: RequestContext, session: str | None, continue_: bool) -> SessionRef:
+async def find_session(door: Door, context: RequestContext, session: str | None, continue_: bool) -> SessionRef:
     """Return the session that the options name: the last run's, the one with this id or key, or a new one."""
     if session is not None and continue_:
         raise InvalidArgument("--session and --continue name two sessions", remedy="pass one of the two")
-    return await gateway.ask(lambda reader: _session_ref(reader, context.principal, session, continue_))
-
-
-def _session_ref(reader: Reader, who: Principal, session: str | None, continue_: bool) -> SessionRef:
     if continue_:
-        return SessionRef(session_id=reader.find_session("last", who).session_id)
+        return SessionRef(session_id=await door.session_named("last", context))
     if session is None:
         return SessionRef()
     try:
-        return SessionRef(session_id=reader.find_session(session, who).session_id)
-    except (NotFound, InvalidArgument):
+        return SessionRef(session_id=await door.session_named(session, context))
+    except NotFound:
         return SessionRef(key=session)
 
 
-async def follow(
-    gateway: Gateway, context: RequestContext, run_id: RunId, show: Callable[[TapeRow, TapeEvent | None], None]
-) -> RunFinished:
+async def follow(door: Door, context: RequestContext, run_id: RunId, show: Show, after: int = 0) -> RunFinished:
     """Show a run, row by row, until it has ended."""
-    follower = await gateway.follow(run_id, 0, context)
-    while rows := await follower.next_rows():
-        for row in rows:
-            event = row.event()
-            show(row, event)
-            if isinstance(event, RunFinished):
-                return event
+    async with door.following(run_id, after, context) as follower:
+        while rows := await follower.next_rows():
+            for row in rows:
+                event = row.event()
+                show(row, event)
+                if isinstance(event, RunFinished):
+                    return event
     raise AssertionError("a tape ends with RunFinished")
 
 
 def _attach(displays: Displays, run: str, after: int) -> int:
-    """Show the tape of a run from the journal. Raises StateLocked when it is still live in another process."""
+    """Show the tape of a run: live from the process that runs it, or what the journal holds if nobody does."""
+
+    def show(row: TapeRow, event: TapeEvent | None) -> None:
+        for display in displays:
+            display.show(row, event)
+
     with reading() as reader:
         summary = reader.find_run(run, principal())
-        for row in rows_after(reader, summary, after):
-            for display in displays:
-                display.show(row, row.event())
-    if summary.state not in TERMINAL:
         held = is_held(state_dir())
-        word = state_word(summary, held)
-        if held:
-            raise StateLocked(f"run {summary.run_id} is {word} in another process", remedy="attach again later")
-        click.echo(f"run {summary.run_id} is {word}", err=True)
+        if summary.state in TERMINAL or not held:
+            for row in rows_after(reader, summary, after):
+                show(row, row.event())
+    if summary.state in TERMINAL:
+        return of_run(summary.state, summary.reason)
+    if held:
+        ended = trio.run(_follow_there, summary.run_id, after, show)
+        return of_run(ended.state, ended.reason)
+    click.echo(f"run {summary.run_id} is {state_word(summary, held)}", err=True)
     return of_run(summary.state, summary.reason)
+
+
+async def _follow_there(run_id: RunId, after: int, show: Show) -> RunFinished:
+    async with open_remote_door(state_dir()) as (door, context):
+        return await follow(door, context, run_id, show, after)
 
 
 def terminal_here(*, answers: bool = True) -> Terminal:

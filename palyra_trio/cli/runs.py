@@ -6,17 +6,8 @@ import attrs
 import click
 
 from palyra_trio.cli.account import account_of
-from palyra_trio.cli.open import (
-    INTERRUPTED,
-    confirm,
-    has_journal,
-    is_held,
-    principal,
-    reading,
-    state_dir,
-    state_word,
-    submit,
-)
+from palyra_trio.cli.door import submit
+from palyra_trio.cli.open import INTERRUPTED, confirm, has_journal, is_held, principal, reading, state_dir, state_word
 from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table, safe_for_stdout
 from palyra_trio.core.commands import CancelRun, UndoRun
 from palyra_trio.core.errors import StateConflict

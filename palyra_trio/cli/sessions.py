@@ -5,7 +5,8 @@ import time
 import attrs
 import click
 
-from palyra_trio.cli.open import has_journal, is_held, principal, reading, state_dir, state_word, submit
+from palyra_trio.cli.door import submit
+from palyra_trio.cli.open import has_journal, is_held, principal, reading, state_dir, state_word
 from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table
 from palyra_trio.core.commands import ArchiveSession
 from palyra_trio.core.session import Session

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import attrs
 
-from palyra_trio.core.config import (
+from palyra_trio.core.config import Config, Credentials
+from palyra_trio.core.errors import ConfigInvalid, NotFound
+from palyra_trio.core.layers import (
     STATE_DIR_VARIABLE,
-    Config,
-    Credentials,
     Layer,
     environment_layers,
     faults,
@@ -29,7 +29,6 @@ from palyra_trio.core.config import (
     refuse,
     value_of,
 )
-from palyra_trio.core.errors import ConfigInvalid, NotFound
 from palyra_trio.core.text import visible
 
 PROJECT_FILE = "palyra.toml"

@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 import click
 
-from palyra_trio.cli.open import has_journal, principal, reading, submit
+from palyra_trio.cli.door import submit
+from palyra_trio.cli.open import has_journal, principal, reading
 from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table
 from palyra_trio.core.commands import CreateToken, RevokeToken, RotateToken, TokenCommand, TokenIssued
 from palyra_trio.core.identity import Scope, parse_ulid

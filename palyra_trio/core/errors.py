@@ -4,6 +4,7 @@ Whose fault it is decides the branch: the caller's, a peer's (a model provider),
 changes once released; messages may. Exit codes and gRPC statuses are mapped from codes elsewhere, once.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -126,6 +127,12 @@ class PeerError(PalyraError):
     code = "peer"
 
 
+class NoDaemon(PeerError):
+    """No process answers where one was expected, or it went away."""
+
+    code = "no_daemon"
+
+
 class ProviderFailed(PeerError):
     """The model provider refused or broke off."""
 
@@ -175,3 +182,17 @@ class JournalInvalid(PalyraError):
     """The journal does not verify, or was written by a newer version."""
 
     code = "journal_invalid"
+
+
+def of_code(code: str, message: str, remedy: str) -> PalyraError:
+    """Return the error with this code, as another process told it; a PeerError for a code that is not known here."""
+    for cls in _below(PalyraError):
+        if cls.code == code and cls.__init__ is PalyraError.__init__:
+            return cls(message, remedy=remedy)
+    return PeerError(f"{message} [{code}]", remedy=remedy)
+
+
+def _below(cls: type[PalyraError]) -> Iterator[type[PalyraError]]:
+    yield cls
+    for each in cls.__subclasses__():
+        yield from _below(each)

@@ -4,6 +4,7 @@ A caller never holds a run. What it submits is checked in the caller's own task,
 verb; what it follows is the tape, from any seq, for as long as it likes.
 """
 
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -35,6 +36,7 @@ from palyra_trio.core.commands import (
     UnbindAgent,
     UndoRun,
 )
+from palyra_trio.core.config import Config
 from palyra_trio.core.errors import InvalidArgument, NotOwner, PalyraError, SessionConflict, StateConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId
 from palyra_trio.core.run import TERMINAL
@@ -51,7 +53,7 @@ from palyra_trio.core.tape import (
 from palyra_trio.core.text import clean
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.journal.store import entry
-from palyra_trio.journal.writer import Ticket
+from palyra_trio.journal.writer import Journal, Ticket
 from palyra_trio.runtime.agents import Answering, KnownAgent, answering, find_agent, known_agents
 from palyra_trio.runtime.answers import answer_check
 from palyra_trio.runtime.approvals import Approvals, Settle
@@ -91,6 +93,7 @@ class Gateway:
         self._nursery = nursery
         self.tokens = tokens
         self.sessions = Sessions(state, self._approvals, nursery)
+        self._drain_deadline: float = math.inf
 
     async def submit(self, command: Command, context: RequestContext) -> Reply:
         """Carry out a command and return its reply once it is durable.
@@ -285,6 +288,20 @@ class Gateway:
         if await self.ask(lambda reader: reader.live_run(session_id)) is not None:
             raise session_is_busy(session_id)
 
+    @property
+    def journal(self) -> Journal:
+        return self._state.journal
+
+    def drain_by(self, deadline: float) -> float:
+        """Take no more runs. The live ones may go on until `deadline` (Trio's clock); the first one that was set holds."""
+        self.sessions.close()
+        self._drain_deadline = min(deadline, self._drain_deadline)
+        return self._drain_deadline
+
+    def reload(self, config: Config) -> None:
+        """Act by another configuration from now on. Runs that were accepted keep their limits."""
+        self._state.config = config
+
     async def serve(self) -> None:
         await self._bus.route(self.route)
 
@@ -316,7 +333,7 @@ async def open_gateway(state: RuntimeState) -> AsyncGenerator[Gateway, None]:
         finally:
             gateway.close()
             with trio.CancelScope(shield=True):
-                await gateway.sessions.drain(state.config.daemon.drain_s)
+                await gateway.sessions.drain(gateway.drain_by(trio.current_time() + state.config.daemon.drain_s))
             nursery.cancel_scope.cancel()
 
 

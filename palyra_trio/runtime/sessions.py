@@ -163,16 +163,17 @@ class Sessions:
     def draining(self) -> bool:
         return self._draining
 
-    async def drain(self, grace_s: float) -> None:
-        """Take no more work, give the live runs `grace_s` to end, then leave the rest interrupted. Bounded.
-
-        Runs in line stay QUEUED in the journal.
-        """
+    def close(self) -> None:
+        """Take no more work. Runs in line stay QUEUED in the journal."""
         self._draining = True
-        with trio.move_on_after(grace_s):
-            await self._empty()
+
+    async def drain(self, deadline: float) -> None:
+        """Take no more work, let the live runs go on until `deadline` (Trio's clock), then leave the rest interrupted."""
+        self.close()
+        with trio.move_on_at(deadline):
+            await self.idle()
         self.stop("the process was shut down")
-        await self._empty()
+        await self.idle()
 
     def stop(self, reason: str) -> None:
         """Take no more work, and interrupt the live runs at once."""
@@ -180,7 +181,8 @@ class Sessions:
         for run in self._live():
             run.interrupt(reason)
 
-    async def _empty(self) -> None:
+    async def idle(self) -> None:
+        """Wait until no session has work here."""
         while any(session.served for session in self._sessions.values()):
             self._idle = trio.Event()
             await self._idle.wait()

@@ -36,7 +36,6 @@ class ToolSpec:
     risk: Risk
     read_only: bool
     idempotent: bool
-    output_cap_bytes: int = 1024 * 1024
 
     def definition(self) -> ToolDefinition:
         """Return what the model is told: the name, the description, the JSON Schema of the arguments."""

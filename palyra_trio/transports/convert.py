@@ -4,7 +4,7 @@ What a message may not say raises InvalidArgument here; what it means is the run
 in `refusals`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import attrs
@@ -15,7 +15,7 @@ from palyra_trio.core.bindings import BindingPlace, Target
 from palyra_trio.core.codec import KIND_NAMES, TapeRow
 from palyra_trio.core.commands import NewAttachment, StartRun
 from palyra_trio.core.errors import InvalidArgument
-from palyra_trio.core.identity import RunId, Scope, SessionId
+from palyra_trio.core.identity import Principal, RunId, Scope, SessionId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import Session, SessionRef, WhenBusy
 from palyra_trio.core.tape import FileChange
@@ -105,6 +105,27 @@ def start_run(message: runs_pb2.StartRun) -> StartRun:
     )
 
 
+def start_run_message(command: StartRun) -> runs_pb2.StartRun:
+    ref = command.session
+    return runs_pb2.StartRun(
+        text=command.text,
+        run_id=command.run_id or "",
+        session=runs_pb2.SessionRef(
+            session_id=ref.session_id or "", key=ref.key or "", require_existing=ref.require_existing
+        ),
+        agent=command.agent,
+        model=command.model,
+        workspace=command.workspace,
+        attachments=[
+            runs_pb2.Attachment(name=each.name, media_type=each.media_type, data=each.data)
+            for each in command.attachments
+        ],
+        attended=command.attended,
+        allowed_tools=command.allowed_tools,
+        when_busy=next(number for number, mode in _WHEN_BUSY.items() if mode == command.when_busy),
+    )
+
+
 def session_ref(session_id: str, key: str, require_existing: bool) -> SessionRef:
     return SessionRef(SessionId(session_id) if session_id else None, key or None, require_existing)
 
@@ -128,58 +149,59 @@ def change_message(change: FileChange) -> runs_pb2.FileChange:
 # --- tapes ---
 
 
-def tape_item(run_id: str, row: TapeRow, begin: int = 0, most_bytes: int = BATCH_BYTES) -> tape_pb2.TapeItem:
-    """Return the row, or the part of it whose body begins at byte `begin`. Raises InvalidArgument beyond the body."""
+def put_row(item: tape_pb2.TapeItem, run_id: str, row: TapeRow, begin: int = 0, most_bytes: int = BATCH_BYTES) -> int:
+    """Fill a new item with the row, or with the part of it whose body begins at byte `begin`. Returns the body's bytes.
+
+    An item is filled where it lies: made apart and copied it costs four times as much. Raises InvalidArgument beyond
+    the body.
+    """
     body = row.body
     if begin and begin >= len(body or b""):
         raise InvalidArgument(f"the body of row {row.seq} does not reach byte {begin}")
-    if body is not None and (begin or len(body) > most_bytes):
+    item.run_id = run_id
+    item.seq = row.seq
+    item.kind = kind_name(row.kind)
+    item.kind_number = row.kind
+    item.at_ms = row.at_ms
+    item.hash = row.hash
+    item.g = row.g
+    if body is None:
+        return 0
+    if begin or len(body) > most_bytes:
+        item.more = begin + most_bytes < len(body)
         body = body[begin : begin + most_bytes]
-    return tape_pb2.TapeItem(
-        run_id=run_id,
-        seq=row.seq,
-        kind=kind_name(row.kind),
-        kind_number=row.kind,
-        at_ms=row.at_ms,
-        hash=row.hash,
-        g=row.g,
-        body=body,
-        more=body is not None and begin + len(body) < len(row.body or b""),
-    )
+    item.body = body
+    return len(body)
 
 
 def kind_name(kind: int) -> str:
     return KIND_NAMES.get(kind) or str(kind)
 
 
-def tape_batches(run_id: str, rows: Iterable[TapeRow]) -> Iterator[tape_pb2.TapeBatch]:
-    """Yield the rows in batches of about 1 MiB; a larger body is spread over several."""
-    batch, size = tape_pb2.TapeBatch(), 0
+def tape_batches(run_id: str, rows: Iterable[TapeRow]) -> Iterator[runs_pb2.RunStreamResponse]:
+    """Yield the rows in batches of at most 1 MiB of bodies; a larger body is spread over several."""
+    response, size = runs_pb2.RunStreamResponse(), 0
     for row in rows:
-        for begin in range(0, max(len(row.body or b""), 1), BATCH_BYTES):
-            item = tape_item(run_id, row, begin)
-            if size and size + len(item.body) > BATCH_BYTES:
-                yield batch
-                batch, size = tape_pb2.TapeBatch(), 0
-            batch.items.append(item)
-            size += len(item.body)
-    if batch.items:
-        yield batch
+        whole = len(row.body or b"")
+        for begin in range(0, whole or 1, BATCH_BYTES):
+            if size and size + min(whole - begin, BATCH_BYTES) > BATCH_BYTES:
+                yield response
+                response, size = runs_pb2.RunStreamResponse(), 0
+            size += put_row(response.batch.items.add(), run_id, row, begin)
+    if response.batch.items:
+        yield response
 
 
-def tape_page(run_id: str, rows: Sequence[TapeRow], body_offset: int) -> list[tape_pb2.TapeItem]:
-    """Return what of `rows` a page holds: 2 MiB of bodies, the first one from byte `body_offset` on.
+def fill_page(page: tape_pb2.ReadTapeResponse, rows: Iterable[TapeRow], body_offset: int) -> None:
+    """Put into a page of `page.run_id` what of `rows` it holds: 2 MiB of bodies, the first from byte `body_offset` on.
 
-    A row that does not fit with those before it is left to the next page.
+    A row that does not fit with those before it is left to the next page. Raises InvalidArgument beyond the first body.
     """
-    items: list[tape_pb2.TapeItem] = []
     left = PAGE_BYTES
     for row in rows:
-        if items and len(row.body or b"") > left:
-            break
-        items.append(tape_item(run_id, row, 0 if items else body_offset, PAGE_BYTES))
-        left -= len(items[-1].body)
-    return items
+        if page.items and (page.items[-1].more or len(row.body or b"") > left):
+            return
+        left -= put_row(page.items.add(), page.run_id, row, 0 if page.items else body_offset, PAGE_BYTES)
 
 
 def journal_row(row: TapeRow) -> activity_pb2.JournalRow:
@@ -235,19 +257,18 @@ def _schema(text: str) -> dict[str, Any]:
 
 
 def agent_message(agent: KnownAgent) -> agents_pb2.Agent:
-    spec = agent.spec
-    return agents_pb2.Agent(
-        spec=agents_pb2.AgentSpec(
-            name=spec.name,
-            model=spec.model,
-            instructions=spec.instructions,
-            tools=agents_pb2.ToolNames(names=spec.tools) if spec.tools is not None else None,
-            limits=agents_pb2.Limits(**attrs.asdict(spec.limits)),
-            answer_schema_json=(
-                msgspec.json.encode(spec.answer_schema).decode() if spec.answer_schema is not None else ""
-            ),
-        ),
-        is_default=agent.is_default,
+    return agents_pb2.Agent(spec=agent_spec_message(agent.spec), is_default=agent.is_default)
+
+
+def agent_spec_message(spec: AgentSpec) -> agents_pb2.AgentSpec:
+    schema = spec.answer_schema
+    return agents_pb2.AgentSpec(
+        name=spec.name,
+        model=spec.model,
+        instructions=spec.instructions,
+        tools=agents_pb2.ToolNames(names=spec.tools) if spec.tools is not None else None,
+        limits=agents_pb2.Limits(**attrs.asdict(spec.limits)),
+        answer_schema_json="" if schema is None else msgspec.json.encode(schema).decode(),
     )
 
 
@@ -276,4 +297,23 @@ def token_message(token: Token) -> tokens_pb2.Token:
         created_by=token.created_by,
         expires_ms=token.expires_ms,
         revoked_ms=token.revoked_ms,
+    )
+
+
+def scope_numbers(scopes: Iterable[str]) -> list[tokens_pb2.Scope]:
+    return [_SCOPE_NUMBERS[Scope(scope)] for scope in scopes]
+
+
+def token_of_message(message: tokens_pb2.Token) -> Token:
+    """Return a token as another process tells of it: without the hash of its secret."""
+    return Token(
+        message.token_id,
+        message.name,
+        Principal(message.principal),
+        scopes(message.scopes),
+        "",
+        message.expires_ms,
+        message.created_ms,
+        message.created_by,
+        message.revoked_ms if message.HasField("revoked_ms") else None,
     )

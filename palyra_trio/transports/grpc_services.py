@@ -48,6 +48,7 @@ from palyra_trio.transports.convert import (
     binding_place,
     change_message,
     cut,
+    fill_page,
     journal_row,
     page_size,
     run_message,
@@ -57,7 +58,6 @@ from palyra_trio.transports.convert import (
     session_ref,
     start_run,
     state_number,
-    tape_page,
     token_message,
     usage_message,
 )
@@ -152,12 +152,11 @@ class GatewayService(Service, GatewayServiceBase):
         def read(reader: Reader) -> tape_pb2.ReadTapeResponse:
             place = find_place(reader, request.run_id, request.after_seq, caller.context.principal)
             rows = reader.page(place.stream, place.after_seq, most)
-            return tape_pb2.ReadTapeResponse(
-                run_id=place.run.run_id,
-                items=tape_page(place.run.run_id, rows, request.body_offset),
-                last_seq=place.last_seq,
-                ended=place.run.state in TERMINAL,
+            page = tape_pb2.ReadTapeResponse(
+                run_id=place.run.run_id, last_seq=place.last_seq, ended=place.run.state in TERMINAL
             )
+            fill_page(page, rows, request.body_offset)
+            return page
 
         return await self.gateway.ask(read)
 

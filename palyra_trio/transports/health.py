@@ -12,10 +12,6 @@ from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 if TYPE_CHECKING:
     from grpclib.server import Stream
 
-SERVING = HealthCheckResponse.SERVING
-NOT_SERVING = HealthCheckResponse.NOT_SERVING
-SERVICE_UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
-
 
 class HealthService(HealthBase):
     """The health of the process and of each service by name; all are served until `stop_serving`."""
@@ -36,16 +32,15 @@ class HealthService(HealthBase):
         await stream.send_message(HealthCheckResponse(status=self._status(service)))
 
     async def Watch(self, stream: "Stream[HealthCheckRequest, HealthCheckResponse]") -> None:
-        """Send the status now and when it changes, until the client leaves."""
+        """Send the status now and when it changes, until the client leaves. Raises GRPCError when this process stops."""
         request = await stream.recv_message()
         service = request.service if request is not None else ""
         await stream.send_message(HealthCheckResponse(status=self._status(service)))
-        if service in self._services and not self._stopped.is_set():
-            await self._stopped.wait()
-            await stream.send_message(HealthCheckResponse(status=NOT_SERVING))
-        await trio.sleep_forever()
+        await self._stopped.wait()
+        await stream.send_message(HealthCheckResponse(status=self._status(service)))
+        raise GRPCError(Status.UNAVAILABLE, "this process is shutting down")
 
     def _status(self, service: str) -> "HealthCheckResponse.ServingStatus.ValueType":
         if service not in self._services:
-            return SERVICE_UNKNOWN
-        return NOT_SERVING if self._stopped.is_set() else SERVING
+            return HealthCheckResponse.SERVICE_UNKNOWN
+        return HealthCheckResponse.NOT_SERVING if self._stopped.is_set() else HealthCheckResponse.SERVING

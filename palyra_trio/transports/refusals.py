@@ -43,6 +43,7 @@ OF_CODE = {
     "workspace_refused": Meaning(Status.PERMISSION_DENIED, 403),
     "approval_expired": Meaning(Status.PERMISSION_DENIED, 403),
     "unauthenticated": Meaning(Status.UNAUTHENTICATED, 401),
+    "no_daemon": Meaning(Status.UNAVAILABLE, 503),
     "peer": Meaning(Status.UNAVAILABLE, 502),
     "provider_failed": Meaning(Status.UNAVAILABLE, 502),
     "busy": Meaning(Status.RESOURCE_EXHAUSTED, 429, retry_after_s=1),

@@ -124,7 +124,7 @@ class RunStream:
         self._run_id = follower.run_id
         while rows := await follower.next_rows():
             for batch in tape_batches(follower.run_id, rows):
-                await self._send(runs_pb2.RunStreamResponse(batch=batch))
+                await self._send(batch)
         run, row = await self._gateway.last_row(follower.run_id, self._context)
         event = row.event()
         ended = runs_pb2.Ended(

@@ -73,6 +73,20 @@ class Channel(H2Pump):
         self._metadata: Metadata = MultiDict(metadata)
         self._turns = trio.lowlevel.ParkingLot()
         self._refusing = False
+        self.ended = trio.Event()
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection still takes calls."""
+        return not self._refusing and not self._stopping
+
+    async def run(self) -> None:
+        """Read and write until the connection ends."""
+        try:
+            await super().run()
+        finally:
+            self._refusing = True
+            self.ended.set()
 
     def request(
         self,
@@ -81,7 +95,7 @@ class Channel(H2Pump):
         request_type: Any,
         reply_type: Any,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109  # grpclib's interface; it travels to the server
+        timeout: float | None = None,
         deadline: Deadline | None = None,
         metadata: MetadataLike | None = None,
     ) -> "ClientCall":
@@ -110,7 +124,7 @@ class Channel(H2Pump):
                 if stream := self.streams.get(event.stream_id):
                     stream.has_headers(event.headers)
                     if isinstance(event, h2.events.ResponseReceived) and not _is_grpc(event.headers):
-                        self.fail(stream, status_of(event.headers))
+                        self.reset(stream, ErrorCodes.CANCEL, status_of(event.headers))
             case h2.events.RemoteSettingsChanged():
                 self._turns.unpark_all()
             case h2.events.ConnectionTerminated():
@@ -118,12 +132,6 @@ class Channel(H2Pump):
                 self._turns.unpark_all()
                 for stream in [each for each in self.streams.values() if each.id > (event.last_stream_id or 0)]:
                     self.close(stream, ConnectionLost("the server takes no more calls on this connection"))
-
-    def fail(self, stream: H2Stream, why: GRPCError) -> None:
-        """Drop a stream; its call raises `why`."""
-        self.close(stream, why)
-        self._h2.reset_stream(stream.id, ErrorCodes.CANCEL)
-        self._collect_control()
 
     def closed(self, stream: H2Stream) -> None:
         if self._stopping:

@@ -28,8 +28,10 @@ from palyra_trio.wire.metadata import Headers
 
 WRITE_BYTES = 256 * 1024  # of DATA in one write: the other streams' turn comes after it
 DEFAULT_WINDOW_BYTES = 65_535  # RFC 9113, section 6.9.2
+DEFAULT_FRAME_BYTES = 16_384  # RFC 9113, section 4.2
 
 _log = logging.getLogger(__name__)
+logging.getLogger("hpack").setLevel(logging.INFO)  # its debug lines hold the values of headers, tokens among them
 
 # What a reset says of the call (gRPC over HTTP/2, "Errors").
 _OF_RESET = {
@@ -122,11 +124,12 @@ class H2Pump:
             self._h2.acknowledge_received_data(flow_bytes, stream.id)
             self._collect_control()
 
-    def reset(self, stream: H2Stream, code: ErrorCodes) -> None:
+    def reset(self, stream: H2Stream, code: ErrorCodes, why: GRPCError | None = None) -> None:
+        """Drop a stream; whoever still uses it is told `why`."""
+        self.close(stream, why or GRPCError(Status.CANCELLED, "the call was cancelled"))
         with self._touching(stream):
             self._h2.reset_stream(stream.id, code)
         self._writer.unpark_all()
-        self.close(stream, GRPCError(_OF_RESET.get(code, Status.CANCELLED), "the call was cancelled"))
 
     def close(self, stream: H2Stream, why: GRPCError) -> None:
         """Forget a stream that is over in both directions."""
@@ -156,9 +159,8 @@ class H2Pump:
     def half_closed(self, stream: H2Stream) -> None:
         """One side of a stream has ended, and the other goes on."""
 
-    def was_reset(self, stream: H2Stream) -> bool:
-        """The peer has dropped a stream. Return False when it does so too often."""
-        return True
+    def wasted(self) -> None:
+        """The peer has made work for nothing: it dropped a stream."""
 
     # --- reading ---
 
@@ -228,15 +230,12 @@ class H2Pump:
             self.stop(ErrorCodes.ENHANCE_YOUR_CALM, "too many control frames")
 
     def _was_reset(self, event: h2.events.StreamReset) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is None:
-            return
         code = event.error_code
         status = _OF_RESET.get(code, Status.INTERNAL) if isinstance(code, ErrorCodes) else Status.INTERNAL
         why = f"the peer reset the stream: {getattr(code, 'name', code)}"
-        self.close(stream, ConnectionLost(why) if status is Status.UNAVAILABLE else GRPCError(status, why))
-        if not self.was_reset(stream):
-            self.stop(ErrorCodes.ENHANCE_YOUR_CALM, "too many streams were cancelled")
+        if stream := self.streams.get(event.stream_id):
+            self.close(stream, ConnectionLost(why) if status is Status.UNAVAILABLE else GRPCError(status, why))
+        self.wasted()
 
     def _reopen(self, stream_id: int) -> None:
         for stream in self.streams.values() if stream_id == 0 else filter(None, [self.streams.get(stream_id)]):
@@ -330,6 +329,7 @@ class H2Pump:
 
 
 def _machine(limits: Limits, *, client: bool) -> H2Connection:
+    frame_bytes = limits.frame_bytes if client else DEFAULT_FRAME_BYTES  # it is answers that are large
     config = H2Configuration(client_side=client, header_encoding=None, validate_inbound_headers=True)
     machine = _Machine(config)
 
@@ -338,14 +338,14 @@ def _machine(limits: Limits, *, client: bool) -> H2Connection:
             SettingCodes.MAX_CONCURRENT_STREAMS: streams,
             SettingCodes.MAX_HEADER_LIST_SIZE: limits.header_bytes,
             SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
-            SettingCodes.MAX_FRAME_SIZE: limits.frame_bytes,
+            SettingCodes.MAX_FRAME_SIZE: frame_bytes,
             SettingCodes.ENABLE_PUSH: 0,
         }
         return Settings(client=client, initial_values=values)
 
     machine.local_settings = settings(limits.streams)
     machine.decoder.max_header_list_size = limits.header_bytes
-    machine.max_inbound_frame_size = limits.frame_bytes
+    machine.max_inbound_frame_size = frame_bytes
     machine.initiate_connection()
     # h2 ends the connection over one stream too many; the server wants to refuse just that stream.
     machine.local_settings = settings(2 * limits.streams + limits.resets)

@@ -140,6 +140,7 @@ class _ServerConnection(H2Pump):
             stream = self.streams[event.stream_id] = H2Stream(self, event.stream_id)
             if self._draining or self._is_full():
                 stream.reset(ErrorCodes.REFUSED_STREAM)
+                self.wasted()
             else:
                 self._accept(stream, event)
 
@@ -179,8 +180,9 @@ class _ServerConnection(H2Pump):
         if stream.local_ended:  # the answer is complete, and what the client still sends is read by nobody
             self.reset(stream, ErrorCodes.NO_ERROR)
 
-    def was_reset(self, stream: H2Stream) -> bool:
-        return self._resets.take(trio.current_time())
+    def wasted(self) -> None:
+        if not self._resets.take(trio.current_time()):
+            self.stop(ErrorCodes.ENHANCE_YOUR_CALM, "too many calls were cancelled")
 
     def _stop_when_idle(self) -> None:
         if self._draining and not self.streams:

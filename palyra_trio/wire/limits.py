@@ -11,7 +11,7 @@ class Limits:
     streams: int = 100  # calls at a time on a connection
     connections: int = 1024
     header_bytes: int = 32 * 1024
-    frame_bytes: int = 64 * 1024
+    frame_bytes: int = 64 * 1024  # of a frame of DATA that is sent, and that a client takes
     stream_window_bytes: int = 256 * 1024  # what a call may be sent ahead of its reader
     connection_window_bytes: int = 4 * 1024 * 1024  # 16 calls that nobody reads do not hold up the others
     send_buffer_bytes: int = 128 * 1024  # what a call may queue before its sender waits

@@ -149,7 +149,8 @@ def encode_details(status: Status, message: str, details: "bytes | Iterable[Mess
     rich = RichStatus(code=status.value, message=message.encode("utf-8", "replace").decode())
     for detail in details:
         rich.details.add().Pack(detail)
-    return rich.SerializeToString()
+    encoded: bytes = rich.SerializeToString()
+    return encoded
 
 
 def _details(value: str) -> "list[Message] | None":
@@ -185,7 +186,7 @@ def decode_metadata(headers: Iterable[tuple[str, str]]) -> Metadata:
 
 
 def _encode(metadata: MetadataLike) -> Headers:
-    return list(encode_metadata(MultiDict(metadata)))  # type: ignore[arg-type]  # grpclib's own name for the type
+    return list(encode_metadata(MultiDict(metadata)))
 
 
 def decode_binary(value: str) -> bytes:

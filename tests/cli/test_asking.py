@@ -88,7 +88,7 @@ def test_what_was_typed_before_the_question_was_shown_does_not_answer_it(shell: 
 
 def test_a_question_that_expires_is_taken_back(shell: Shell) -> None:
     model = shell.script(write_call("a.txt", "x"), ANSWERED)
-    with shell.terminal("run", "--model", model, "go", PALYRA_APPROVAL__EXPIRES_S="1") as terminal:
+    with shell.terminal("run", "--model", model, "go", environ={"PALYRA_APPROVAL__EXPIRES_S": "1"}) as terminal:
         terminal.expect("or a reason why not: ")
         terminal.expect("expired")
         assert terminal.ends() == 0

@@ -1,4 +1,3 @@
-import json
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,20 +9,14 @@ HANGS = {"deltas": ["thinking"], "hang": True}
 
 
 @contextmanager
-def chatting(shell: Shell, *turns: dict[str, Any], **environ: str) -> Generator[AtTerminal]:
-    with shell.terminal("chat", "--model", shell.script(*turns, loop=True), **environ) as terminal:
+def chatting(shell: Shell, *turns: dict[str, Any], environ: dict[str, str] | None = None) -> Generator[AtTerminal]:
+    with shell.terminal("chat", "--model", shell.script(*turns, loop=True), environ=environ) as terminal:
         terminal.expect("› ")
         yield terminal
 
 
-def runs(shell: Shell) -> list[tuple[str, str]]:
-    """Return of each run its state and what it was asked, oldest first."""
-    listed = json.loads(shell.run("runs", "list", "--json").stdout)["runs"]
-    return [(run["state"], shell.bodies("Input", run["run_id"])[0]["text"]) for run in reversed(listed)]
-
-
 def sessions(shell: Shell) -> int:
-    return len({row["session_id"] for row in json.loads(shell.run("runs", "list", "--json").stdout)["runs"]})
+    return len({run.session_id for run in shell.runs()})
 
 
 def test_messages_are_answered_in_one_session(shell: Shell) -> None:
@@ -34,7 +27,7 @@ def test_messages_are_answered_in_one_session(shell: Shell) -> None:
             terminal.expect("› ")
         terminal.type("/quit\n")
         assert terminal.ends() == 0
-    assert runs(shell) == [("done", "one"), ("done", "two")]
+    assert shell.states() == [("one", "done"), ("two", "done")]
     assert sessions(shell) == 1
     shell.assert_verifies()
 
@@ -78,7 +71,7 @@ def test_what_is_said_meanwhile_comes_next(shell: Shell) -> None:
         terminal.expect("› ")
         terminal.type("/quit\n")
         assert terminal.ends() == 0
-    assert runs(shell) == [("done", "one"), ("done", "two")]
+    assert shell.states() == [("one", "done"), ("two", "done")]
 
 
 def test_an_interruption_comes_before_what_is_in_line_and_is_seen(shell: Shell) -> None:
@@ -91,16 +84,11 @@ def test_an_interruption_comes_before_what_is_in_line_and_is_seen(shell: Shell) 
         terminal.expect("› ")
         terminal.type("/quit\n")
         assert terminal.ends() == 0
-    listed = json.loads(shell.run("runs", "list", "--json").stdout)["runs"]
     ends = {}
-    for run in listed:
-        rows = shell.tape(run["run_id"])
-        ends[rows[0]["body"]["text"]] = (rows[-1]["g"], rows[-1]["body"]["state"])
-    assert [(text, state) for text, (_, state) in sorted(ends.items(), key=lambda each: each[1])] == [
-        ("live", "cancelled"),
-        ("urgent", "done"),
-        ("queued", "done"),
-    ]
+    for run in shell.runs():
+        asked, *_, end = shell.tape(run.run_id)
+        ends[end["g"]] = (asked["body"]["text"], end["body"]["state"])
+    assert [ends[g] for g in sorted(ends)] == [("live", "cancelled"), ("urgent", "done"), ("queued", "done")]
 
 
 def test_ctrl_c_stops_the_run_and_then_leaves(shell: Shell) -> None:
@@ -112,29 +100,29 @@ def test_ctrl_c_stops_the_run_and_then_leaves(shell: Shell) -> None:
         terminal.expect("› ")
         terminal.type("\x03")
         assert terminal.ends() == 0
-    assert runs(shell) == [("cancelled", "go")]
+    assert shell.states() == [("go", "cancelled")]
 
 
 def test_leaving_cancels_what_has_not_ended(shell: Shell) -> None:
-    with chatting(shell, HANGS, PALYRA_DAEMON__DRAIN_S="100") as terminal:
+    with chatting(shell, HANGS, environ={"PALYRA_DAEMON__DRAIN_S": "100"}) as terminal:
         terminal.type("one\n")
         terminal.expect("thinking")
         terminal.type("two\nthree\n/quit\n")
         assert terminal.ends() == 0
-    assert runs(shell) == [("cancelled", "one"), ("cancelled", "two"), ("cancelled", "three")]
+    assert shell.states() == [("one", "cancelled"), ("two", "cancelled"), ("three", "cancelled")]
 
 
 def test_sigterm_drains(shell: Shell) -> None:
-    with chatting(shell, HANGS, PALYRA_DAEMON__DRAIN_S="0") as terminal:
+    with chatting(shell, HANGS, environ={"PALYRA_DAEMON__DRAIN_S": "0"}) as terminal:
         terminal.type("go\n")
         terminal.expect("thinking")
         terminal.signal(signal.SIGTERM)
         assert terminal.ends() == 143
-    assert runs(shell) == [("interrupted", "go")]
+    assert shell.states() == [("go", "interrupted")]
 
 
 def test_a_second_sigterm_does_not_wait(shell: Shell) -> None:
-    with chatting(shell, HANGS, PALYRA_DAEMON__DRAIN_S="100") as terminal:
+    with chatting(shell, HANGS, environ={"PALYRA_DAEMON__DRAIN_S": "100"}) as terminal:
         terminal.type("go\n")
         terminal.expect("thinking")
         terminal.signal(signal.SIGTERM)
@@ -150,7 +138,7 @@ def test_lines_that_are_no_messages(shell: Shell) -> None:
             terminal.expect("› ")
         terminal.type("/quit\n")
         assert terminal.ends() == 0
-    assert runs(shell) == []
+    assert shell.states() == []
 
 
 def test_a_refusal_is_told_and_the_chat_goes_on(shell: Shell) -> None:

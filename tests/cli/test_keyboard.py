@@ -106,11 +106,8 @@ async def test_a_line_without_end_is_bounded(pipe: Pipe) -> None:
     lines: list[str | None] = []
 
     async def write() -> None:
-        rest = b"x" * (3 * LINE_BYTES)
         os.set_blocking(end, False)
-        while rest:
-            await trio.lowlevel.wait_writable(end)
-            rest = rest[os.write(end, rest[:4096]) :]
+        await trio.lowlevel.FdStream(os.dup(end)).send_all(b"x" * (3 * LINE_BYTES))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write)

@@ -57,8 +57,11 @@ def clone(shell: Shell, attacker: Attacker) -> Path:
     return path
 
 
-KEY = {"OPENAI_API_KEY": "sk-the-key-of-the-person", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
-KEY["PALYRA_MODEL__ATTEMPTS"] = "1"
+KEY = {
+    "OPENAI_API_KEY": "sk-the-key-of-the-person",
+    "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",  # where nobody listens
+    "PALYRA_MODEL__ATTEMPTS": "1",
+}
 
 
 def trust(shell: Shell) -> None:
@@ -67,8 +70,8 @@ def trust(shell: Shell) -> None:
 
 
 def test_it_redirects_neither_the_key_nor_the_model(shell: Shell, clone: Path, attacker: Attacker) -> None:
-    done = shell.run("run", "--model", "openai/mine", "hello", **KEY)
-    assert done.returncode == 6  # the person's own server, where nobody listens
+    done = shell.run("run", "--model", "openai/mine", "hello", environ=KEY)
+    assert done.returncode == 6
     assert "model openai/mine" in done.stderr
     assert "ignored model.base_url" in done.stderr.replace("model.name, ", "")
     assert "is not trusted" in done.stderr
@@ -78,7 +81,7 @@ def test_it_redirects_neither_the_key_nor_the_model(shell: Shell, clone: Path, a
 def test_without_a_model_of_ones_own_the_rules_answer_not_the_clone(
     shell: Shell, clone: Path, attacker: Attacker
 ) -> None:
-    done = shell.run("run", "what time is it", OPENAI_API_KEY="")
+    done = shell.run("run", "what time is it", environ={"OPENAI_API_KEY": ""})
     assert done.returncode == 0
     assert "model offline/rules" in done.stderr
     assert attacker.received == []
@@ -96,17 +99,18 @@ def test_what_was_accepted_holds_until_its_content_changes(shell: Shell, clone: 
     trust(shell)
     model = shell.script(write_call("a.txt", "x"), ANSWERED)
     assert shell.run("run", "--model", model, "go").returncode == 0
-    assert shell.run("run", "hello", **KEY).returncode == 6
+    assert shell.run("run", "hello", environ=KEY).returncode == 6
     assert b"sk-the-key-of-the-person" in attacker.received[0]  # now the person wanted it so
 
     clone.write_text(clone.read_text() + "# one more line\n")
     done = shell.run("run", "--model", model, "go")
     assert done.returncode == 4
     assert "has changed since it was trusted" in done.stderr
-    shell.run("run", "--model", "openai/mine", "hello", **KEY)
+    shell.run("run", "--model", "openai/mine", "hello", environ=KEY)
     assert len(attacker.received) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["symlink", "world-writable", "group-writable"])
 def test_a_file_that_others_can_change_is_never_trusted(shell: Shell, clone: Path, how: str) -> None:
     trust(shell)
@@ -121,6 +125,7 @@ def test_a_file_that_others_can_change_is_never_trusted(shell: Shell, clone: Pat
     assert shell.run("trust", str(shell.folder), "--yes").returncode == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe", b"[model\n", b"[policy]\nallow = 3\n", b"[no.such]\nkey = 1\n", b"x = 1\n" * 200_000]
 )

@@ -16,7 +16,7 @@ def shell(tmp_path: Path) -> Shell:
 
 
 def test_the_command_line_gets_its_answer(shell: Shell, foreign: ForeignServer) -> None:
-    done = shell.run("run", "--model", f"openai/{MODEL}", PROMPT, OPENAI_BASE_URL=foreign.base_url)
+    done = shell.run("run", "--model", f"openai/{MODEL}", PROMPT, environ={"OPENAI_BASE_URL": foreign.base_url})
     assert (done.returncode, done.stdout) == (0, ANSWER + "\n")
     assert f"model openai/{MODEL}" in done.stderr
 
@@ -36,7 +36,9 @@ def test_the_command_line_gets_its_answer(shell: Shell, foreign: ForeignServer) 
 
 
 def test_at_a_terminal_the_answer_is_streamed_once(shell: Shell, foreign: ForeignServer) -> None:
-    with shell.terminal("run", "--model", f"openai/{MODEL}", PROMPT, OPENAI_BASE_URL=foreign.base_url) as terminal:
+    with shell.terminal(
+        "run", "--model", f"openai/{MODEL}", PROMPT, environ={"OPENAI_BASE_URL": foreign.base_url}
+    ) as terminal:
         terminal.expect("files.list")
         terminal.expect("files.read")
         assert terminal.ends() == 0
@@ -45,8 +47,8 @@ def test_at_a_terminal_the_answer_is_streamed_once(shell: Shell, foreign: Foreig
 
 def test_a_second_prompt_finds_the_first_in_its_context(shell: Shell, foreign: ForeignServer) -> None:
     ask = ["run", "--model", f"openai/{MODEL}", "--session", "notes"]
-    first = shell.run(*ask, PROMPT, OPENAI_BASE_URL=foreign.base_url)
+    first = shell.run(*ask, PROMPT, environ={"OPENAI_BASE_URL": foreign.base_url})
     # The rules answer at once when a tool's result of the session's earlier run says the password.
-    second = shell.run(*ask, "Say it again.", OPENAI_BASE_URL=foreign.base_url)
+    second = shell.run(*ask, "Say it again.", environ={"OPENAI_BASE_URL": foreign.base_url})
     assert (first.stdout, second.stdout) == (ANSWER + "\n", ANSWER + "\n")
     assert [each["matched_rule"] for each in foreign.requests()] == ["list", "read", "answer", "answer"]

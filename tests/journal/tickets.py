@@ -100,6 +100,6 @@ def verified(state_dir: Path) -> Verification:
 def tampering(path: Path) -> Generator[sqlite3.Connection, None, None]:
     """Open a journal for changes that the triggers forbid; the file is left closed, without a -wal."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("DROP TRIGGER ev_no_update")
-        db.execute("DROP TRIGGER ev_no_delete")
+        db.execute("DROP TRIGGER IF EXISTS ev_no_update")
+        db.execute("DROP TRIGGER IF EXISTS ev_no_delete")
         yield db

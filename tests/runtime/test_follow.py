@@ -1,4 +1,4 @@
-"""Following: each row once and in order, from any seq, at any pace, from memory or from the journal."""
+"""Following: each row once and in order, from any seq that is there, at any pace, from memory or from the journal."""
 
 from pathlib import Path
 
@@ -7,11 +7,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.errors import NotFound, OffsetAhead, OffsetPruned
 from palyra_trio.core.identity import RunId
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import ModelDelta, ProviderRequest
+from palyra_trio.core.tape import ModelDelta, ProviderRequest, run_stream
 from palyra_trio.journal.feed import Feed
-from tests.fakes import ME, FakeProvider, Runtime, open_fake_runtime, says, scripted
+from palyra_trio.journal.store import FILE_NAME
+from tests.fakes import ME, OTHER, FakeProvider, Runtime, Tape, open_fake_runtime, says, scripted
+from tests.journal.tickets import tampering
 
 WORDS = [f"word {number} " for number in range(300)]
 
@@ -112,3 +115,76 @@ async def test_an_abandoned_follower_leaves_nothing_in_the_feed(tmp_path: Path) 
             assert len(feed._waiting) == 1
             nursery.cancel_scope.cancel()
         assert len(feed._waiting) == 0
+
+
+# --- places ---
+
+
+async def whole(runtime: Runtime) -> tuple[RunId, Tape]:
+    accepted = await runtime.start()
+    return accepted.run_id, await runtime.ended(accepted.run_id)
+
+
+async def test_behind_the_last_row_of_a_finished_tape_there_is_the_end(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        run_id, tape = await whole(runtime)
+        assert await _follow(runtime, run_id, len(tape.rows)) == []
+
+
+async def test_behind_the_last_row_of_a_live_run_a_follower_waits_for_the_next(tmp_path: Path) -> None:
+    go_on = trio.Event()
+    async with open_fake_runtime(tmp_path, FakeProvider([go_on.wait, *says("done")])) as runtime:
+        accepted = await runtime.start()
+        await wait_all_tasks_blocked(0.01)
+        last = await runtime.gateway.ask(lambda reader: reader.last_seq(run_stream(accepted.run_id)))
+        follower = await runtime.gateway.follow(accepted.run_id, last, ME)
+        assert not follower.ended
+        go_on.set()
+        rows = await follower.next_rows()
+        assert rows[0].seq == last + 1
+        await runtime.ended(accepted.run_id)
+
+
+async def test_the_beginning_of_an_id_and_last_are_followed_as_the_run_that_they_mean(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        run_id, tape = await whole(runtime)
+        for name in ("last", run_id[:20], run_id.lower()):
+            assert (await runtime.gateway.follow(RunId(name), 0, ME)).run_id == run_id
+            assert await _follow(runtime, RunId(name), 0) == [*tape.rows]
+
+
+async def test_a_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        run_id, tape = await whole(runtime)
+        with pytest.raises(OffsetAhead, match=f"has {len(tape.rows)} rows, not {len(tape.rows) + 1}"):
+            await runtime.gateway.follow(run_id, len(tape.rows) + 1, ME)
+        with pytest.raises(NotFound):
+            await runtime.gateway.follow(run_id, 0, OTHER)
+        with pytest.raises(NotFound):
+            await runtime.gateway.follow(RunId("01ARZ3NDEKTSV4RRFFQ69G5FAV"), 0, ME)
+
+
+async def test_a_place_before_an_erased_row_is_refused_and_the_next_whole_one_is_named(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path, checked=False) as runtime:
+        run_id, tape = await whole(runtime)
+        erase(runtime, run_id, "seq IN (1, 2, 4)")
+        for after_seq, place in ((0, 2), (1, 2), (3, 4)):
+            with pytest.raises(OffsetPruned) as refused:
+                await runtime.gateway.follow(run_id, after_seq, ME)
+            assert refused.value.remedy.endswith(f"follows after_seq {place}")
+        runtime.state.journal.feed._streams.clear()
+        rows = await _follow(runtime, run_id, 2)
+        assert [(row.seq, row.body is None) for row in rows[:2]] == [(3, False), (4, True)]
+        erase(runtime, run_id, "TRUE")
+        with pytest.raises(OffsetPruned) as refused:
+            await runtime.gateway.follow(run_id, 0, ME)
+        assert refused.value.remedy.endswith(f"follows after_seq {len(tape.rows)}")
+        assert await _follow(runtime, run_id, len(tape.rows)) == []
+
+
+def erase(runtime: Runtime, run_id: str, where: str) -> None:
+    with tampering(runtime.state_dir / FILE_NAME) as db:
+        db.execute(
+            f"UPDATE ev SET body = NULL, salt = NULL WHERE {where} AND stream = (SELECT id FROM stream WHERE name = ?)",
+            (run_stream(run_id),),
+        )

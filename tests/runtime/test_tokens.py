@@ -5,6 +5,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from palyra_trio.core.commands import Command, CreateToken, RevokeToken, RotateToken, TokenIssued
 from palyra_trio.core.errors import InvalidArgument, NotFound, StateConflict

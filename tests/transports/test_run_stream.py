@@ -8,11 +8,12 @@ import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from palyra_trio.core.identity import RequestContext, Scope
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.tape import ApprovalRequested, CancelRequested, ModelDelta, run_stream
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.pb import runs_pb2 as runs
-from palyra_trio.runtime.access import Scope
+from palyra_trio.pb.tokens_pb2 import RevokeTokenRequest
 from tests.fakes import FakeProvider, echo, fake_tool, says
 from tests.journal.tickets import read, tampering
 from tests.transports.served import ALICE, Served, Talk, code_of, open_served
@@ -67,11 +68,11 @@ async def whole(served: Served, request: runs.RunStreamRequest, who: str = "alic
 
 
 async def refusal(served: Served, request: runs.RunStreamRequest | None, who: str = "alice") -> GRPCError:
-    with pytest.raises(GRPCError) as refused:
-        async with served.talk(METHOD, who) as talk:
-            if request is not None:
-                await talk.say(request)
-            assert await talk.rest() == []
+    async with served.talk(METHOD, who) as talk:
+        if request is not None:
+            await talk.say(request)
+        with pytest.raises(GRPCError) as refused:
+            await talk.rest()
     return refused.value
 
 
@@ -125,10 +126,9 @@ async def test_the_same_start_attaches_to_the_run(tmp_path: Path) -> None:
 async def test_who_leaves_ends_the_following_and_not_the_run(tmp_path: Path) -> None:
     go_on = trio.Event()
     async with open_served(tmp_path, FakeProvider(["Well. ", go_on.wait, *says("b")])) as served:
-        async with trio.open_nursery() as nursery, served.talk(METHOD) as talk:
+        async with served.talk(METHOD) as talk:
             await talk.say(start(served))
             heard, item = await until(talk, "ModelDelta")
-            nursery.cancel_scope.cancel()
         go_on.set()
         received = items(heard)
         _, *rest, last = await whole(served, attach(item.run_id, received[-1][0]))
@@ -146,19 +146,24 @@ async def test_a_body_that_no_message_holds_comes_in_parts(tmp_path: Path) -> No
 
 
 async def test_a_reader_that_stands_still_holds_up_neither_its_run_nor_what_it_asks_for(tmp_path: Path) -> None:
-    async def never() -> None:
-        await trio.sleep_forever()
+    deltas = ["x" * 50_000] * 100  # far more than the windows take
 
-    async with open_served(tmp_path, FakeProvider([*["x"] * 3000, never])) as served, served.talk(METHOD) as talk:
-        await talk.say(start(served))
-        accepted = (await talk.hear()).accepted
-        deltas = 2000
-        await served.runtime.until(accepted.run_id, ModelDelta, 1, _context())
-        await talk.say(runs.RunStreamRequest(cancel=runs.StopRun(reason="enough")))
-        asked = await served.runtime.until(accepted.run_id, CancelRequested, 1, _context())
-        assert (asked.by, asked.reason, deltas) == (ALICE, "enough", 2000)
-        *_, last = await talk.rest()
-    assert last.ended.state == runs.RUN_STATE_CANCELLED
+    async with open_served(tmp_path, FakeProvider([*deltas, trio.sleep_forever])) as served:
+        async with served.talk(METHOD) as talk:
+            await talk.say(start(served))
+            accepted = (await talk.hear()).accepted
+            context = RequestContext(ALICE)
+            sent = 0
+            follower = await served.runtime.gateway.follow(accepted.run_id, 0, context)
+            while sent < sum(map(len, deltas)):
+                for row in await follower.next_rows():
+                    sent += len(event.text) if isinstance(event := row.event(), ModelDelta) else 0
+            await talk.say(runs.RunStreamRequest(cancel=runs.StopRun(reason="enough")))
+            asked = await served.runtime.until(accepted.run_id, CancelRequested, 1, context)
+            assert (asked.by, asked.reason) == (ALICE, "enough")
+            rest = await talk.rest()
+        assert items(rest) == recorded(served, accepted.run_id)
+    assert rest[-1].ended.state == runs.RUN_STATE_CANCELLED
 
 
 # --- in mid-stream ---
@@ -187,19 +192,19 @@ async def test_a_message_is_accepted_at_once_and_followed_after_the_run_before_i
 
 
 async def test_a_question_is_answered_in_mid_stream(tmp_path: Path) -> None:
-    async with open_served(tmp_path, FakeProvider(ASKS, says("done")), tools=[WRITES]) as served:
-        async with served.talk(METHOD) as talk:
-            await talk.say(start(served))
-            _, asked = await until(talk, "ApprovalRequested")
-            request = _event(served, asked.run_id, asked.seq)
-            assert isinstance(request, ApprovalRequested)
-            await talk.say(runs.RunStreamRequest(decision=runs.Decision(approval_id="nothing", granted=True)))
-            refused = (await talk.hear()).refused
-            assert (refused.request_number, refused.code, refused.retry_after_ms) == (2, "already_decided", 0)
-            assert refused.message
-            assert refused.remedy
-            await talk.say(runs.RunStreamRequest(decision=runs.Decision(approval_id=request.approval_id, granted=True)))
-            *_, last = await talk.rest()
+    provider = FakeProvider(ASKS, says("done"))
+    async with open_served(tmp_path, provider, tools=[WRITES]) as served, served.talk(METHOD) as talk:
+        await talk.say(start(served))
+        _, asked = await until(talk, "ApprovalRequested")
+        request = _event(served, asked.run_id, asked.seq)
+        assert isinstance(request, ApprovalRequested)
+        await talk.say(runs.RunStreamRequest(decision=runs.Decision(approval_id="nothing", granted=True)))
+        refused = (await talk.hear()).refused
+        assert (refused.request_number, refused.code, refused.retry_after_ms) == (2, "already_decided", 0)
+        assert refused.message
+        assert refused.remedy
+        await talk.say(runs.RunStreamRequest(decision=runs.Decision(approval_id=request.approval_id, granted=True)))
+        *_, last = await talk.rest()
     assert last.ended.state == runs.RUN_STATE_DONE
 
 
@@ -226,7 +231,7 @@ async def test_a_token_that_was_revoked_in_mid_stream_asks_for_nothing_more(tmp_
         async with served.talk(METHOD, "leaver") as talk:
             await talk.say(start(served))
             await until(talk, "ModelDelta")
-            await served.call("TokenService/RevokeToken", _revoke(issued.token.token_id), "root")
+            await served.call("TokenService/RevokeToken", RevokeTokenRequest(token_id=issued.token.token_id), "root")
             await talk.say(runs.RunStreamRequest(cancel=runs.StopRun()))
             assert (await talk.hear()).refused.code == "unauthenticated"
             go_on.set()
@@ -299,19 +304,7 @@ async def test_a_place_before_what_was_erased_is_refused_with_where_to_go_on(tmp
         assert erased == [5]
 
 
-def _context() -> Any:
-    from palyra_trio.core.identity import RequestContext
-
-    return RequestContext(ALICE)
-
-
 def _event(served: Served, run_id: str, seq: int) -> Any:
     with read(served.runtime.state_dir) as reader:
         (row,) = reader.page(run_stream(run_id), seq - 1, 1)
     return row.event()
-
-
-def _revoke(token_id: str) -> Any:
-    from palyra_trio.pb.tokens_pb2 import RevokeTokenRequest
-
-    return RevokeTokenRequest(token_id=token_id)

@@ -9,19 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palyra_trio.core.config import (
-    KEYS,
-    Config,
-    Credentials,
-    Layer,
-    environment_layers,
-    faults,
-    merge,
-    narrow,
-    schema,
-    value_of,
-)
+from palyra_trio.core.config import Config, Credentials
 from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.core.layers import KEYS, Layer, environment_layers, faults, merge, narrow, schema, value_of
 
 GOOD: dict[str, Any] = {
     "model": {"name": "openai/some/model", "base_url": "http://127.0.0.1:8080/v1", "idle_s": 30, "attempts": 1},
@@ -34,6 +24,8 @@ GOOD: dict[str, Any] = {
     "context": {"budget_bytes": 1000},
     "attachments": {"max_count": 1, "max_bytes": 10},
     "workspaces": {"roots": {"user:alice": ["/srv/alice", "/srv/shared"], "team:ops": []}},
+    "grpc": {"host": "::1", "port": 0, "tls_certificate_file": "a.pem", "tls_key_file": "b.pem"},
+    "log": {"level": "debug", "format": "text"},
 }
 
 

@@ -1,0 +1,279 @@
+"""A gateway in another process, with the verbs of our own: what the commands need of one, carried over gRPC.
+
+Following goes on over a new connection after the last row that arrived, until `PATIENCE_S` have passed without one. Other
+calls are made once: what was sent and not answered may have been carried out.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+import attrs
+import trio
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.commands import (
+    Accepted,
+    Applied,
+    ArchiveSession,
+    CancelRun,
+    Command,
+    CreateToken,
+    DecideApproval,
+    DefineAgent,
+    RemoveAgent,
+    Reply,
+    RevokeToken,
+    RotateToken,
+    SetDefaultAgent,
+    StartRun,
+    TokenIssued,
+    UndoRun,
+)
+from palyra_trio.core.errors import InvalidArgument, NoDaemon, PalyraError, PolicyError, Unauthenticated, of_code
+from palyra_trio.core.identity import RequestContext, RunId, SessionId
+from palyra_trio.core.tape import RunFinished, run_stream
+from palyra_trio.pb import agents_pb2, gateway_pb2, runs_pb2, sessions_pb2, tokens_pb2
+from palyra_trio.pb.gateway_grpc import GatewayServiceStub
+from palyra_trio.pb.tokens_grpc import TokenServiceStub
+from palyra_trio.transports import convert
+from palyra_trio.wire.call import ConnectionLost
+from palyra_trio.wire.h2_client import Channel, connect
+
+PATIENCE_S = 30.0
+BACK_OFF_S = 0.05
+BACK_OFF_MAX_S = 2.0
+BATCHES = 4  # of rows on their way to the screen; the rest waits in the daemon's journal
+
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
+
+
+class Rows(Protocol):
+    """A place on a run's tape, here or in another process."""
+
+    async def next_rows(self) -> tuple[TapeRow, ...]:
+        """Return the rows after the last ones: at least one, or none once the run has ended."""
+        ...
+
+
+@attrs.define
+class _Arriving:
+    _receive: trio.MemoryReceiveChannel[tuple[TapeRow, ...]]
+
+    async def next_rows(self) -> tuple[TapeRow, ...]:
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            return ()
+
+
+class RemoteGateway:
+    """The gateway that `dial` reaches. Made by `open_remote`."""
+
+    def __init__(self, dial: Dial, authority: str, metadata: Mapping[str, str], nursery: trio.Nursery) -> None:
+        self._dial = dial
+        self._authority = authority
+        self._metadata = dict(metadata)
+        self._nursery = nursery
+        self._channel: Channel | None = None
+        self._connecting = trio.Lock()
+
+    async def submit(self, command: Command, context: RequestContext) -> Reply:
+        """Carry out a command there, as whom the connection says we are. Raises the refusal, and NoDaemon."""
+        with _refusals():
+            channel: Any = await self._connected()
+            gateway, tokens = GatewayServiceStub(channel), TokenServiceStub(channel)
+            match command:
+                case StartRun():
+                    return await self._start(gateway, command)
+                case CreateToken() | RotateToken():
+                    return await _issued(tokens, command)
+                case CancelRun(run_id, reason):
+                    await gateway.CancelRun(runs_pb2.CancelRunRequest(run_id=run_id, reason=reason))
+                case DecideApproval(approval_id, granted, reason):
+                    decision = runs_pb2.Decision(approval_id=approval_id, granted=granted, reason=reason)
+                    await gateway.DecideApproval(runs_pb2.DecideApprovalRequest(decision=decision))
+                case UndoRun(run_id):
+                    await gateway.UndoRun(runs_pb2.UndoRunRequest(run_id=run_id))
+                case ArchiveSession(session_id):
+                    await gateway.ArchiveSession(sessions_pb2.ArchiveSessionRequest(session=session_id))
+                case DefineAgent(spec, replace):
+                    request = agents_pb2.CreateAgentRequest(spec=convert.agent_spec_message(spec), replace=replace)
+                    await gateway.CreateAgent(request)
+                case RemoveAgent(name):
+                    await gateway.DeleteAgent(agents_pb2.DeleteAgentRequest(name=name))
+                case SetDefaultAgent(name):
+                    await gateway.SetDefaultAgent(agents_pb2.SetDefaultAgentRequest(name=name))
+                case RevokeToken(token_id):
+                    await tokens.RevokeToken(tokens_pb2.RevokeTokenRequest(token_id=token_id))
+                case _:
+                    raise InvalidArgument(f"{type(command).__name__} has no way over the wire")
+        return Applied()
+
+    async def _start(self, gateway: GatewayServiceStub, command: StartRun) -> Accepted:
+        """Start a run and leave its stream: the run goes on, and is followed by its id."""
+        async with gateway.RunStream.open() as stream:
+            await stream.send_message(runs_pb2.RunStreamRequest(start=convert.start_run_message(command)))
+            response = await stream.recv_message()
+            if response is None or response.WhichOneof("response") != "accepted":
+                raise NoDaemon("the daemon did not answer the start of a run")
+        found = response.accepted
+        return Accepted(RunId(found.run_id), SessionId(found.session_id), attached=found.attached)
+
+    async def session_named(self, text: str, context: RequestContext) -> SessionId:
+        """Return the session that is meant: `last`, an id, the beginning of one, or a key. Raises NotFound."""
+        with _refusals():
+            stub = GatewayServiceStub(await self._connected())
+            return SessionId((await stub.GetSession(sessions_pb2.GetSessionRequest(session=text))).session.session_id)
+
+    async def health(self) -> gateway_pb2.GetHealthResponse:
+        with _refusals():
+            return await GatewayServiceStub(await self._connected()).GetHealth(gateway_pb2.GetHealthRequest())
+
+    @asynccontextmanager
+    async def following(self, run_id: RunId, after_seq: int, context: RequestContext) -> AsyncGenerator[Rows, None]:
+        """Follow a run for the length of the block. Its rows raise the refusal, and NoDaemon when patience has run out."""
+        send, receive = trio.open_memory_channel[tuple[TapeRow, ...]](BATCHES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow, run_id, after_seq, send)
+            try:
+                yield _Arriving(receive)
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def _follow(self, run_id: str, after_seq: int, send: trio.MemorySendChannel[tuple[TapeRow, ...]]) -> None:
+        place = _Place(after_seq, trio.current_time())
+        async with send:
+            while not place.ended:
+                try:
+                    with _refusals():
+                        await self._follow_once(run_id, place, send)
+                except NoDaemon:
+                    wait_s = place.wait_s(trio.current_time())
+                    if wait_s is None:
+                        raise
+                    await trio.sleep(wait_s)
+
+    async def _follow_once(
+        self, run_id: str, place: "_Place", send: trio.MemorySendChannel[tuple[TapeRow, ...]]
+    ) -> None:
+        whole = _Whole()
+        async with GatewayServiceStub(await self._connected()).RunStream.open() as stream:
+            attach = runs_pb2.AttachRun(run_id=run_id, after_seq=place.seq)
+            await stream.send_message(runs_pb2.RunStreamRequest(attach=attach), end=True)
+            async for response in stream:
+                if response.WhichOneof("response") == "batch" and (rows := whole.rows(response.batch.items)):
+                    await send.send(rows)
+                    place.arrived(rows, trio.current_time())
+
+    async def _connected(self) -> Any:
+        """Return a channel that takes calls, making one if need be. Raises NoDaemon."""
+        async with self._connecting:
+            if self._channel is None or not self._channel.usable:
+                self._channel = await self._nursery.start(self._hold)
+            return self._channel
+
+    async def _hold(self, task_status: trio.TaskStatus[Channel]) -> None:
+        try:
+            stream = await self._dial()
+        except OSError as error:
+            raise NoDaemon(f"{self._authority} does not answer: {error}") from error
+        async with connect(stream, authority=self._authority, metadata=self._metadata) as channel:
+            task_status.started(channel)
+            await channel.ended.wait()
+
+
+@asynccontextmanager
+async def open_remote(dial: Dial, authority: str, metadata: Mapping[str, str]) -> AsyncGenerator[RemoteGateway, None]:
+    """Reach another process for the length of the block; `metadata` goes with every call. Raises NoDaemon at first use."""
+    async with trio.open_nursery() as nursery:
+        try:
+            yield RemoteGateway(dial, authority, metadata, nursery)
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+@attrs.define
+class _Place:
+    """How far a follower has come, and for how long it has heard nothing. Times are Trio's."""
+
+    seq: int
+    heard_at: float
+    ended: bool = False
+    _waits: int = 0
+
+    def arrived(self, rows: tuple[TapeRow, ...], now: float) -> None:
+        self.seq, self.heard_at, self._waits = rows[-1].seq, now, 0
+        self.ended = rows[-1].kind == RunFinished.kind
+
+    def wait_s(self, now: float) -> float | None:
+        """Return how long to wait before the next try, longer each time; None when patience has run out."""
+        wait_s = min(BACK_OFF_S * (1 << self._waits), BACK_OFF_MAX_S)
+        self._waits += 1
+        return wait_s if now + wait_s < self.heard_at + PATIENCE_S else None
+
+
+class _Whole:
+    """Puts bodies that came in parts together again."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+
+    def rows(self, items: Any) -> tuple[TapeRow, ...]:
+        found = []
+        for item in items:
+            self._begun += item.body
+            if not item.more:
+                body = self._begun if item.HasField("body") else None
+                found.append(
+                    TapeRow(item.g, run_stream(item.run_id), item.seq, item.kind_number, item.at_ms, body, item.hash)
+                )
+                self._begun = b""
+        return tuple(found)
+
+
+async def _issued(stub: TokenServiceStub, command: CreateToken | RotateToken) -> TokenIssued:
+    if isinstance(command, CreateToken):
+        response: Any = await stub.CreateToken(
+            tokens_pb2.CreateTokenRequest(
+                name=command.name,
+                principal=command.principal,
+                scopes=convert.scope_numbers(command.scopes),
+                expires_ms=command.expires_ms,
+            )
+        )
+    else:
+        response = await stub.RotateToken(tokens_pb2.RotateTokenRequest(token_id=command.token_id))
+    return TokenIssued(convert.token_of_message(response.token), response.secret)
+
+
+@contextmanager
+def _refusals() -> Generator[None, None, None]:
+    """Raise what another process answered as the error that it means."""
+    try:
+        yield
+    except ConnectionLost as error:
+        raise NoDaemon(
+            f"the daemon went away: {error.message}", remedy="`palyra-trio status` tells whether it is back"
+        ) from error
+    except GRPCError as error:
+        raise _meaning(error) from error
+
+
+def _meaning(error: GRPCError) -> PalyraError:
+    message = error.message or error.status.name.lower()
+    for detail in error.details or ():
+        if isinstance(detail, ErrorInfo):
+            return of_code(detail.reason, message, detail.metadata.get("remedy", ""))
+    match error.status:
+        case Status.UNAVAILABLE:
+            return NoDaemon(message)
+        case Status.UNAUTHENTICATED:
+            return Unauthenticated(message)
+        case Status.PERMISSION_DENIED:
+            return PolicyError(message)
+        case _:
+            return of_code("peer", f"{error.status.name.lower()}: {message}", "")

@@ -1,0 +1,49 @@
+"""`palyra-trio status`: whether a process holds the state directory, and how it stands."""
+
+import click
+import trio
+
+from palyra_trio.cli.door import AGAIN_S, open_remote_door
+from palyra_trio.cli.open import state_dir
+from palyra_trio.cli.tables import json_option, print_json
+from palyra_trio.core.errors import NoDaemon
+from palyra_trio.journal.store import LOCK_NAME
+from palyra_trio.pb.gateway_pb2 import GetHealthResponse
+
+
+@click.command()
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 600), default=0, metavar="SECONDS", help="Wait for it to be ready."
+)
+@json_option
+def status(wait_s: float, as_json: bool) -> None:
+    """Say how the daemon of this state directory stands; exit 69 when there is none."""
+    found = trio.run(_health, wait_s)
+    pid = (state_dir() / LOCK_NAME).read_text().strip()
+    if as_json:
+        print_json(
+            {
+                "pid": int(pid),
+                "version": found.version,
+                "boot_id": found.boot_id,
+                "live_runs": found.live_runs,
+                "draining": found.draining,
+                "journal_g": found.journal_g,
+            }
+        )
+        return
+    click.echo(f"{'draining' if found.draining else 'ready'}: process {pid}, version {found.version}")
+    click.echo(f"live runs {found.live_runs}, boot {found.boot_id}")
+
+
+async def _health(wait_s: float) -> GetHealthResponse:
+    """Raises NoDaemon when nobody answers within `wait_s`."""
+    until = trio.current_time() + wait_s
+    while True:
+        try:
+            async with open_remote_door(state_dir()) as (door, _):
+                return await door.health()
+        except NoDaemon:
+            if trio.current_time() + AGAIN_S > until:
+                raise
+        await trio.sleep(AGAIN_S)

@@ -1,0 +1,127 @@
+"""Which agent answers a run that names none: what is bound, in its order, then the default, then the built-in one."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from palyra_trio.core.agents import DEFAULT_AGENT, AgentSpec
+from palyra_trio.core.bindings import BindingPlace, Target
+from palyra_trio.core.commands import BindAgent, DefineAgent, RemoveAgent, SetDefaultAgent, UnbindAgent
+from palyra_trio.core.errors import InvalidArgument, NotFound, NotOwner, StateConflict
+from palyra_trio.core.identity import RequestContext, SessionId
+from palyra_trio.core.tape import Input
+from tests.fakes import CONFIG, ME, OTHER, Runtime, in_session, open_fake_runtime
+
+CHANNEL, PRINCIPAL = BindingPlace(Target.CHANNEL, ME.channel), BindingPlace(Target.PRINCIPAL, ME.principal)
+ELSEWHERE = attrs.evolve(ME, channel="elsewhere")
+
+
+async def define(runtime: Runtime, *names: str) -> None:
+    for name in names:
+        await runtime.do(DefineAgent(AgentSpec(name)))
+
+
+async def answers(runtime: Runtime, session_id: str | None = None, context: RequestContext = ME) -> tuple[str, str]:
+    found = await runtime.gateway.answering(SessionId(session_id) if session_id else None, context)
+    return found.agent.spec.name, found.bound_to or "default"
+
+
+async def test_the_session_decides_before_the_channel_and_the_channel_before_the_principal(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await define(runtime, "a", "b", "c", "d")
+        accepted = await runtime.start()
+        await runtime.ended(accepted.run_id)
+        assert await answers(runtime, accepted.session_id) == ("default", "default")
+        await runtime.do(SetDefaultAgent("d"))
+        assert await answers(runtime, accepted.session_id) == ("d", "default")
+        await runtime.do(BindAgent(PRINCIPAL, "c"))
+        assert await answers(runtime, accepted.session_id) == ("c", "principal")
+        await runtime.do(BindAgent(CHANNEL, "b"))
+        assert await answers(runtime, accepted.session_id) == ("b", "channel")
+        session = BindingPlace(Target.SESSION, accepted.session_id)
+        await runtime.do(BindAgent(session, "a"))
+        assert await answers(runtime, accepted.session_id) == ("a", "session")
+        assert await answers(runtime) == ("b", "channel")
+        assert await answers(runtime, context=ELSEWHERE) == ("c", "principal")
+        assert await answers(runtime, context=attrs.evolve(OTHER, channel="elsewhere")) == ("d", "default")
+        for place in (session, CHANNEL, PRINCIPAL):
+            await runtime.do(UnbindAgent(place))
+        assert await answers(runtime, accepted.session_id) == ("d", "default")
+
+
+async def test_a_run_is_answered_by_the_agent_that_is_bound_unless_it_names_one(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await define(runtime, "a", "b")
+        await runtime.do(BindAgent(CHANNEL, "a"))
+        assert (await runtime.run()).one(Input).agent.name == "a"
+        assert (await runtime.run(agent="b")).one(Input).agent.name == "b"
+        accepted = await runtime.start(context=ELSEWHERE)
+        assert (await runtime.ended(accepted.run_id)).one(Input).agent.name == "default"
+        await runtime.do(BindAgent(BindingPlace(Target.SESSION, accepted.session_id), "b"))
+        assert (await runtime.run(session=in_session(accepted))).one(Input).agent.name == "b"
+
+
+async def test_another_agent_takes_the_place_of_the_one_that_was_bound(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await define(runtime, "a", "b")
+        await runtime.do(BindAgent(CHANNEL, "a"))
+        await runtime.do(BindAgent(CHANNEL, "b"))
+        assert await answers(runtime) == ("b", "channel")
+        await runtime.do(BindAgent(CHANNEL, DEFAULT_AGENT.name))
+        assert await answers(runtime) == ("default", "channel")
+
+
+async def test_an_agent_that_is_removed_is_bound_no_longer(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await define(runtime, "a")
+        await runtime.do(BindAgent(CHANNEL, "a"))
+        await runtime.do(RemoveAgent("a"))
+        assert await answers(runtime) == ("default", "default")
+        with pytest.raises(StateConflict, match="no agent is bound"):
+            await runtime.do(UnbindAgent(CHANNEL))
+
+
+async def test_what_cannot_be_bound_is_refused(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        mine = await runtime.start()
+        await runtime.ended(mine.run_id)
+        session = BindingPlace(Target.SESSION, mine.session_id)
+        with pytest.raises(StateConflict, match="there is no agent 'nobody'"):
+            await runtime.do(BindAgent(CHANNEL, "nobody"))
+        with pytest.raises(InvalidArgument):
+            await runtime.do(BindAgent(BindingPlace(Target.CHANNEL, ""), "default"))
+        for command in (BindAgent(session, "default"), UnbindAgent(session)):
+            with pytest.raises(NotOwner):
+                await runtime.do(command, OTHER)
+        with pytest.raises(NotOwner):
+            await runtime.gateway.answering(mine.session_id, OTHER)
+
+
+async def test_a_name_that_is_taken_is_defined_anew_only_when_that_is_asked_for(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await runtime.do(DefineAgent(AgentSpec("a", model="x/one"), replace=False))
+        with pytest.raises(StateConflict, match="there is an agent 'a' already"):
+            await runtime.do(DefineAgent(AgentSpec("a", model="x/two"), replace=False))
+        assert (await runtime.gateway.agent("a")).spec.model == "x/one"
+        await runtime.do(DefineAgent(AgentSpec("a", model="x/two")))
+        assert (await runtime.gateway.agent("a")).spec.model == "x/two"
+
+
+async def test_the_built_in_agent_is_one_of_them_with_the_configured_limits_until_it_is_redefined(
+    tmp_path: Path,
+) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await define(runtime, "zed", "abe")
+        known = await runtime.gateway.agents()
+        assert [(agent.spec.name, agent.is_default) for agent in known] == [
+            ("abe", False),
+            ("default", True),
+            ("zed", False),
+        ]
+        assert known[1].spec == attrs.evolve(DEFAULT_AGENT, limits=CONFIG.limits)
+        await runtime.do(DefineAgent(AgentSpec("default", instructions="mine")))
+        assert (await runtime.gateway.agent("default")).spec.instructions == "mine"
+        assert (await runtime.run()).one(Input).agent.instructions == "mine"
+        with pytest.raises(NotFound, match="there is no agent 'nobody'"):
+            await runtime.gateway.agent("nobody")

@@ -1,0 +1,136 @@
+import logging
+
+import pytest
+import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from trio.testing import MockClock
+
+from palyra_trio.core.errors import Draining
+from tests.wire.echo import Echo, pair
+from tests.wire.echo_grpc import EchoStub
+from tests.wire.echo_pb2 import Failure, Order, Text
+
+
+class Garbage:
+    def SerializeToString(self) -> bytes:
+        return b"\xff"
+
+
+async def failure_of(echo: Echo, failure: Failure) -> tuple[int, GRPCError]:
+    """Return how many messages came before the error, and the error."""
+    got = 0
+    async with pair(echo) as (channel, _):
+        with pytest.raises(GRPCError) as failed:
+            async with EchoStub(channel).Fail.open() as call:
+                await call.send_message(failure, end=True)
+                async for _ in call:
+                    got += 1
+    return got, failed.value
+
+
+async def test_a_status_comes_after_the_messages_before_it() -> None:
+    got, error = await failure_of(Echo(), Failure(after_messages=1000, status=10, message="schön 100%"))
+    assert (got, error.status, error.message) == (1000, Status.ABORTED, "schön 100%")
+
+
+async def test_an_error_of_ours_is_translated() -> None:
+    echo = Echo()
+    echo.raises = Draining("closing")
+    _, error = await failure_of(echo, Failure())
+    assert (error.status, error.details[0].reason) == (Status.FAILED_PRECONDITION, "draining")
+
+
+async def test_an_error_that_a_nursery_wrapped_is_translated_too() -> None:
+    echo = Echo()
+    echo.raises = ExceptionGroup("", [ExceptionGroup("", [Draining("closing")])])
+    _, error = await failure_of(echo, Failure())
+    assert error.status is Status.FAILED_PRECONDITION
+
+
+async def test_an_unexpected_error_is_logged_once_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    echo = Echo()
+    echo.raises = KeyError("the secret")
+    _, error = await failure_of(echo, Failure())
+    assert (error.status, error.message) == (Status.INTERNAL, "internal error")
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_a_request_that_is_not_its_type_is_refused() -> None:
+    async with pair(Echo()) as (channel, _):
+        with pytest.raises(GRPCError, match="not a Order"):
+            async with EchoStub(channel).Count.open() as call:
+                await call.send_message(Garbage(), end=True)  # type: ignore[arg-type]
+                await call.recv_message()
+
+
+async def test_a_handler_that_answers_nothing_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    class Silent(Echo):
+        async def Say(self, call: object) -> None:
+            pass
+
+    async with pair(Silent()) as (channel, _):
+        with pytest.raises(GRPCError, match="internal error"):
+            await EchoStub(channel).Say(Text())
+    assert "without a response" in caplog.text
+
+
+async def test_the_deadline_of_the_client_ends_the_handler(autojump_clock: MockClock) -> None:
+    echo = Echo()
+    async with pair(echo) as (channel, _):
+        start = trio.current_time()
+        with pytest.raises(GRPCError) as failed:
+            await EchoStub(channel).Wait(Text(), timeout=3)
+        assert failed.value.status is Status.DEADLINE_EXCEEDED
+        assert trio.current_time() - start == pytest.approx(3, abs=0.01)
+        await trio.testing.wait_all_tasks_blocked()
+        assert echo.live == 0
+
+
+async def test_a_handler_sees_how_much_time_is_left(autojump_clock: MockClock) -> None:
+    echo = Echo()
+    async with pair(echo) as (channel, _), trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: EchoStub(channel).Wait(Text(), timeout=10))
+        await echo.began.wait()
+        await trio.sleep(4)
+        assert echo.last is not None
+        assert echo.last.deadline is not None
+        assert echo.last.deadline.time_remaining() == pytest.approx(6, abs=0.01)
+        echo.go_on.set()
+
+
+async def test_a_stopped_call_has_its_status_although_the_client_reads_nothing(autojump_clock: MockClock) -> None:
+    echo = Echo()
+    async with pair(echo) as (channel, _):
+        async with EchoStub(channel).Count.open() as call:
+            await call.send_message(Order(messages=10_000, bytes_each=1000), end=True)
+            await echo.began.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert echo.sent < 1000
+            assert echo.last is not None
+            echo.last.stop(GRPCError(Status.ABORTED, "stopped by a person"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert echo.live == 0
+            with pytest.raises(GRPCError, match="stopped by a person"):
+                await call.recv_trailing_metadata()
+
+
+async def test_a_failure_waits_a_second_and_no_longer_for_a_client_that_does_not_read(autojump_clock: MockClock) -> None:
+    async with pair(Echo()) as (channel, _):
+        async with EchoStub(channel).Fail.open() as call:
+            # What fits the send buffer and the window, and no more than that: the handler does not wait.
+            await call.send_message(Failure(after_messages=70_000, status=10, message="enough"), end=True)
+            await trio.sleep(0.5)
+            with pytest.raises(GRPCError, match="enough"):
+                await call.recv_trailing_metadata()
+
+
+async def test_a_call_that_is_cancelled_by_its_handler_has_no_status() -> None:
+    class Rude(Echo):
+        async def Say(self, call: object) -> None:
+            await call.cancel()  # type: ignore[attr-defined]
+
+    async with pair(Rude()) as (channel, _):
+        with pytest.raises(GRPCError, match="reset") as failed:
+            await EchoStub(channel).Say(Text())
+        assert failed.value.status is Status.CANCELLED

@@ -1,0 +1,165 @@
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import h2.events
+import pytest
+import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from h2.errors import ErrorCodes
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from palyra_trio.wire.call import ConnectionLost
+from palyra_trio.wire.h2_client import connect
+from palyra_trio.wire.limits import Limits
+from tests.wire.echo import Echo, listening, pair, server_of
+from tests.wire.echo_grpc import EchoStub
+from tests.wire.echo_pb2 import Order, Text
+from tests.wire.raw import HEADERS, raw_client
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({":method": "GET"}, "405"), ({"content-type": "text/html"}, "415"), ({"te": "gzip"}, "400")],
+)
+async def test_what_is_not_grpc_is_answered_in_words(changes: dict[str, str], status: str) -> None:
+    async with raw_client(Echo()) as raw:
+        headers = [(name, changes.get(name, value)) for name, value in HEADERS if changes.get(name) != "gzip"]
+        raw.machine.send_headers(1, headers, end_stream=True)
+        await raw.flush()
+        while not raw.find(h2.events.StreamEnded):
+            await raw.read()
+        (began,), (data,) = raw.find(h2.events.ResponseReceived), raw.find(h2.events.DataReceived)
+        assert dict(began.headers)[b":status"].decode() == status  # type: ignore[attr-defined]
+        assert b"gRPC" in data.data  # type: ignore[attr-defined]
+
+
+async def test_a_drain_lets_calls_end_and_refuses_new_ones(autojump_clock: MockClock) -> None:
+    echo = Echo()
+    replies: list[Text] = []
+    async with pair(echo) as (channel, server), trio.open_nursery() as nursery:
+
+        async def call() -> None:
+            replies.append(await EchoStub(channel).Wait(Text()))
+
+        nursery.start_soon(call)
+        await echo.began.wait()
+        server.drain(trio.current_time() + 10)
+        await wait_all_tasks_blocked()
+        with pytest.raises(ConnectionLost):
+            await EchoStub(channel).Say(Text())
+        await trio.sleep(5)
+        echo.go_on.set()
+    assert len(replies) == 1
+
+
+async def test_a_drain_tells_the_rest_at_its_deadline_even_those_that_do_not_read(autojump_clock: MockClock) -> None:
+    echo = Echo()
+    statuses: list[Status] = []
+    async with pair(echo) as (channel, server), trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(GRPCError) as cut:
+                await EchoStub(channel).Wait(Text())
+            statuses.append(cut.value.status)
+
+        async def not_read() -> None:
+            async with EchoStub(channel).Count.open() as call:
+                await call.send_message(Order(messages=10**6, bytes_each=1000), end=True)
+                await trio.sleep(4)
+                with pytest.raises(GRPCError) as cut:
+                    await call.recv_trailing_metadata()
+            statuses.append(cut.value.status)
+
+        start = trio.current_time()
+        for _ in range(20):
+            nursery.start_soon(wait)
+            nursery.start_soon(not_read)
+        await wait_all_tasks_blocked()
+        server.drain(start + 3)
+    assert statuses == [Status.UNAVAILABLE] * 40
+    assert trio.current_time() - start < 5
+    assert echo.live == 0
+
+
+async def test_a_call_that_was_sent_as_the_drain_began_is_refused_so_that_it_can_be_tried_elsewhere() -> None:
+    async with raw_client(Echo()) as raw:
+        raw.machine.send_headers(1, HEADERS)
+        await raw.flush()
+        await wait_all_tasks_blocked()
+        raw.server.drain(trio.current_time() + 10)
+        raw.machine.send_headers(3, HEADERS)
+        await raw.flush()
+        while not raw.find(h2.events.StreamReset):
+            await raw.read()
+        (refused,) = raw.find(h2.events.StreamReset)
+        assert (refused.stream_id, refused.error_code) == (3, ErrorCodes.REFUSED_STREAM)  # type: ignore[attr-defined]
+
+
+async def test_a_drain_ends_serving() -> None:
+    server = server_of(Echo())
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, listeners)
+        async with connect(await trio.testing.open_stream_to_socket_listener(listeners[0])) as channel:
+            await EchoStub(channel).Say(Text())
+            server.drain(trio.current_time() + 10)
+
+
+async def test_one_connection_too_many_is_told(autojump_clock: MockClock) -> None:
+    server = server_of(Echo(), Limits(connections=1))
+    (near, far), (second, served) = memory_stream_pair(), memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_connection, far)
+        async with connect(near) as channel:
+            await EchoStub(channel).Say(Text())
+            nursery.start_soon(server.serve_connection, served)
+            async with connect(second) as refused:
+                with pytest.raises(ConnectionLost):
+                    await EchoStub(refused).Say(Text())
+            assert (await EchoStub(channel).Say(Text(body=b"on"))).body == b"on"
+
+
+async def test_a_unix_socket_says_who_its_client_is(tmp_path: Path) -> None:
+    echo = Echo()
+    unix = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    await unix.bind(str(tmp_path / "socket"))
+    unix.listen()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server_of(echo).serve, [trio.SocketListener(unix)])
+        async with connect(await trio.open_unix_socket(tmp_path / "socket")) as channel:
+            await EchoStub(channel).Say(Text())
+            assert echo.last is not None
+            assert (echo.last.peer.uid, echo.last.peer.address) == (os.getuid(), "unix")
+        nursery.cancel_scope.cancel()
+
+
+async def test_many_clients_that_hang_up_leave_nothing() -> None:
+    echo = Echo()
+    async with listening(server_of(echo)) as port:
+
+        async def visit() -> None:
+            async with connect(await trio.open_tcp_stream("127.0.0.1", port)) as channel:
+                with trio.move_on_after(0.05):
+                    await EchoStub(channel).Wait(Text())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(visit)
+        while echo.live:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def test_a_client_that_broke_the_rules_does_not_disturb_another() -> None:
+    async with listening(server_of(Echo())) as port:
+        async with connect(await trio.open_tcp_stream("127.0.0.1", port)) as channel:
+            for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 30):
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+                await stream.send_all(garbage)
+                with suppress(trio.BrokenResourceError):
+                    while await stream.receive_some():
+                        pass
+                await stream.aclose()
+            assert (await EchoStub(channel).Say(Text(body=b"fine"))).body == b"fine"

@@ -1,0 +1,12 @@
+from palyra_trio.wire.limits import Bucket
+
+
+def test_a_bucket_allows_its_burst_and_then_its_rate() -> None:
+    bucket = Bucket(3, 2, now=10)
+    assert [bucket.take(10) for _ in range(4)] == [True, True, True, False]
+    assert [bucket.take(11) for _ in range(3)] == [True, True, False]
+
+
+def test_a_bucket_saves_no_more_than_its_burst() -> None:
+    bucket = Bucket(2, 1, now=0)
+    assert [bucket.take(1000) for _ in range(3)] == [True, True, False]

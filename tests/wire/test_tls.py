@@ -1,0 +1,76 @@
+import ssl
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+from trio.testing import memory_stream_pair
+
+from palyra_trio.core.errors import PeerError
+from palyra_trio.wire.h2_client import connect
+from palyra_trio.wire.tls import client_context, server_context
+from tests.wire.echo import Echo, server_of
+from tests.wire.echo_grpc import EchoStub
+from tests.wire.echo_pb2 import Text
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    with (tmp_path / "chain.pem").open("wb") as file:
+        file.writelines(blob.bytes() for blob in certificate.cert_chain_pems)
+    return tmp_path
+
+
+async def say(files: Path, context: ssl.SSLContext, name: str = "localhost") -> bytes:
+    near, far = memory_stream_pair()
+    serving = server_context(files / "chain.pem", files / "key.pem")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            server_of(Echo()).serve_connection, trio.SSLStream(far, serving, server_side=True, https_compatible=True)
+        )
+        client = trio.SSLStream(near, context, server_hostname=name, https_compatible=True)
+        try:
+            async with connect(client) as channel:
+                return (await EchoStub(channel).Say(Text(body=bytes(300_000)))).body
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_pinned_authority_is_trusted(files: Path) -> None:
+    assert await say(files, client_context(files / "ca.pem")) == bytes(300_000)
+
+
+async def refused(files: Path, context: ssl.SSLContext, name: str = "localhost") -> str:
+    with pytest.RaisesGroup(PeerError) as group:
+        await say(files, context, name)
+    return str(group.value.exceptions[0])
+
+
+async def test_an_unknown_authority_is_refused_and_a_wrong_name_too(files: Path) -> None:
+    assert "CERTIFICATE_VERIFY_FAILED" in await refused(files, client_context())
+    assert "Hostname mismatch" in await refused(files, client_context(files / "ca.pem"), "elsewhere")
+
+
+async def test_a_client_that_does_not_speak_http_2_is_refused(files: Path) -> None:
+    context = ssl.create_default_context(cafile=files / "ca.pem")
+    assert "does not speak HTTP/2" in await refused(files, context)
+
+
+async def test_old_versions_of_tls_are_refused(files: Path) -> None:
+    assert server_context(files / "chain.pem", files / "key.pem").minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert client_context().minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+async def test_a_client_without_tls_ends_alone(files: Path, caplog: pytest.LogCaptureFixture) -> None:
+    near, far = memory_stream_pair()
+    serving = server_context(files / "chain.pem", files / "key.pem")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server_of(Echo()).serve_connection, trio.SSLStream(far, serving, server_side=True))
+        await near.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        while await near.receive_some():
+            pass
+    assert caplog.records == []
