@@ -29,6 +29,10 @@ bench NAME *ARGS:
 faults:
     pytest -q -m slow tests/faults
 
+# The cases of h2spec 2.6, which must be on the PATH, against the gRPC server
+h2spec:
+    python -m tests.wire.h2spec
+
 # A development certificate authority and server certificate, in certs/
 certs:
     ./certs/make

@@ -14,7 +14,7 @@ from palyra_trio.core.run import CallState, RunState
 from palyra_trio.core.tape import FileChange, ToolFinished
 from palyra_trio.core.text import visible
 from palyra_trio.core.view import CallView, RunView, fold_rows
-from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
+from palyra_trio.journal.queries import RunSummary, Tapes, whole_tape
 from palyra_trio.runtime.undo import changes_of
 from palyra_trio.tools.undo import net_changes
 
@@ -104,7 +104,7 @@ class Account:
         return f"{named} {call.state.value.replace('_', ' ')}"
 
 
-def account_of(reader: Reader, run: RunSummary, state: str) -> Account:
+def account_of(reader: Tapes, run: RunSummary, state: str) -> Account:
     """Read the account of `run`, which now is in `state`, off its tape."""
     rows = whole_tape(reader, run.run_id)
     finished = [event for row in rows if isinstance(event := row.event(), ToolFinished)]

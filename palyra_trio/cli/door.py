@@ -14,11 +14,12 @@ from typing import Protocol
 import trio
 
 from palyra_trio.cli.open import model_settings, read_settings, request_context
+from palyra_trio.cli.profiles import Profile, chosen
 from palyra_trio.cli.remote import RemoteGateway, Rows, open_remote
 from palyra_trio.cli.settings import Settings
 from palyra_trio.core.commands import Command, Reply
 from palyra_trio.core.errors import NoDaemon, PalyraError, StateLocked
-from palyra_trio.core.identity import RequestContext, RunId, SessionId
+from palyra_trio.core.identity import Principal, RequestContext, RunId, SessionId
 from palyra_trio.runtime.follow import Follower
 from palyra_trio.runtime.gateway import Gateway
 
@@ -68,6 +69,9 @@ async def open_door(settings: Settings) -> AsyncGenerator[tuple[Door, RequestCon
     Leaving the block of a runtime of our own waits for the runs that others started in it.
     """
     async with AsyncExitStack() as stack:
+        if (elsewhere := chosen()) is not None:
+            yield await stack.enter_async_context(_open_elsewhere(elsewhere))
+            return
         until = trio.current_time() + STARTING_S
         while True:
             try:
@@ -85,6 +89,12 @@ async def open_door(settings: Settings) -> AsyncGenerator[tuple[Door, RequestCon
         yield door, request_context(settings.state_dir)
         if isinstance(door, LocalDoor):
             await door.gateway.sessions.idle()
+
+
+@asynccontextmanager
+async def _open_elsewhere(profile: Profile) -> AsyncGenerator[tuple[RemoteGateway, RequestContext], None]:
+    async with open_remote(profile.dial, profile.address, profile.metadata) as remote:
+        yield remote, RequestContext(Principal(""))
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ COMMANDS = {
     "sessions": ("palyra_trio.cli.sessions:sessions", "List, show and archive sessions"),
     "tape": ("palyra_trio.cli.tape:tape", "Read what happened in a run, event by event"),
     "serve": ("palyra_trio.cli.serve:serve", "Run the daemon in the foreground"),
+    "connect": ("palyra_trio.cli.connect:connect", "Get to know a daemon elsewhere, for --daemon"),
     "status": ("palyra_trio.cli.status:status", "Say how the daemon stands"),
     "journal": ("palyra_trio.cli.journal:journal", "Verify a journal file"),
     "agents": ("palyra_trio.cli.agents:agents", "List, define and remove agents"),
@@ -159,8 +160,9 @@ def _settle_streams() -> None:
 
 @click.group(cls=LazyGroup, name="palyra-trio", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, envvar="PALYRA_DEBUG", help="Show where an error happened (PALYRA_DEBUG=1).")
+@click.option("--daemon", metavar="NAME", help="Use the daemon that `connect` saved under this name.")
 @click.version_option(__version__, prog_name="palyra-trio", message="%(prog)s %(version)s")
-def main(debug: bool) -> None:
+def main(debug: bool, daemon: str | None) -> None:
     """Run AI agents that you can trust, stop, resume and audit.
 
     What a run does is recorded before it is shown, in a journal on this machine: in the folder that PALYRA_STATE_DIR

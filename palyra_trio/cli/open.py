@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.settings import Settings, current_folder, find_state_dir, load_settings
 from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RequestContext, mint_ulid
@@ -26,7 +27,7 @@ from palyra_trio.journal.store import FILE_NAME, LOCK_NAME
 from palyra_trio.providers.choose import ModelSettings
 
 if TYPE_CHECKING:
-    pass
+    from palyra_trio.cli.remote_reader import RemoteReader
 
 DEVICE_FILE = "device"
 INTERRUPTED = "interrupted"
@@ -67,13 +68,21 @@ def _device(path: Path) -> str:
 
 
 def has_journal() -> bool:
-    """Return whether anything was ever recorded here. A list of nothing is an answer, not an error."""
-    return (state_dir() / FILE_NAME).exists()
+    """Return whether there is a journal to ask. A list of nothing is an answer, not an error."""
+    return chosen() is not None or (state_dir() / FILE_NAME).exists()
 
 
 @contextmanager
-def reading() -> Generator[Reader, None, None]:
-    """Open the journal for reading, without a lock. Raises NotFound when nothing has run yet, and JournalInvalid."""
+def reading() -> "Generator[Reader | RemoteReader, None, None]":
+    """Open the journal for reading, without a lock: this machine's, or that of the daemon named with `--daemon`.
+
+    Raises NotFound when nothing has run yet, and JournalInvalid.
+    """
+    if (elsewhere := chosen()) is not None:
+        from palyra_trio.cli.remote_reader import RemoteReader
+
+        yield RemoteReader(elsewhere)
+        return
     path = state_dir() / FILE_NAME
     if not path.exists():
         raise NotFound(f"there is no journal at {path}: nothing has run yet", remedy='palyra-trio run "…" starts one')
@@ -88,8 +97,10 @@ def is_held(folder: Path) -> bool:
     """Return whether a process holds the state directory, and so may be running what the journal calls running.
 
     Asks for a shared lock and gives it back within microseconds; a process that starts in just that moment is told
-    that the directory is in use.
+    that the directory is in use. Of a daemon elsewhere it is so: it answered.
     """
+    if chosen() is not None:
+        return True
     try:
         descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

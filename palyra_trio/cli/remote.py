@@ -129,6 +129,16 @@ class RemoteGateway:
             stub = GatewayServiceStub(await self._connected())
             return SessionId((await stub.GetSession(sessions_pb2.GetSessionRequest(session=text))).session.session_id)
 
+    async def gateway_call(self, method: str, request: Any) -> Any:
+        """Return the response of a unary method of the GatewayService. Raises the refusal, and NoDaemon."""
+        with _refusals():
+            return await getattr(GatewayServiceStub(await self._connected()), method)(request)
+
+    async def token_call(self, method: str, request: Any) -> Any:
+        """Return the response of a unary method of the TokenService. Raises the refusal, and NoDaemon."""
+        with _refusals():
+            return await getattr(TokenServiceStub(await self._connected()), method)(request)
+
     async def health(self) -> gateway_pb2.GetHealthResponse:
         with _refusals():
             return await GatewayServiceStub(await self._connected()).GetHealth(gateway_pb2.GetHealthRequest())
@@ -160,7 +170,7 @@ class RemoteGateway:
     async def _follow_once(
         self, run_id: str, place: "_Place", send: trio.MemorySendChannel[tuple[TapeRow, ...]]
     ) -> None:
-        whole = _Whole()
+        whole = Whole()
         async with GatewayServiceStub(await self._connected()).RunStream.open() as stream:
             attach = runs_pb2.AttachRun(run_id=run_id, after_seq=place.seq)
             await stream.send_message(runs_pb2.RunStreamRequest(attach=attach), end=True)
@@ -216,11 +226,15 @@ class _Place:
         return wait_s if now + wait_s < self.heard_at + PATIENCE_S else None
 
 
-class _Whole:
+class Whole:
     """Puts bodies that came in parts together again."""
 
     def __init__(self) -> None:
         self._begun = b""
+
+    @property
+    def begun_bytes(self) -> int:
+        return len(self._begun)
 
     def rows(self, items: Any) -> tuple[TapeRow, ...]:
         found = []

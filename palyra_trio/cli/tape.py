@@ -17,7 +17,7 @@ from palyra_trio.core import tape as events
 from palyra_trio.core.codec import KIND_NAMES, TapeRow
 from palyra_trio.core.errors import OffsetAhead
 from palyra_trio.core.tape import TapeEvent, run_stream
-from palyra_trio.journal.queries import Reader, RunSummary
+from palyra_trio.journal.queries import RunSummary, Tapes
 
 WORDS_CHARACTERS = 200
 
@@ -55,7 +55,7 @@ def tape(run: str, jsonl: bool, after: int, kinds: tuple[str, ...]) -> None:
             click.echo(line)
 
 
-def rows_after(reader: Reader, run: RunSummary, after: int) -> Iterator[TapeRow]:
+def rows_after(reader: Tapes, run: RunSummary, after: int) -> Iterator[TapeRow]:
     """Return a run's rows after `after`, in order. Raises OffsetAhead when it has fewer."""
     stream = run_stream(run.run_id)
     last = reader.last_seq(stream)
@@ -64,7 +64,7 @@ def rows_after(reader: Reader, run: RunSummary, after: int) -> Iterator[TapeRow]
     return _pages(reader, stream, after)
 
 
-def _pages(reader: Reader, stream: str, after: int) -> Iterator[TapeRow]:
+def _pages(reader: Tapes, stream: str, after: int) -> Iterator[TapeRow]:
     while page := reader.page(stream, after):
         yield from page
         after = page[-1].seq

@@ -7,7 +7,7 @@ would take the GIL from the writer (measured: eight readers cut appends to a qua
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import attrs
 import msgspec
@@ -56,6 +56,16 @@ _RUN = "run_id, session_id, principal, agent, workspace, title, state, reason, b
 _SESSION = "session_id, principal, key, title, created_ms, archived_ms"
 _TOKEN = "token_id, name, principal, scopes, hash, expires_ms, created_ms, created_by, revoked_ms"
 _ROW = "ev.g, stream.name, ev.seq, ev.kind, ev.at_ms, ev.body, ev.hash"
+
+
+class Tapes(Protocol):
+    """Where tapes can be read: a journal here, or one elsewhere."""
+
+    def page(self, stream: str, after_seq: int, most: int = PAGE_ROWS) -> tuple[TapeRow, ...]: ...
+
+    def tape(self, stream: str, *, deltas: bool = True) -> Iterator[TapeRow]: ...
+
+    def last_seq(self, stream: str) -> int: ...
 
 
 class Reader:
@@ -325,7 +335,7 @@ class ReaderPool:
             self._idle.pop().close()
 
 
-def whole_tape(reader: Reader, run_id: str, *, deltas: bool = False) -> tuple[TapeRow, ...]:
+def whole_tape(reader: Tapes, run_id: str, *, deltas: bool = False) -> tuple[TapeRow, ...]:
     """Return the rows of a run, without its streamed pieces of text unless they are asked for."""
     return tuple(reader.tape(run_stream(run_id), deltas=deltas))
 

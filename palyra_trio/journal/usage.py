@@ -27,7 +27,7 @@ from palyra_trio.core.tape import (
     ToolProposed,
 )
 
-SCAN_ROWS = 100_000  # of the journal, for one page of recent events: about 0.1 s
+SCAN_ROWS = 100_000  # of the journal, for one page of recent events: about 40 ms
 PAGE_BYTES = 2 * 1024 * 1024
 
 

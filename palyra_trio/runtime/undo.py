@@ -15,14 +15,14 @@ from palyra_trio.core.tape import (
     ToolStarted,
 )
 from palyra_trio.core.text import text_to_name
-from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
+from palyra_trio.journal.queries import RunSummary, Tapes, whole_tape
 from palyra_trio.journal.store import entry
 from palyra_trio.runtime.intake import permitted
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.undo import undo
 
 
-def changes_of(reader: Reader, run_id: str) -> tuple[FileChange, ...]:
+def changes_of(reader: Tapes, run_id: str) -> tuple[FileChange, ...]:
     """Return the file changes that a run's calls set out to make, in order."""
     events = (row.event() for row in whole_tape(reader, run_id))
     return tuple(change for event in events if isinstance(event, ToolStarted) for change in event.changes)

@@ -142,6 +142,22 @@ def run_message(run: RunSummary) -> runs_pb2.Run:
     return runs_pb2.Run(**attrs.asdict(run) | {"state": _STATE_NUMBERS[run.state]})
 
 
+def run_of_message(message: runs_pb2.Run) -> RunSummary:
+    return RunSummary(
+        RunId(message.run_id),
+        SessionId(message.session_id),
+        Principal(message.principal),
+        message.agent,
+        message.workspace,
+        message.title,
+        _known(_STATES, message.state, "RunState"),
+        message.reason,
+        message.boot_id,
+        message.created_ms,
+        message.updated_ms,
+    )
+
+
 def change_message(change: FileChange) -> runs_pb2.FileChange:
     return runs_pb2.FileChange(**attrs.asdict(change))
 
@@ -182,12 +198,15 @@ def tape_batches(run_id: str, rows: Iterable[TapeRow]) -> Iterator[runs_pb2.RunS
     """Yield the rows in batches of at most 1 MiB of bodies; a larger body is spread over several."""
     response, size = runs_pb2.RunStreamResponse(), 0
     for row in rows:
-        whole = len(row.body or b"")
-        for begin in range(0, whole or 1, BATCH_BYTES):
-            if size and size + min(whole - begin, BATCH_BYTES) > BATCH_BYTES:
+        begin, left = 0, len(row.body or b"")
+        while True:
+            if size and size + min(left, BATCH_BYTES) > BATCH_BYTES:
                 yield response
                 response, size = runs_pb2.RunStreamResponse(), 0
-            size += put_row(response.batch.items.add(), run_id, row, begin)
+            put = put_row(response.batch.items.add(), run_id, row, begin)
+            size, begin, left = size + put, begin + put, left - put
+            if not left:
+                break
     if response.batch.items:
         yield response
 
@@ -201,7 +220,8 @@ def fill_page(page: tape_pb2.ReadTapeResponse, rows: Iterable[TapeRow], body_off
     for row in rows:
         if page.items and (page.items[-1].more or len(row.body or b"") > left):
             return
-        left -= put_row(page.items.add(), page.run_id, row, 0 if page.items else body_offset, PAGE_BYTES)
+        begin = 0 if page.items else body_offset
+        left -= put_row(page.items.add(), page.run_id, row, begin, PAGE_BYTES)
 
 
 def journal_row(row: TapeRow) -> activity_pb2.JournalRow:
@@ -235,6 +255,17 @@ def usage_message(principal: str, used: Used) -> activity_pb2.UsageSummaryRespon
 
 def session_message(session: Session) -> sessions_pb2.Session:
     return sessions_pb2.Session(**attrs.asdict(session))
+
+
+def session_of_message(message: sessions_pb2.Session) -> Session:
+    return Session(
+        SessionId(message.session_id),
+        Principal(message.principal),
+        message.key or None,
+        message.title,
+        message.created_ms,
+        message.archived_ms if message.HasField("archived_ms") else None,
+    )
 
 
 def agent_spec(message: agents_pb2.AgentSpec) -> AgentSpec:

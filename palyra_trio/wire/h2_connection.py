@@ -17,6 +17,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
+from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import Frame, GoAwayFrame
 
@@ -48,7 +49,7 @@ _COSTLY = (
 )
 
 
-class _Machine(H2Connection):
+class Machine(H2Connection):
     """h2, but the streams that a GOAWAY names as accepted live on: RFC 9113, section 6.8. h2 closes them all."""
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[h2.events.Event]]:
@@ -56,6 +57,15 @@ class _Machine(H2Connection):
         event.error_code = frame.error_code
         event.last_stream_id = frame.last_stream_id
         return [], [event]
+
+
+class _Frames(FrameBuffer):
+    """h2's, but a frame over the limit is refused by its header. h2 first waits for all of it, which may be 16 MiB."""
+
+    def __next__(self) -> Frame:
+        if len(self._data) >= 9:
+            self._validate_frame_length(int.from_bytes(self._data[:3], "big"))
+        return super().__next__()
 
 
 class H2Pump:
@@ -331,7 +341,8 @@ class H2Pump:
 def _machine(limits: Limits, *, client: bool) -> H2Connection:
     frame_bytes = limits.frame_bytes if client else DEFAULT_FRAME_BYTES  # it is answers that are large
     config = H2Configuration(client_side=client, header_encoding=None, validate_inbound_headers=True)
-    machine = _Machine(config)
+    machine = Machine(config)
+    machine.incoming_buffer = _Frames(server=not client)
 
     def settings(streams: int) -> Settings:
         values = {

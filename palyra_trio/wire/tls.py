@@ -17,12 +17,14 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return _for_http2(context)
 
 
-def client_context(pinned_ca: Path | None = None) -> ssl.SSLContext:
-    """Return a context that trusts only the authority of a file, or without one those of the system. Names are checked.
+def client_context(pinned_ca: Path | None = None, *, cadata: str | None = None) -> ssl.SSLContext:
+    """Return a context that trusts only the authority of a file or of a PEM text, or without either those of the system.
+
+    Names are checked.
 
     Raises OSError and ssl.SSLError when the file is not a certificate.
     """
-    return _for_http2(ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=pinned_ca))
+    return _for_http2(ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=pinned_ca, cadata=cadata))
 
 
 def _for_http2(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -7,9 +7,9 @@ import attrs
 import trio
 import trio.testing
 from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.events import Event
 
+from palyra_trio.wire.h2_connection import Machine
 from palyra_trio.wire.h2_server import H2Server
 from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.metadata import Headers, request_headers
@@ -24,7 +24,7 @@ class Raw:
 
     stream: trio.abc.Stream
     server: H2Server
-    machine: H2Connection
+    machine: Machine
     events: list[Event]
 
     async def flush(self) -> None:
@@ -46,13 +46,11 @@ class Raw:
 
 
 @asynccontextmanager
-async def raw_client(
-    echo: Echo, limits: Limits | None = None, *, greeted: bool = True
-) -> AsyncGenerator[Raw, None]:
+async def raw_client(echo: Echo, limits: Limits | None = None, *, greeted: bool = True) -> AsyncGenerator[Raw, None]:
     near, far = trio.testing.memory_stream_pair()
     config = H2Configuration(client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False)
     server = server_of(echo, limits)
-    raw = Raw(near, server, H2Connection(config), [])
+    raw = Raw(near, server, Machine(config), [])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve_connection, far)
         if greeted:

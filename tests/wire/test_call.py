@@ -115,7 +115,9 @@ async def test_a_stopped_call_has_its_status_although_the_client_reads_nothing(a
                 await call.recv_trailing_metadata()
 
 
-async def test_a_failure_waits_a_second_and_no_longer_for_a_client_that_does_not_read(autojump_clock: MockClock) -> None:
+async def test_a_failure_waits_a_second_and_no_longer_for_a_client_that_does_not_read(
+    autojump_clock: MockClock,
+) -> None:
     async with pair(Echo()) as (channel, _):
         async with EchoStub(channel).Fail.open() as call:
             # What fits the send buffer and the window, and no more than that: the handler does not wait.

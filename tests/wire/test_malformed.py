@@ -62,7 +62,9 @@ def test_random_bytes_after_a_good_start(data: bytes) -> None:
     run(PREFACE + SETTINGS + data)
 
 
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40)), max_size=9))
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40)), max_size=9)
+)
 def test_random_frames(frames: list[tuple[int, int, int, bytes]]) -> None:
     data = PREFACE + SETTINGS
     for kind, flags, stream_id, body in frames:
@@ -153,6 +155,12 @@ async def test_a_window_that_overflows(stream_id: int) -> None:
                 await raw.read()
 
 
+async def test_an_overlong_frame_is_refused_by_its_header() -> None:
+    async with raw_client(Echo()) as raw:
+        await raw.stream.send_all(b"\xff\xff\xff\0\0\0\0\0\1")
+        assert await told(raw) == ErrorCodes.FRAME_SIZE_ERROR
+
+
 async def test_data_beyond_the_window() -> None:
     limits = Limits(stream_window_bytes=70_000)
     async with raw_client(Echo(), limits) as raw:
@@ -177,7 +185,9 @@ async def test_a_flood_of_continuations() -> None:
         assert await told(raw) == ErrorCodes.PROTOCOL_ERROR
 
 
-@pytest.mark.parametrize("frame", [PingFrame(0, b"12345678"), SettingsFrame(0), DataFrame(1)], ids=["ping", "settings", "data"])
+@pytest.mark.parametrize(
+    "frame", [PingFrame(0, b"12345678"), SettingsFrame(0), DataFrame(1)], ids=["ping", "settings", "data"]
+)
 async def test_a_flood_of_frames_that_carry_nothing(frame: PingFrame | SettingsFrame | DataFrame) -> None:
     async with raw_client(Echo()) as raw:
         raw.machine.send_headers(1, HEADERS)

@@ -81,7 +81,9 @@ def test_binary_metadata_may_be_padded_and_joined(value: str, blobs: list[bytes]
 
 
 def test_what_belongs_to_http_and_grpc_is_no_metadata() -> None:
-    read = decode_metadata([(":path", "/"), ("grpc-timeout", "1S"), ("te", "trailers"), ("user-agent", "a"), ("mine", "1")])
+    read = decode_metadata(
+        [(":path", "/"), ("grpc-timeout", "1S"), ("te", "trailers"), ("user-agent", "a"), ("mine", "1")]
+    )
     assert dict(read) == {"mine": "1"}
 
 

@@ -1,0 +1,71 @@
+"""`palyra-trio connect`: get to know a daemon elsewhere once, and pin what it shows."""
+
+import hashlib
+import os
+import ssl
+import sys
+from typing import TextIO
+
+import attrs
+import click
+import trio
+
+from palyra_trio.cli.open import confirm
+from palyra_trio.cli.profiles import Profile, parse_url, save
+from palyra_trio.cli.remote import open_remote
+from palyra_trio.core.errors import NoDaemon
+
+
+@click.command()
+@click.argument("url")
+@click.option("--name", default="default", help="Save it under this name, for --daemon NAME.")
+@click.option(
+    "--token-file", type=click.File(), help="Read the token from this file (- for stdin); else it is asked for."
+)
+@click.option("--yes", is_flag=True, help="Pin the certificate without asking.")
+def connect(url: str, name: str, token_file: TextIO | None, yes: bool) -> None:
+    """Try the daemon at URL (grpcs://HOST:PORT) and save it as a profile.
+
+    A certificate that no authority of this system vouches for is shown by its fingerprint, and pinned if you accept it.
+    """
+    token = token_file.read().strip() if token_file is not None else click.prompt("token", hide_input=True, err=True)
+    profile = attrs.evolve(parse_url(url), token=token)
+    if profile.tls and not _vouched_for(profile):
+        profile = attrs.evolve(profile, certificate=_shown(profile, yes))
+    version = trio.run(_version, profile)
+    path = save(os.environ, name, profile)
+    click.echo(f"connected to {profile.address} (version {version}); saved as {name} in {path}", err=True)
+
+
+async def _version(profile: Profile) -> str:
+    async with open_remote(profile.dial, profile.address, profile.metadata) as remote:
+        return (await remote.health()).version
+
+
+def _vouched_for(profile: Profile) -> bool:
+    try:
+        trio.run(_handshake, profile)
+    except (ssl.SSLError, trio.BrokenResourceError):
+        return False
+    except OSError as error:
+        raise NoDaemon(f"{profile.address} does not answer: {error}") from error
+    return True
+
+
+async def _handshake(profile: Profile) -> None:
+    stream = await profile.dial()
+    async with stream:
+        if isinstance(stream, trio.SSLStream):
+            await stream.do_handshake()
+
+
+def _shown(profile: Profile, yes: bool) -> str:
+    certificate = ssl.get_server_certificate((profile.host, profile.port))
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest().upper()
+    fingerprint = ":".join(digest[place : place + 2] for place in range(0, len(digest), 2))
+    click.echo(
+        f"{profile.address} shows a certificate that no authority here vouches for:\n  SHA-256 {fingerprint}", err=True
+    )
+    confirm("Is this the daemon that you mean?", yes)
+    sys.stderr.flush()
+    return certificate

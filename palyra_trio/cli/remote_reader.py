@@ -1,0 +1,99 @@
+"""Reading a journal that lies elsewhere: the questions that commands put to `journal.queries.Reader`, asked over gRPC.
+
+Each question is a call of its own, and is asked as whom the token says we are. The contents of files are not sent.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeVar
+
+import trio
+
+from palyra_trio.cli.profiles import Profile
+from palyra_trio.cli.remote import RemoteGateway, Whole, open_remote
+from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.core.identity import Principal
+from palyra_trio.core.run import RunState
+from palyra_trio.core.session import Session
+from palyra_trio.core.tape import RUN_STREAM, ModelDelta
+from palyra_trio.core.tokens import Token
+from palyra_trio.journal.queries import LIST_ROWS, PAGE_ROWS, RunSummary
+from palyra_trio.pb import agents_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
+from palyra_trio.transports import convert
+
+T = TypeVar("T")
+
+
+class RemoteReader:
+    """The journal of the daemon that a profile names."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+
+    def find_run(self, text: str, principal: Principal) -> RunSummary:
+        response = self._ask(lambda there: there.gateway_call("GetRun", runs_pb2.GetRunRequest(run_id=text)))
+        return convert.run_of_message(response.run)
+
+    def runs(
+        self, principal: Principal, *, session_id: str | None = None, states: Iterable[RunState] = ()
+    ) -> tuple[RunSummary, ...]:
+        request = runs_pb2.ListRunsRequest(
+            session_id=session_id or "", states=[convert.state_number(state) for state in states], page_size=LIST_ROWS
+        )
+        found = self._ask(lambda there: there.gateway_call("ListRuns", request)).runs
+        return tuple(convert.run_of_message(run) for run in found)
+
+    def find_session(self, text: str, principal: Principal) -> Session:
+        request = sessions_pb2.GetSessionRequest(session=text)
+        return convert.session_of_message(self._ask(lambda there: there.gateway_call("GetSession", request)).session)
+
+    def sessions(self, principal: Principal, *, archived: bool = False) -> tuple[Session, ...]:
+        request = sessions_pb2.ListSessionsRequest(archived=archived, page_size=LIST_ROWS)
+        found = self._ask(lambda there: there.gateway_call("ListSessions", request)).sessions
+        return tuple(convert.session_of_message(session) for session in found)
+
+    def page(self, stream: str, after_seq: int, most: int = PAGE_ROWS) -> tuple[TapeRow, ...]:
+        """Return the next rows of a run's tape; a body that came in parts is asked for to its end."""
+        request = tape_pb2.ReadTapeRequest(run_id=stream.removeprefix(RUN_STREAM), after_seq=after_seq, max_rows=most)
+        whole = Whole()
+        items = self._ask(lambda there: there.gateway_call("ReadTape", request)).items
+        rows = whole.rows(items)
+        while items and items[-1].more:
+            request.after_seq, request.max_rows = items[-1].seq - 1, 1
+            request.body_offset = whole.begun_bytes
+            items = self._ask(lambda there: there.gateway_call("ReadTape", request)).items
+            rows += whole.rows(items)
+        return rows
+
+    def last_seq(self, stream: str) -> int:
+        request = tape_pb2.ReadTapeRequest(run_id=stream.removeprefix(RUN_STREAM), max_rows=1)
+        return int(self._ask(lambda there: there.gateway_call("ReadTape", request)).last_seq)
+
+    def tape(self, stream: str, *, deltas: bool = True) -> Iterator[TapeRow]:
+        seq = 0
+        while rows := self.page(stream, seq):
+            seq = rows[-1].seq
+            yield from (row for row in rows if deltas or row.kind != ModelDelta.kind)
+
+    def blob(self, digest: str) -> bytes:
+        raise InvalidArgument(
+            "the contents of files are not sent over the wire", remedy="run this where the daemon runs"
+        )
+
+    def agents(self) -> tuple[tuple[AgentSpec, bool], ...]:
+        request = agents_pb2.ListAgentsRequest(page_size=LIST_ROWS)
+        found = self._ask(lambda there: there.gateway_call("ListAgents", request)).agents
+        return tuple((convert.agent_spec(agent.spec), agent.is_default) for agent in found)
+
+    def tokens(self, *, revoked: bool = True) -> tuple[Token, ...]:
+        request = tokens_pb2.ListTokensRequest(page_size=LIST_ROWS, revoked=revoked)
+        found = self._ask(lambda there: there.token_call("ListTokens", request)).tokens
+        return tuple(convert.token_of_message(token) for token in found)
+
+    def _ask(self, question: Callable[[RemoteGateway], Awaitable[T]]) -> T:
+        return trio.run(self._asked, question)
+
+    async def _asked(self, question: Callable[[RemoteGateway], Awaitable[T]]) -> T:
+        async with open_remote(self._profile.dial, self._profile.address, self._profile.metadata) as there:
+            return await question(there)
