@@ -91,7 +91,7 @@ class Work:
     def measured(self) -> Generator[None]:
         """Measure the block, which does all of the work, and print the figures unless it fails."""
         began, cpu_began = time.perf_counter(), time.process_time()
-        yield  # ruff: ignore[fallible-context-manager]
+        yield
         elapsed_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
         steps = self.workers * self.runs_each * STEPS
         print(json.dumps({"steps/s": steps / elapsed_s, "CPU us/step": cpu_s / steps * 1e6}))

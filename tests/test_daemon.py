@@ -12,12 +12,13 @@ from palyra_trio.core.config import Config, DaemonConfig, JournalConfig
 from palyra_trio.core.errors import DiskLow, Draining, JournalInvalid, StateLocked
 from palyra_trio.core.identity import Principal, RequestContext
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted, ModelDelta, run_stream
+from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted, ModelDelta, StatusChange, TapeEvent, run_stream
 from palyra_trio.daemon import open_runtime
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.providers.choose import ModelSettings
+from palyra_trio.runtime.gateway import Gateway
 
 ME = RequestContext(Principal("user:me"), "device", "test", local=True)
 CONFIG = Config(daemon=DaemonConfig(drain_s=0), journal=JournalConfig(min_free_bytes=0))
@@ -33,6 +34,13 @@ def hanging(tmp_path: Path) -> ModelSettings:
 
 def prompt(workspace: Path, text: str = "what time is it") -> StartRun:
     return StartRun(text=text, workspace=str(workspace))
+
+
+async def until(gateway: Gateway, accepted: Accepted, kind: type[TapeEvent]) -> None:
+    """Follow a run until it has an event of this kind."""
+    follower = await gateway.follow(accepted.run_id, 0, ME)
+    while not any(row.kind == kind.kind for row in await follower.next_rows()):
+        pass
 
 
 async def test_each_opening_is_recorded(tmp_path: Path) -> None:
@@ -66,9 +74,7 @@ async def test_leaving_interrupts_what_runs_before_the_journal_closes(tmp_path: 
     async with open_runtime(CONFIG, hanging, tmp_path / "state") as gateway:
         accepted = await gateway.submit(prompt(tmp_path), ME)
         assert isinstance(accepted, Accepted)
-        follower = await gateway.follow(accepted.run_id, 0, ME)
-        while not any(row.kind == ModelDelta.kind for row in await follower.next_rows()):
-            pass
+        await until(gateway, accepted, ModelDelta)
     reader = Reader(tmp_path / "state" / FILE_NAME)
     try:
         run = reader.find_run(accepted.run_id, ME.principal)
@@ -84,6 +90,7 @@ async def test_a_run_that_ends_in_time_is_let_end(tmp_path: Path) -> None:
     async with open_runtime(config, RULES, tmp_path / "state") as gateway:
         accepted = await gateway.submit(prompt(tmp_path), ME)
         assert isinstance(accepted, Accepted)
+        await until(gateway, accepted, StatusChange)
     reader = Reader(tmp_path / "state" / FILE_NAME)
     try:
         assert reader.find_run(accepted.run_id, ME.principal).state is RunState.DONE

@@ -45,7 +45,7 @@ def chat(session: str | None, continue_: bool, agent: str, model: str | None, wo
     if not sys.stdin.isatty():
         raise InvalidArgument("chat needs a terminal", remedy="use `palyra-trio run` with a piped prompt")
     folder = workspace_of(workspace)
-    settings = load_settings({"model.name": model}, os.environ, folder)
+    settings = load_settings({}, os.environ, folder)
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     refuse_folder(folder, settings.state_dir, named=workspace is not None)
@@ -55,14 +55,16 @@ def chat(session: str | None, continue_: bool, agent: str, model: str | None, wo
 
 async def _chat(settings: Settings, start: StartRun, session: str | None, continue_: bool) -> int:
     """Return the exit status: 0 when the person left, or that of SIGTERM."""
+    leaving = trio.CancelScope()  # cancelling it drains, if the runtime is this process's
     async with trio.open_nursery() as nursery:
-        async with open_door(settings) as (door, context):
-            start = attrs.evolve(start, session=await find_session(door, context, session, continue_))
-            async with trio.open_nursery() as talking:
-                chat = _Chat(door, context, terminal_here(), start, talking)
-                nursery.start_soon(chat.obey_signals)
-                await chat.hold()
-                talking.cancel_scope.cancel()
+        with leaving:
+            async with open_door(settings) as (door, context):
+                start = attrs.evolve(start, session=await find_session(door, context, session, continue_))
+                async with trio.open_nursery() as talking:
+                    chat = _Chat(door, context, terminal_here(), start, talking)
+                    nursery.start_soon(chat.obey_signals, leaving)
+                    await chat.hold()
+                    talking.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
     return TERMINATED if chat.terminated else OK
 
@@ -101,6 +103,7 @@ class _Chat:
                 self._terminal.prompt(PROMPT)
         for run_id in sorted(self._unfinished, key=lambda run_id: run_id == self._live):
             await self._submit(_cancel(run_id))
+        self._live = None
 
     def _command(self, line: str) -> StartRun | CancelRun | DecideApproval | None:
         """Return what a line asks for, or None when it was answered here."""
@@ -145,21 +148,21 @@ class _Chat:
         if not self._unfinished:
             self._terminal.prompt(PROMPT)
 
-    async def obey_signals(self) -> None:
+    async def obey_signals(self, leaving: trio.CancelScope) -> None:
         """Cancel the live run on Ctrl-C; leave when there is none, and on SIGTERM; end the process when leaving already.
 
         Runs until cancelled.
         """
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
             async for number in received:
-                if self._nursery.cancel_scope.cancel_called:
+                if leaving.cancel_called:
                     os._exit(128 + number)
                 if number == signal.SIGINT and self._live is not None:
                     self._nursery.start_soon(self._submit, _cancel(self._live))
                 else:
                     self.terminated = number == signal.SIGTERM
                     self._terminal.note("leaving; another signal ends this at once")
-                    self._nursery.cancel_scope.cancel()
+                    leaving.cancel()
 
 
 def _cancel(run_id: RunId) -> CancelRun:

@@ -6,26 +6,32 @@ moment, because the other process may only just be starting.
 """
 
 import os
-from collections.abc import AsyncGenerator, Callable
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import click
 import trio
 
-from palyra_trio.cli.open import model_settings, read_settings, request_context
-from palyra_trio.cli.profiles import Profile, chosen
+from palyra_trio.cli.open import model_settings, read_settings, request_context, state_dir
+from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.remote import RemoteGateway, Rows, open_remote
 from palyra_trio.cli.settings import Settings
+from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Command, Reply
 from palyra_trio.core.errors import NoDaemon, PalyraError, StateLocked
 from palyra_trio.core.identity import Principal, RequestContext, RunId, SessionId
 from palyra_trio.runtime.follow import Follower
-from palyra_trio.runtime.gateway import Gateway
+
+if TYPE_CHECKING:
+    from palyra_trio.daemon import Daemon
 
 SOCKET_NAME = "socket"
 STARTING_S = 3.0  # how long a process may take from its lock to its socket
 AGAIN_S = 0.05
+UNSAID_S = 0.3  # how long a wait for others is not worth a word: a run of our own may just be ending, too
 
 
 class Door(Protocol):
@@ -45,20 +51,41 @@ class Door(Protocol):
 
 
 class LocalDoor:
-    """The gateway of this process."""
+    """The gateway of this process, which serves other terminals too."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon = daemon
 
     async def submit(self, command: Command, context: RequestContext) -> Reply:
-        return await self.gateway.submit(command, context)
+        return await self._daemon.gateway.submit(command, context)
 
     @asynccontextmanager
     async def following(self, run_id: RunId, after_seq: int, context: RequestContext) -> AsyncGenerator[Follower, None]:
-        yield await self.gateway.follow(run_id, after_seq, context)
+        yield await self._daemon.gateway.follow(run_id, after_seq, context)
 
     async def session_named(self, text: str, context: RequestContext) -> SessionId:
-        return await self.gateway.ask(lambda reader: reader.find_session(text, context.principal).session_id)
+        return await self._daemon.gateway.ask(lambda reader: reader.find_session(text, context.principal).session_id)
+
+    async def let_others_end(self) -> None:
+        """Wait for the runs that other terminals started here. A signal ends that, and leaves them interrupted."""
+        sessions = self._daemon.gateway.sessions
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._leave_at, signals)
+                with trio.move_on_after(UNSAID_S):
+                    await sessions.idle()
+                if live := sessions.live_runs:
+                    click.echo(
+                        f"waiting for the runs of other terminals ({live} live); Ctrl-C leaves them interrupted",
+                        err=True,
+                    )
+                await sessions.idle()
+                nursery.cancel_scope.cancel()
+
+    async def _leave_at(self, signals: AsyncIterator[int]) -> None:
+        async for _ in signals:
+            self._daemon.drain(0)
+            self._daemon.gateway.sessions.stop("the terminal that ran it left")
 
 
 @asynccontextmanager
@@ -66,11 +93,11 @@ async def open_door(settings: Settings) -> AsyncGenerator[tuple[Door, RequestCon
     """Open the way to the runtime of the state directory, and say on whose behalf this command acts.
 
     Raises StateLocked when another process holds the directory and does not answer, and what `open_daemon` raises.
-    Leaving the block of a runtime of our own waits for the runs that others started in it.
+    Leaving the block of a runtime of our own waits for the runs that others started in it, until a signal.
     """
     async with AsyncExitStack() as stack:
-        if (elsewhere := chosen()) is not None:
-            yield await stack.enter_async_context(_open_elsewhere(elsewhere))
+        if chosen() is not None:
+            yield await stack.enter_async_context(open_remote_door(settings.state_dir))
             return
         until = trio.current_time() + STARTING_S
         while True:
@@ -88,19 +115,20 @@ async def open_door(settings: Settings) -> AsyncGenerator[tuple[Door, RequestCon
                 await trio.sleep(AGAIN_S)
         yield door, request_context(settings.state_dir)
         if isinstance(door, LocalDoor):
-            await door.gateway.sessions.idle()
+            await door.let_others_end()
 
 
 @asynccontextmanager
-async def _open_elsewhere(profile: Profile) -> AsyncGenerator[tuple[RemoteGateway, RequestContext], None]:
-    async with open_remote(profile.dial, profile.address, profile.metadata) as remote:
-        yield remote, RequestContext(Principal(""))
+async def open_remote_door(folder: Path) -> AsyncGenerator[tuple[RemoteGateway, RequestContext], None]:
+    """Open the way to the process that holds the state directory, or to the daemon that `--daemon` names.
 
-
-@asynccontextmanager
-async def open_remote_door(state_dir: Path) -> AsyncGenerator[tuple[RemoteGateway, RequestContext], None]:
-    """Open the way to the process that holds the state directory. Raises NoDaemon when nobody answers there."""
-    path = state_dir / SOCKET_NAME
+    Raises NoDaemon when nobody answers: here for the former, at the first use for the latter.
+    """
+    if (elsewhere := chosen()) is not None:
+        async with open_remote(elsewhere.dial, elsewhere.address, elsewhere.metadata) as remote:
+            yield remote, RequestContext(Principal(""))
+        return
+    path = folder / SOCKET_NAME
 
     async def dial() -> trio.SocketStream:
         return await trio.open_unix_socket(os.fspath(path))
@@ -109,7 +137,7 @@ async def open_remote_door(state_dir: Path) -> AsyncGenerator[tuple[RemoteGatewa
         await (await dial()).aclose()
     except OSError as error:
         raise NoDaemon(f"nobody answers at {path}", remedy="`palyra-trio serve` starts a daemon") from error
-    context = request_context(state_dir)
+    context = request_context(folder)
     metadata = {"x-palyra-device-id": context.device, "x-palyra-channel": context.channel}
     async with open_remote(dial, "localhost", metadata) as remote:
         yield remote, context
@@ -119,7 +147,7 @@ async def _serve_ourselves(stack: AsyncExitStack, settings: Settings) -> LocalDo
     from palyra_trio.daemon import open_daemon
 
     opening = open_daemon(settings.config, model_settings(settings), settings.state_dir, tcp=False)
-    return LocalDoor((await stack.enter_async_context(opening)).gateway)
+    return LocalDoor(await stack.enter_async_context(opening))
 
 
 def submit(command: Command) -> Reply:
@@ -130,6 +158,17 @@ def submit(command: Command) -> Reply:
 async def _submit(command: Command, settings: Settings) -> Reply:
     async with open_door(settings) as (door, context):
         return await door.submit(command, context)
+
+
+def watch(run_id: RunId, after_seq: int, show: Callable[[Iterable[TapeRow]], None]) -> None:
+    """Show a run's rows after `after_seq` as they come, until it has ended. Raises the refusal, and NoDaemon."""
+    trio.run(_watch, run_id, after_seq, show)
+
+
+async def _watch(run_id: RunId, after_seq: int, show: Callable[[Iterable[TapeRow]], None]) -> None:
+    async with open_remote_door(state_dir()) as (door, context), door.following(run_id, after_seq, context) as follower:
+        while rows := await follower.next_rows():
+            show(rows)
 
 
 async def attempt(door: Door, command: Command, context: RequestContext, say: Callable[[str], None]) -> Reply | None:

@@ -1,7 +1,7 @@
 """A gateway in another process, with the verbs of our own: what the commands need of one, carried over gRPC.
 
-Following goes on over a new connection after the last row that arrived, until `PATIENCE_S` have passed without one. Other
-calls are made once: what was sent and not answered may have been carried out.
+Following goes on over a new connection after the last row that arrived; it gives up when nobody has answered for
+`PATIENCE_S`. Other calls are made once: what was sent and not answered may have been carried out.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
@@ -62,11 +62,14 @@ class Rows(Protocol):
 @attrs.define
 class _Arriving:
     _receive: trio.MemoryReceiveChannel[tuple[TapeRow, ...]]
+    failure: PalyraError | None = None
 
     async def next_rows(self) -> tuple[TapeRow, ...]:
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
+            if self.failure is not None:
+                raise self.failure from None
             return ()
 
 
@@ -147,24 +150,25 @@ class RemoteGateway:
     async def following(self, run_id: RunId, after_seq: int, context: RequestContext) -> AsyncGenerator[Rows, None]:
         """Follow a run for the length of the block. Its rows raise the refusal, and NoDaemon when patience has run out."""
         send, receive = trio.open_memory_channel[tuple[TapeRow, ...]](BATCHES)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._follow, run_id, after_seq, send)
-            try:
-                yield _Arriving(receive)
-            finally:
-                nursery.cancel_scope.cancel()
+        arriving = _Arriving(receive)
+        async with _nursery_of_our_own() as nursery:
+            nursery.start_soon(self._follow, run_id, after_seq, send, arriving)
+            yield arriving
 
-    async def _follow(self, run_id: str, after_seq: int, send: trio.MemorySendChannel[tuple[TapeRow, ...]]) -> None:
-        place = _Place(after_seq, trio.current_time())
+    async def _follow(
+        self, run_id: str, after_seq: int, send: trio.MemorySendChannel[tuple[TapeRow, ...]], arriving: _Arriving
+    ) -> None:
+        place = _Place(after_seq)
         async with send:
             while not place.ended:
                 try:
                     with _refusals():
                         await self._follow_once(run_id, place, send)
-                except NoDaemon:
-                    wait_s = place.wait_s(trio.current_time())
+                except PalyraError as error:
+                    wait_s = place.wait_s(trio.current_time()) if isinstance(error, NoDaemon) else None
                     if wait_s is None:
-                        raise
+                        arriving.failure = error
+                        return
                     await trio.sleep(wait_s)
 
     async def _follow_once(
@@ -175,9 +179,10 @@ class RemoteGateway:
             attach = runs_pb2.AttachRun(run_id=run_id, after_seq=place.seq)
             await stream.send_message(runs_pb2.RunStreamRequest(attach=attach), end=True)
             async for response in stream:
+                place.lost_at = None
                 if response.WhichOneof("response") == "batch" and (rows := whole.rows(response.batch.items)):
                     await send.send(rows)
-                    place.arrived(rows, trio.current_time())
+                    place.arrived(rows)
 
     async def _connected(self) -> Any:
         """Return a channel that takes calls, making one if need be. Raises NoDaemon."""
@@ -199,31 +204,44 @@ class RemoteGateway:
 @asynccontextmanager
 async def open_remote(dial: Dial, authority: str, metadata: Mapping[str, str]) -> AsyncGenerator[RemoteGateway, None]:
     """Reach another process for the length of the block; `metadata` goes with every call. Raises NoDaemon at first use."""
+    async with _nursery_of_our_own() as nursery:
+        yield RemoteGateway(dial, authority, metadata, nursery)
+
+
+@asynccontextmanager
+async def _nursery_of_our_own() -> AsyncGenerator[trio.Nursery, None]:
+    """Open a nursery that ends with the block. What the block raises leaves it as it is, not in a group."""
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
-            yield RemoteGateway(dial, authority, metadata, nursery)
-        finally:
-            nursery.cancel_scope.cancel()
+            yield nursery
+        except Exception as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 @attrs.define
 class _Place:
-    """How far a follower has come, and for how long it has heard nothing. Times are Trio's."""
+    """How far a follower has come, and since when it has heard nothing from anybody. Times are Trio's."""
 
     seq: int
-    heard_at: float
     ended: bool = False
+    lost_at: float | None = None
     _waits: int = 0
 
-    def arrived(self, rows: tuple[TapeRow, ...], now: float) -> None:
-        self.seq, self.heard_at, self._waits = rows[-1].seq, now, 0
+    def arrived(self, rows: tuple[TapeRow, ...]) -> None:
+        self.seq, self._waits = rows[-1].seq, 0
         self.ended = rows[-1].kind == RunFinished.kind
 
     def wait_s(self, now: float) -> float | None:
         """Return how long to wait before the next try, longer each time; None when patience has run out."""
+        if self.lost_at is None:
+            self.lost_at = now
         wait_s = min(BACK_OFF_S * (1 << self._waits), BACK_OFF_MAX_S)
         self._waits += 1
-        return wait_s if now + wait_s < self.heard_at + PATIENCE_S else None
+        return wait_s if now + wait_s < self.lost_at + PATIENCE_S else None
 
 
 class Whole:

@@ -90,7 +90,7 @@ def run(
     if after:
         raise click.UsageError("--after goes with --attach")
     folder = workspace_of(workspace)
-    settings = load_settings({"model.name": model}, os.environ, folder)
+    settings = load_settings({}, os.environ, folder)
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     refuse_folder(folder, settings.state_dir, named=workspace is not None)
@@ -127,33 +127,34 @@ async def _run(
     A run that there is already is not shown: no other process is left that could go on with it.
     """
     ended: RunFinished | None = None
-    following = trio.CancelScope()
+    here = trio.CancelScope()  # cancelling it drains, if the runtime is this process's
     async with trio.open_nursery() as nursery:
-        async with open_door(settings) as (door, context):
-            ref = await find_session(door, context, session, continue_)
-            accepted = await door.submit(attrs.evolve(command, session=ref), context)
-            assert isinstance(accepted, Accepted)
+        with here:
+            async with open_door(settings) as (door, context):
+                ref = await find_session(door, context, session, continue_)
+                reply = await door.submit(attrs.evolve(command, session=ref), context)
+                assert isinstance(reply, Accepted)
+                accepted = reply
 
-            async def cancel() -> None:
-                terminal.note("\ncancelling; Ctrl-C again to end at once")
-                await attempt(door, CancelRun(accepted.run_id, "Ctrl-C"), context, terminal.note)
+                async def cancel() -> None:
+                    terminal.note("\ncancelling; Ctrl-C again to end at once")
+                    await attempt(door, CancelRun(accepted.run_id, "Ctrl-C"), context, terminal.note)
 
-            def terminate() -> None:
-                terminal.note("shutting down; another signal ends this at once")
-                following.cancel()
+                def terminate() -> None:
+                    terminal.note("shutting down; another signal ends this at once")
+                    here.cancel()
 
-            asker = Asker(door, context, terminal, LineReader(0))
+                asker = Asker(door, context, terminal, LineReader(0))
 
-            def show(row: TapeRow, event: TapeEvent | None) -> None:
-                for display in displays:
-                    display.show(row, event)
-                asker.see(event)
+                def show(row: TapeRow, event: TapeEvent | None) -> None:
+                    for display in displays:
+                        display.show(row, event)
+                    asker.see(event)
 
-            nursery.start_soon(obey_signals, cancel, terminate)
-            if command.attended:
-                nursery.start_soon(asker.ask)
-            if not accepted.attached:
-                with following:
+                nursery.start_soon(obey_signals, cancel, terminate)
+                if command.attended:
+                    nursery.start_soon(asker.ask)
+                if not accepted.attached:
                     ended = await follow(door, context, accepted.run_id, show)
         nursery.cancel_scope.cancel()
     return accepted, ended
@@ -163,6 +164,7 @@ async def find_session(door: Door, context: RequestContext, session: str | None,
     """Return the session that the options name: the last run's, the one with this id or key, or a new one."""
     if session is not None and continue_:
         raise InvalidArgument("--session and --continue name two sessions", remedy="pass one of the two")
+    await trio.lowlevel.checkpoint()
     if continue_:
         return SessionRef(session_id=await door.session_named("last", context))
     if session is None:

@@ -5,6 +5,7 @@ import trio
 
 from palyra_trio.cli.door import AGAIN_S, open_remote_door
 from palyra_trio.cli.open import state_dir
+from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.tables import json_option, print_json
 from palyra_trio.core.errors import NoDaemon
 from palyra_trio.journal.store import LOCK_NAME
@@ -19,11 +20,12 @@ from palyra_trio.pb.gateway_pb2 import GetHealthResponse
 def status(wait_s: float, as_json: bool) -> None:
     """Say how the daemon of this state directory stands; exit 69 when there is none."""
     found = trio.run(_health, wait_s)
-    pid = (state_dir() / LOCK_NAME).read_text().strip()
+    elsewhere = chosen()
+    pid = int((state_dir() / LOCK_NAME).read_text()) if elsewhere is None else None
     if as_json:
         print_json(
             {
-                "pid": int(pid),
+                "pid": pid,
                 "version": found.version,
                 "boot_id": found.boot_id,
                 "live_runs": found.live_runs,
@@ -32,7 +34,8 @@ def status(wait_s: float, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"{'draining' if found.draining else 'ready'}: process {pid}, version {found.version}")
+    where = f"process {pid}" if elsewhere is None else elsewhere.address
+    click.echo(f"{'draining' if found.draining else 'ready'}: {where}, version {found.version}")
     click.echo(f"live runs {found.live_runs}, boot {found.boot_id}")
 
 

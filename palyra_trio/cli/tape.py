@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from palyra_trio.cli.display import json_line
-from palyra_trio.cli.open import principal, reading
+from palyra_trio.cli.open import INTERRUPTED, is_held, principal, reading, state_dir
 from palyra_trio.cli.tables import one_line
 from palyra_trio.core import tape as events
 from palyra_trio.core.codec import KIND_NAMES, TapeRow
 from palyra_trio.core.errors import OffsetAhead
+from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.tape import TapeEvent, run_stream
 from palyra_trio.journal.queries import RunSummary, Tapes
 
@@ -34,25 +35,33 @@ WORDS_CHARACTERS = 200
     type=click.Choice(list(KIND_NAMES.values()), case_sensitive=False),
     help="Only events of this kind, such as ToolFinished; repeat for several.",
 )
-def tape(run: str, jsonl: bool, after: int, kinds: tuple[str, ...]) -> None:
+@click.option("--follow", is_flag=True, help="Go on with what is still to come, until the run has ended.")
+def tape(run: str, jsonl: bool, after: int, kinds: tuple[str, ...], follow: bool) -> None:
     """Show what happened in RUN, event by event, in order.
 
     RUN is an id, the unique beginning of one, or `last`. Without `--jsonl` long texts are cut, and the pieces in
-    which an answer arrived are one line.
+    which an answer arrived are one line. Ctrl-C ends `--follow`; the run goes on.
     """
+
+    def show(rows: Iterable[TapeRow]) -> None:
+        wanted = (row for row in rows if not kinds or KIND_NAMES.get(row.kind) in kinds)
+        for line in map(json_line, wanted) if jsonl else readable(wanted):
+            click.echo(line)
+
     with reading() as reader:
         found = reader.find_run(run, principal())
-        rows = rows_after(reader, found, after)
-        if kinds:
-            rows = (row for row in rows if KIND_NAMES.get(row.kind) in kinds)
-        if jsonl:
-            for row in rows:
-                click.echo(json_line(row))
-            return
-        began = datetime.fromtimestamp(found.created_ms / 1000).astimezone()
-        click.echo(f"run {found.run_id} of session {found.session_id}, {began:%Y-%m-%d %z}", err=True)
-        for line in readable(rows):
-            click.echo(line)
+        live = follow and found.state not in TERMINAL and is_held(state_dir())
+        rows = () if live else rows_after(reader, found, after)
+        if not jsonl:
+            began = datetime.fromtimestamp(found.created_ms / 1000).astimezone()
+            click.echo(f"run {found.run_id} of session {found.session_id}, {began:%Y-%m-%d %z}", err=True)
+        show(rows)
+    if live:
+        from palyra_trio.cli.door import watch  # brings Trio and the wire, which reading does without
+
+        watch(found.run_id, after, show)
+    elif follow and found.state not in TERMINAL:
+        click.echo(f"run {found.run_id} is {INTERRUPTED}: nobody runs it now", err=True)
 
 
 def rows_after(reader: Tapes, run: RunSummary, after: int) -> Iterator[TapeRow]:

@@ -22,6 +22,7 @@ from palyra_trio.wire.metadata import Headers, MetadataLike, Request, response_h
 
 _log = logging.getLogger(__name__)
 
+INTERNAL = GRPCError(Status.INTERNAL, "internal error")
 STATUS_WAIT_S = 1.0  # a failure's status waits so long behind what is queued: the client's window may never open
 
 Translate = Callable[[PalyraError], GRPCError]
@@ -88,8 +89,7 @@ class Call:
         self._handler = handler
         self._begun = False
         self._answered = False
-        self._ended = False
-        self._stopped_by: GRPCError | None = None
+        self._outcome: GRPCError | None = None  # of the call, once it is queued or sent
 
     async def recv_message(self) -> Any:
         """Return the next request, or None after the last. Raises GRPCError when it cannot be read or the client is gone."""
@@ -138,18 +138,17 @@ class Call:
         metadata: MetadataLike | None = None,
     ) -> None:
         """End the response with a status, after the messages that are queued. What the handler does next reaches nobody."""
-        if self._ended:
+        if self._outcome is not None:
             raise ProtocolError("the call has its status already")
         self._end(GRPCError(status, status_message, status_details), metadata or ())
 
     async def cancel(self) -> None:
         """Drop the call without a status."""
-        self._ended = True
+        self._outcome = GRPCError(Status.CANCELLED)
         self._carrier.reset()
 
     def stop(self, why: GRPCError) -> None:
         """Cancel the handler. The client is told `why` at once, in place of what is still queued for it."""
-        self._stopped_by = why
         self._end(why, drop=True)
         self.scope.cancel()
 
@@ -165,16 +164,17 @@ class Call:
         except Exception as error:
             failure = error
         if self.scope.cancelled_caught:
-            self._end(self._why(), drop=True)
+            self._cut()
             return
-        outcome = self._status_of_return() if failure is None else self._status_of(failure, translate)
-        if not self._ended:
-            self._end(outcome)
-        wait_s = math.inf if outcome.status is Status.OK else STATUS_WAIT_S
+        try:
+            self._finish(failure, translate)
+        except Exception as error:  # a status that cannot be told
+            self._end(self._unexpected(error))
+        wait_s = math.inf if self._outcome is None or self._outcome.status is Status.OK else STATUS_WAIT_S
         with trio.CancelScope(deadline=min(self.scope.deadline, trio.current_time() + wait_s)) as self.scope:
             await self._carrier.drained()
         if self.scope.cancelled_caught:
-            self._end(self._why() if outcome.status is Status.OK else outcome, drop=True)
+            self._cut()
 
     def _begin(self, metadata: MetadataLike) -> None:
         self._carrier.send_headers(response_headers(metadata))
@@ -183,16 +183,24 @@ class Call:
     def _end(self, outcome: GRPCError, metadata: MetadataLike = (), *, drop: bool = False) -> None:
         headers = trailers(outcome.status, outcome.message, outcome.details, metadata)
         self._carrier.end(headers if self._begun else response_headers() + headers, drop=drop)
-        self._ended = True
+        self._outcome = outcome
 
-    def _why(self) -> GRPCError:
-        return self._stopped_by or GRPCError(Status.DEADLINE_EXCEEDED, "the call's deadline has passed")
+    def _cut(self) -> None:
+        """Tell at once what is to be told: a failure that waits already, or that it is too late for what does."""
+        if self._outcome is None or self._outcome.status is Status.OK:
+            self._outcome = GRPCError(Status.DEADLINE_EXCEEDED, "the call's deadline has passed")
+        self._end(self._outcome, drop=True)
+
+    def _finish(self, failure: Exception | None, translate: Translate) -> None:
+        outcome = self._status_of_return() if failure is None else self._status_of(failure, translate)
+        if self._outcome is None:
+            self._end(outcome)
 
     def _status_of_return(self) -> GRPCError:
-        if self._answered or self._ended or self._handler.cardinality.server_streaming:
+        if self._answered or self._outcome is not None or self._handler.cardinality.server_streaming:
             return GRPCError(Status.OK)
         _log.error("%s returned without a response", self.method)
-        return GRPCError(Status.INTERNAL, "internal error")
+        return INTERNAL
 
     def _status_of(self, error: BaseException, translate: Translate) -> GRPCError:
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
@@ -201,5 +209,8 @@ class Call:
             return error
         if isinstance(error, PalyraError):
             return translate(error)
+        return self._unexpected(error)
+
+    def _unexpected(self, error: BaseException) -> GRPCError:
         _log.error("%s failed", self.method, exc_info=error)
-        return GRPCError(Status.INTERNAL, "internal error")
+        return INTERNAL

@@ -4,7 +4,7 @@ One connection, no reconnecting and no name resolution: who calls decides whethe
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,6 +29,7 @@ from palyra_trio.wire.peer import peer_of
 from palyra_trio.wire.tls import handshake
 
 USER_AGENT = f"palyra-trio/{__version__}"
+UNTOLD_STREAMS = 100  # until the server has said how many: what every one should allow (RFC 9113, section 6.5.2)
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class Channel(H2Pump):
         self._metadata: Metadata = MultiDict(metadata)
         self._turns = trio.lowlevel.ParkingLot()
         self._refusing = False
+        self._farewell = "the connection is closed"
         self.ended = trio.Event()
 
     @property
@@ -86,6 +88,7 @@ class Channel(H2Pump):
             await super().run()
         finally:
             self._refusing = True
+            self._turns.unpark_all()
             self.ended.set()
 
     def request(
@@ -107,16 +110,19 @@ class Channel(H2Pump):
 
     async def open(self, method: str, deadline: float, metadata: Metadata) -> H2Stream:
         """Send a request's headers as soon as the server allows one more stream. Raises ConnectionLost."""
-        while not self._refusing and len(self.streams) >= self._h2.remote_settings.max_concurrent_streams:
+        while not self._refusing and len(self.streams) >= self._most_streams():
             await self._turns.park()
-        if self._refusing or self._stopping:
-            raise ConnectionLost("the connection is closed, or the server takes no more calls on it")
+        if not self.usable:
+            raise ConnectionLost(self._farewell)
         timeout_s = max(0.0, deadline - trio.current_time())
         headers = request_headers(method, self._authority, self._scheme, timeout_s, USER_AGENT, metadata)
         stream = H2Stream(self, self._h2.get_next_available_stream_id())
         self.streams[stream.id] = stream
         self.send_headers(stream, headers)
         return stream
+
+    def _most_streams(self) -> int:
+        return self._h2.remote_settings.max_concurrent_streams if self._greeted else UNTOLD_STREAMS
 
     def received(self, event: h2.events.Event) -> None:
         match event:
@@ -129,9 +135,12 @@ class Channel(H2Pump):
                 self._turns.unpark_all()
             case h2.events.ConnectionTerminated():
                 self._refusing = True
+                self._farewell = "the server takes no more calls on this connection"
+                if event.additional_data:
+                    self._farewell += f": {event.additional_data[:200].decode('utf-8', 'replace')}"
                 self._turns.unpark_all()
                 for stream in [each for each in self.streams.values() if each.id > (event.last_stream_id or 0)]:
-                    self.close(stream, ConnectionLost("the server takes no more calls on this connection"))
+                    self.close(stream, ConnectionLost(self._farewell))
 
     def closed(self, stream: H2Stream) -> None:
         if self._stopping:
@@ -177,14 +186,18 @@ class ClientCall:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> Coroutine[None, None, None]:
+        return self._leave(error)
+
+    async def _leave(self, error: BaseException | None) -> None:
         try:
             if error is None and self._stream is not None and self._sent_end and not self._cardinality.server_streaming:
                 await self.recv_trailing_metadata()
         finally:
-            await self.cancel()
+            if self._stream is not None:
+                self._stream.reset()
 
     async def send_request(self, *, end: bool = False) -> None:
         """Send the request's headers, before any message."""

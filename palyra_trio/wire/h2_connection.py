@@ -30,6 +30,7 @@ from palyra_trio.wire.metadata import Headers
 WRITE_BYTES = 256 * 1024  # of DATA in one write: the other streams' turn comes after it
 DEFAULT_WINDOW_BYTES = 65_535  # RFC 9113, section 6.9.2
 DEFAULT_FRAME_BYTES = 16_384  # RFC 9113, section 4.2
+TABLE_BYTES = 4096  # of headers that are kept for compression, also when the peer would have us keep more
 
 _log = logging.getLogger(__name__)
 logging.getLogger("hpack").setLevel(logging.INFO)  # its debug lines hold the values of headers, tokens among them
@@ -44,7 +45,6 @@ _OF_RESET = {
 _COSTLY = (
     h2.events.PingReceived,
     h2.events.RemoteSettingsChanged,
-    h2.events.PriorityUpdated,
     h2.events.UnknownFrameReceived,
 )
 
@@ -56,6 +56,7 @@ class Machine(H2Connection):
         event = h2.events.ConnectionTerminated()
         event.error_code = frame.error_code
         event.last_stream_id = frame.last_stream_id
+        event.additional_data = frame.additional_data or None
         return [], [event]
 
 
@@ -85,6 +86,7 @@ class H2Pump:
         self._ready: dict[int, H2Stream] = {}  # with output that a window may take, in the order of their turns
         self._writer = trio.lowlevel.ParkingLot()
         self._control = Bucket(limits.control_frames, limits.control_frames_per_s, now)
+        self._sent_data = False
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -232,11 +234,14 @@ class H2Pump:
                     self._count_costly()
                 if isinstance(event, h2.events.RemoteSettingsChanged):
                     self._greeted = True
+                    self._h2.encoder.header_table_size = min(self._h2.encoder.header_table_size, TABLE_BYTES)
                     self._reopen(0)
                 self.received(event)
 
     def _count_costly(self) -> None:
-        if not self._control.take(trio.current_time()):
+        if self._sent_data:  # clients measure the path by a PING for what they are sent
+            self._sent_data = False
+        elif not self._control.take(trio.current_time()):
             self.stop(ErrorCodes.ENHANCE_YOUR_CALM, "too many control frames")
 
     def _was_reset(self, event: h2.events.StreamReset) -> None:
@@ -298,6 +303,7 @@ class H2Pump:
         last = stream.last
         ends = last is not None and most == stream.queued_bytes
         if most > 0 or (ends and not last):
+            self._sent_data = True
             self._h2.send_data(stream.id, stream.take(most), end_stream=ends and not last)
         if ends and last:
             self._h2.send_headers(stream.id, last, end_stream=True)

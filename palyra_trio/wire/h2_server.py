@@ -5,6 +5,7 @@ A connection that fails, in whatever way, ends alone. What is not gRPC gets an H
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import h2.events
@@ -65,9 +66,9 @@ class H2Server:
         """
         async with trio.open_nursery() as nursery:
             with self._accepting:
-                await trio.serve_listeners(
-                    self.serve_connection, list(listeners), handler_nursery=nursery, task_status=task_status
-                )
+                async with trio.open_nursery() as accepting:
+                    accept = partial(trio.serve_listeners, self.serve_connection, handler_nursery=nursery)
+                    task_status.started(await accepting.start(accept, list(listeners)))
 
     async def serve_connection(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end and close it. Raises nothing but Cancelled, whatever the peer sends."""

@@ -52,6 +52,7 @@ def test_a_no_or_a_reason_is_what_the_model_is_told(shell: Shell, typed: str, re
     assert (decided["outcome"], decided["reason"]) == ("denied", reason)
 
 
+@pytest.mark.slow
 def test_an_empty_line_is_asked_again_and_the_end_of_the_input_is_a_no(shell: Shell) -> None:
     with shell.terminal("run", "--model", shell.script(write_call("a.txt", "x"), ANSWERED), "go") as terminal:
         terminal.expect("or a reason why not: ")
@@ -86,6 +87,7 @@ def test_what_was_typed_before_the_question_was_shown_does_not_answer_it(shell: 
     assert shell.bodies("ApprovalDecided")[0]["reason"] == "no, I did not mean that"
 
 
+@pytest.mark.slow
 def test_a_question_that_expires_is_taken_back(shell: Shell) -> None:
     model = shell.script(write_call("a.txt", "x"), ANSWERED)
     with shell.terminal("run", "--model", model, "go", environ={"PALYRA_APPROVAL__EXPIRES_S": "1"}) as terminal:

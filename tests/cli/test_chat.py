@@ -3,6 +3,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.processes import AtTerminal, Shell, write_call
 
 HANGS = {"deltas": ["thinking"], "hang": True}
@@ -32,6 +34,7 @@ def test_messages_are_answered_in_one_session(shell: Shell) -> None:
     shell.assert_verifies()
 
 
+@pytest.mark.slow
 def test_ctrl_d_leaves_and_the_session_can_be_continued(shell: Shell) -> None:
     for arguments in ([], ["--continue"]):
         with shell.terminal("chat", "--model", shell.script({"text": "hello"}), *arguments) as terminal:
@@ -62,6 +65,7 @@ def test_a_question_takes_the_next_line(shell: Shell) -> None:
     assert (shell.folder / "a.txt").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_what_is_said_meanwhile_comes_next(shell: Shell) -> None:
     with chatting(shell, {"deltas": ["slow", "ly"], "delta_pause_s": 0.5}) as terminal:
         terminal.type("one\n")
@@ -121,6 +125,7 @@ def test_sigterm_drains(shell: Shell) -> None:
     assert shell.states() == [("go", "interrupted")]
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_does_not_wait(shell: Shell) -> None:
     with chatting(shell, HANGS, environ={"PALYRA_DAEMON__DRAIN_S": "100"}) as terminal:
         terminal.type("go\n")
@@ -131,6 +136,7 @@ def test_a_second_sigterm_does_not_wait(shell: Shell) -> None:
         assert terminal.ends() == 143
 
 
+@pytest.mark.slow
 def test_lines_that_are_no_messages(shell: Shell) -> None:
     with chatting(shell, {"text": "hello"}) as terminal:
         for line in ("", "   ", "/help", "/cancel", "/no such thing"):
@@ -141,6 +147,7 @@ def test_lines_that_are_no_messages(shell: Shell) -> None:
     assert shell.states() == []
 
 
+@pytest.mark.slow
 def test_a_refusal_is_told_and_the_chat_goes_on(shell: Shell) -> None:
     with shell.terminal("chat", "--model", f"scripted/{shell.root}/none.json") as terminal:
         terminal.expect("› ")

@@ -9,10 +9,8 @@ import attrs
 import click
 import pytest
 
-from palyra_trio.cli.open import confirm, has_journal, is_held, principal, reading, request_context, state_word, submit
-from palyra_trio.core.agents import AgentSpec
-from palyra_trio.core.commands import Applied, DefineAgent
-from palyra_trio.core.errors import InvalidArgument, NotFound, StateLocked
+from palyra_trio.cli.open import confirm, has_journal, is_held, principal, reading, request_context, state_word
+from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.identity import Principal, RunId, SessionId, parse_ulid
 from palyra_trio.core.run import RunState
 from palyra_trio.journal.queries import RunSummary
@@ -94,18 +92,6 @@ def test_a_live_run_is_interrupted_when_no_process_can_be_running_it() -> None:
     assert state_word(asking, held=True) == "waiting"
     assert state_word(asking, held=False) == "interrupted"
     assert state_word(attrs.evolve(SUMMARY, state=RunState.DONE), held=False) == "done"
-
-
-def test_a_command_is_carried_out_in_this_process(home: Home) -> None:
-    assert submit(DefineAgent(AgentSpec("scribe"))) == Applied()
-    with reading() as reader:
-        assert [spec.name for spec, _ in reader.agents()] == ["scribe"]
-    assert not is_held(home.state_dir)
-
-
-def test_a_command_is_refused_while_another_process_holds_the_state_directory(home: Home) -> None:
-    with held(home), pytest.raises(StateLocked, match=str(os.getpid())):
-        submit(DefineAgent(AgentSpec("scribe")))
 
 
 def test_nobody_is_asked_who_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

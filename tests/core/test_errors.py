@@ -15,6 +15,7 @@ CODES = {
     "InvalidArgument": "invalid_argument",
     "JournalInvalid": "journal_invalid",
     "JournalStopped": "journal_stopped",
+    "NoDaemon": "no_daemon",
     "NotFound": "not_found",
     "NotOwner": "not_owner",
     "OffsetAhead": "offset_ahead",
@@ -51,3 +52,16 @@ def test_an_error_reads_as_its_message_and_its_remedy() -> None:
 
 def test_an_error_without_a_remedy_reads_as_its_message() -> None:
     assert str(errors.NotFound("there is no run X")) == "there is no run X"
+
+
+def test_an_error_is_known_again_by_its_code() -> None:
+    for name, code in CODES.items():
+        if code != "internal":
+            again = errors.of_code(code, "no", "try this")
+            assert (type(again).__name__, again.message, again.remedy) == (name, "no", "try this")
+
+
+def test_a_code_of_a_newer_version_is_a_peers_error_that_names_it() -> None:
+    again = errors.of_code("moon_phase", "not tonight", "wait")
+    assert type(again) is errors.PeerError
+    assert str(again) == "not tonight [moon_phase] (wait)"

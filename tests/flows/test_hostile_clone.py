@@ -78,6 +78,7 @@ def test_it_redirects_neither_the_key_nor_the_model(shell: Shell, clone: Path, a
     assert attacker.received == []
 
 
+@pytest.mark.slow
 def test_without_a_model_of_ones_own_the_rules_answer_not_the_clone(
     shell: Shell, clone: Path, attacker: Attacker
 ) -> None:
@@ -253,6 +254,7 @@ def test_no_path_writes_outside_of_the_workspace(shell: Shell, outside: Path) ->
     assert SECRET not in str(shell.tape())
 
 
+@pytest.mark.slow
 def test_a_search_and_a_listing_follow_no_link_out(shell: Shell, outside: Path) -> None:
     calls = [
         {"tool": "files.search", "arguments": {"text": SECRET}},

@@ -35,6 +35,7 @@ def test_the_command_line_gets_its_answer(shell: Shell, foreign: ForeignServer) 
     shell.assert_verifies()
 
 
+@pytest.mark.slow
 def test_at_a_terminal_the_answer_is_streamed_once(shell: Shell, foreign: ForeignServer) -> None:
     with shell.terminal(
         "run", "--model", f"openai/{MODEL}", PROMPT, environ={"OPENAI_BASE_URL": foreign.base_url}
@@ -45,6 +46,7 @@ def test_at_a_terminal_the_answer_is_streamed_once(shell: Shell, foreign: Foreig
     assert terminal.shown.count(ANSWER) == 1
 
 
+@pytest.mark.slow
 def test_a_second_prompt_finds_the_first_in_its_context(shell: Shell, foreign: ForeignServer) -> None:
     ask = ["run", "--model", f"openai/{MODEL}", "--session", "notes"]
     first = shell.run(*ask, PROMPT, environ={"OPENAI_BASE_URL": foreign.base_url})

@@ -3,7 +3,6 @@
 The program h2spec 2.6 must be on the PATH; without it nothing was tested, and the exit status says so.
 """
 
-import re
 import shutil
 import subprocess
 import sys
@@ -35,7 +34,7 @@ def main() -> None:
     RESULTS.write_text(output, "utf-8")
     summary = output.rstrip().rpartition("\n")[2]
     print(summary)
-    if not re.fullmatch(r"146 tests, 146 passed, 0 skipped, 0 failed", summary):
+    if summary != "146 tests, 146 passed, 0 skipped, 0 failed":
         sys.exit(f"see {RESULTS.name}")
 
 

@@ -4,9 +4,11 @@ import pytest
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
-from trio.testing import MockClock
+from trio.testing import MockClock, memory_stream_pair
 
-from palyra_trio.core.errors import Draining
+from palyra_trio.core.errors import Draining, PalyraError
+from palyra_trio.wire.h2_client import connect
+from palyra_trio.wire.h2_server import H2Server, handlers_of
 from tests.wire.echo import Echo, pair
 from tests.wire.echo_grpc import EchoStub
 from tests.wire.echo_pb2 import Failure, Order, Text
@@ -20,13 +22,14 @@ class Garbage:
 async def failure_of(echo: Echo, failure: Failure) -> tuple[int, GRPCError]:
     """Return how many messages came before the error, and the error."""
     got = 0
-    async with pair(echo) as (channel, _):
-        with pytest.raises(GRPCError) as failed:
-            async with EchoStub(channel).Fail.open() as call:
-                await call.send_message(failure, end=True)
-                async for _ in call:
-                    got += 1
-    return got, failed.value
+    async with pair(echo) as (channel, _), EchoStub(channel).Fail.open() as call:
+        await call.send_message(failure, end=True)
+        try:
+            async for _ in call:
+                got += 1
+        except GRPCError as error:
+            return got, error
+    raise AssertionError("the call did not fail")
 
 
 async def test_a_status_comes_after_the_messages_before_it() -> None:
@@ -57,11 +60,10 @@ async def test_an_unexpected_error_is_logged_once_and_not_told(caplog: pytest.Lo
 
 
 async def test_a_request_that_is_not_its_type_is_refused() -> None:
-    async with pair(Echo()) as (channel, _):
+    async with pair(Echo()) as (channel, _), EchoStub(channel).Count.open() as call:
+        await call.send_message(Garbage(), end=True)  # type: ignore[arg-type]
         with pytest.raises(GRPCError, match="not a Order"):
-            async with EchoStub(channel).Count.open() as call:
-                await call.send_message(Garbage(), end=True)  # type: ignore[arg-type]
-                await call.recv_message()
+            await call.recv_message()
 
 
 async def test_a_handler_that_answers_nothing_has_failed(caplog: pytest.LogCaptureFixture) -> None:
@@ -87,6 +89,24 @@ async def test_the_deadline_of_the_client_ends_the_handler(autojump_clock: MockC
         assert echo.live == 0
 
 
+async def test_an_error_that_has_no_translation_is_logged_and_ends_only_its_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Untold(PalyraError):
+        code = "untold"
+
+    near, far = memory_stream_pair()
+    echo = Echo()
+    echo.raises = Untold("?")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(H2Server(handlers_of([echo]), {}.__getitem__).serve_connection, far)
+        async with connect(near) as channel:
+            with pytest.raises(GRPCError, match="internal error"):
+                await EchoStub(channel).Fail(Failure())
+            assert (await EchoStub(channel).Say(Text(body=b"on"))).body == b"on"
+    assert "Fail failed" in caplog.text
+
+
 async def test_a_handler_sees_how_much_time_is_left(autojump_clock: MockClock) -> None:
     echo = Echo()
     async with pair(echo) as (channel, _), trio.open_nursery() as nursery:
@@ -101,30 +121,28 @@ async def test_a_handler_sees_how_much_time_is_left(autojump_clock: MockClock) -
 
 async def test_a_stopped_call_has_its_status_although_the_client_reads_nothing(autojump_clock: MockClock) -> None:
     echo = Echo()
-    async with pair(echo) as (channel, _):
-        async with EchoStub(channel).Count.open() as call:
-            await call.send_message(Order(messages=10_000, bytes_each=1000), end=True)
-            await echo.began.wait()
-            await trio.testing.wait_all_tasks_blocked()
-            assert echo.sent < 1000
-            assert echo.last is not None
-            echo.last.stop(GRPCError(Status.ABORTED, "stopped by a person"))
-            await trio.testing.wait_all_tasks_blocked()
-            assert echo.live == 0
-            with pytest.raises(GRPCError, match="stopped by a person"):
-                await call.recv_trailing_metadata()
+    async with pair(echo) as (channel, _), EchoStub(channel).Count.open() as call:
+        await call.send_message(Order(messages=10_000, bytes_each=1000), end=True)
+        await echo.began.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert echo.sent < 1000
+        assert echo.last is not None
+        echo.last.stop(GRPCError(Status.ABORTED, "stopped by a person"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert echo.live == 0
+        with pytest.raises(GRPCError, match="stopped by a person"):
+            await call.recv_trailing_metadata()
 
 
 async def test_a_failure_waits_a_second_and_no_longer_for_a_client_that_does_not_read(
     autojump_clock: MockClock,
 ) -> None:
-    async with pair(Echo()) as (channel, _):
-        async with EchoStub(channel).Fail.open() as call:
-            # What fits the send buffer and the window, and no more than that: the handler does not wait.
-            await call.send_message(Failure(after_messages=70_000, status=10, message="enough"), end=True)
-            await trio.sleep(0.5)
-            with pytest.raises(GRPCError, match="enough"):
-                await call.recv_trailing_metadata()
+    async with pair(Echo()) as (channel, _), EchoStub(channel).Fail.open() as call:
+        # What fits the send buffer and the window, and no more than that: the handler does not wait.
+        await call.send_message(Failure(after_messages=70_000, status=10, message="enough"), end=True)
+        await trio.sleep(0.5)
+        with pytest.raises(GRPCError, match="enough"):
+            await call.recv_trailing_metadata()
 
 
 async def test_a_call_that_is_cancelled_by_its_handler_has_no_status() -> None:

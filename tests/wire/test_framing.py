@@ -1,4 +1,5 @@
 import struct
+from itertools import pairwise
 
 import pytest
 from grpclib.const import Status
@@ -14,7 +15,7 @@ bodies = st.lists(st.binary(max_size=60), max_size=8)
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     at = [0, *sorted(min(each, len(data)) for each in cuts), len(data)]
-    return [data[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(at)]
 
 
 @given(bodies, st.lists(st.integers(0, 600), max_size=12))

@@ -56,11 +56,11 @@ async def test_metadata_of_the_channel_goes_with_every_call_and_a_call_overrides
     near, far = memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server_of(Echo()).serve_connection, far)
-        async with connect(near, metadata={"x-a": "1", "x-b": "1"}) as channel:
-            async with EchoStub(channel).Say.open(metadata={"x-b": "2"}) as call:
-                await call.send_message(Text(), end=True)
-                await call.recv_initial_metadata()
-                assert dict(call.initial_metadata or {}) == {"x-a": "1", "x-b": "2"}
+        connecting = connect(near, metadata={"x-a": "1", "x-b": "1"})
+        async with connecting as channel, EchoStub(channel).Say.open(metadata={"x-b": "2"}) as call:
+            await call.send_message(Text(), end=True)
+            await call.recv_initial_metadata()
+            assert dict(call.initial_metadata or {}) == {"x-a": "1", "x-b": "2"}
 
 
 async def test_leaving_a_call_ends_its_handler() -> None:
@@ -118,6 +118,12 @@ async def test_calls_beyond_the_servers_limit_wait_for_their_turn(autojump_clock
             assert echo.live == 5
             echo.go_on.set()
         assert echo.live == 0
+
+
+async def test_calls_that_are_made_before_the_server_has_said_its_limit_are_not_refused() -> None:
+    async with pair(Echo()) as (channel, _), trio.open_nursery() as nursery:
+        for _ in range(300):
+            nursery.start_soon(EchoStub(channel).Say, Text())
 
 
 async def test_a_deadline_also_ends_the_wait_for_a_turn(autojump_clock: MockClock) -> None:

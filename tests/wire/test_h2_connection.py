@@ -2,9 +2,10 @@ import h2.events
 import pytest
 import trio
 from h2.errors import ErrorCodes
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import GoAwayFrame, SettingsFrame
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from palyra_trio.wire.h2_connection import TABLE_BYTES
 from palyra_trio.wire.limits import Limits
 from tests.wire.echo import Echo, pair
 from tests.wire.echo_grpc import EchoStub
@@ -55,11 +56,10 @@ async def test_queued_messages_share_frames() -> None:
 
 async def test_streams_take_turns() -> None:
     echo = Echo()
-    async with pair(echo) as (channel, _):
-        async with EchoStub(channel).Count.open() as large:
-            await large.send_message(Order(messages=10**6, bytes_each=60_000), end=True)
-            await large.recv_message()
-            assert (await EchoStub(channel).Say(Text(body=bytes(50_000)))).body == bytes(50_000)
+    async with pair(echo) as (channel, _), EchoStub(channel).Count.open() as large:
+        await large.send_message(Order(messages=10**6, bytes_each=60_000), end=True)
+        await large.recv_message()
+        assert (await EchoStub(channel).Say(Text(body=bytes(50_000)))).body == bytes(50_000)
 
 
 async def test_calls_that_nobody_reads_do_not_hold_up_another() -> None:
@@ -99,3 +99,32 @@ async def test_what_a_call_leaves_unread_goes_back_to_the_connections_window() -
                 await call.recv_message()
                 await wait_all_tasks_blocked()
         assert (await EchoStub(channel).Say(Text(body=bytes(500_000)))).body == bytes(500_000)
+
+
+async def test_a_ping_for_each_frame_of_data_is_no_flood() -> None:
+    async with raw_client(Echo(), Limits(control_frames=5, control_frames_per_s=0)) as raw:
+        raw.machine.send_headers(1, COUNT)
+        body = Order(messages=10**6, bytes_each=1000).SerializeToString()
+        raw.machine.send_data(1, b"\0" + len(body).to_bytes(4, "big") + body, end_stream=True)
+        for number in range(200):
+            while len(raw.find(h2.events.DataReceived)) <= number:
+                await raw.flush()
+                assert await raw.read()
+            raw.machine.ping(b"how long")
+            for event in raw.find(h2.events.DataReceived)[number:]:
+                raw.machine.acknowledge_received_data(event.flow_controlled_length, 1)  # type: ignore[attr-defined]
+            raw.events = raw.find(h2.events.DataReceived)[: number + 1]
+
+
+async def test_a_peer_cannot_have_us_remember_more_headers_than_we_like() -> None:
+    echo = Echo()
+    async with raw_client(echo) as raw:
+        await raw.stream.send_all(SettingsFrame(0, {SettingsFrame.HEADER_TABLE_SIZE: 2**32 - 1}).serialize())
+        raw.machine.send_headers(1, HEADERS, end_stream=True)
+        await raw.flush()
+        await echo.began.wait()
+        (connection,) = raw.server._connections
+        assert connection._h2.encoder.header_table_size == TABLE_BYTES
+        echo.go_on.set()
+        while not raw.find(h2.events.StreamEnded):
+            await raw.read()

@@ -117,7 +117,7 @@ async def test_one_connection_too_many_is_told(autojump_clock: MockClock) -> Non
             await EchoStub(channel).Say(Text())
             nursery.start_soon(server.serve_connection, served)
             async with connect(second) as refused:
-                with pytest.raises(ConnectionLost):
+                with pytest.raises(ConnectionLost, match="too many connections"):
                     await EchoStub(refused).Say(Text())
             assert (await EchoStub(channel).Say(Text(body=b"on"))).body == b"on"
 
@@ -154,7 +154,8 @@ async def test_many_clients_that_hang_up_leave_nothing() -> None:
 
 async def test_a_client_that_broke_the_rules_does_not_disturb_another() -> None:
     async with listening(server_of(Echo())) as port:
-        async with connect(await trio.open_tcp_stream("127.0.0.1", port)) as channel:
+        connected = await trio.open_tcp_stream("127.0.0.1", port)
+        async with connect(connected) as channel:
             for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 30):
                 stream = await trio.open_tcp_stream("127.0.0.1", port)
                 await stream.send_all(garbage)

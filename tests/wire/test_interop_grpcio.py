@@ -1,8 +1,6 @@
 """grpcio, the C core, as a client over real sockets: the published interop cases, and what clients do to servers."""
 
-import gc
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -10,6 +8,8 @@ import attrs
 import grpc
 import pytest
 import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 
 from tests.wire.echo import Echo, listening, server_of
 from tests.wire.echo_pb2 import Failure, Order, Sum, Text
@@ -39,10 +39,8 @@ async def served() -> AsyncGenerator[Served, None]:
     echo = Echo()
     async with listening(server_of(echo)) as port:
         channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-        try:
-            yield Served(echo, port, channel)
-        finally:
-            await trio.to_thread.run_sync(channel.close)
+        yield Served(echo, port, channel)
+        await trio.to_thread.run_sync(channel.close)
 
 
 async def in_thread(function: Callable[[], T]) -> T:
@@ -244,9 +242,6 @@ async def test_a_stopped_call_has_its_status_although_the_window_is_closed(serve
     replies = await in_thread(begin)
     await trio.testing.wait_all_tasks_blocked(0.1)
     assert served.echo.last is not None
-    from grpclib.const import Status
-    from grpclib.exceptions import GRPCError
-
     served.echo.last.stop(GRPCError(Status.ABORTED, "stopped by a person"))
 
     def end() -> Any:
@@ -292,11 +287,11 @@ async def test_a_drain_lets_a_running_call_end_and_cuts_a_hung_one() -> None:
             codes.append(cut.value.code())
 
         def read() -> None:
-            total = 0
+            total, pause = 0, threading.Event()
             for _ in count(Order(messages=20_000, bytes_each=1000)):
                 total += 1
                 if total % 1000 == 0:
-                    time.sleep(0.005)
+                    pause.wait(0.005)
             got.append(total)
 
         nursery.start_soon(in_thread, hang)
@@ -307,4 +302,3 @@ async def test_a_drain_lets_a_running_call_end_and_cuts_a_hung_one() -> None:
         server.drain(trio.current_time() + 1)
     assert (codes, got) == ([grpc.StatusCode.UNAVAILABLE], [20_000])
     await in_thread(channel.close)
-    gc.collect()

@@ -1,6 +1,6 @@
 """grpclib's own client, on its asyncio loop in a thread, over real sockets."""
 
-import asyncio  # noqa: TID251  # the peer under test is an asyncio program
+import asyncio  # ruff: ignore[banned-api] - the peer under test is an asyncio program
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 

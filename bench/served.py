@@ -1,0 +1,81 @@
+"""Servers in processes of their own, for the benches that are their clients: started, known by their `ready` line, ended.
+
+What a process costs is read from /proc. Nothing here talks to a server.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from palyra_trio.daemon import user_principal
+
+ENDING_S = 20.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+ROOT = Path(__file__).parents[1]
+
+
+@attrs.frozen
+class Served:
+    """A server that takes calls on a port of 127.0.0.1. `token` opens the daemon, and its runs may work in `workspace`."""
+
+    pid: int
+    port: int
+    token: str = ""
+    workspace: str = ""
+
+    def cpu_s(self) -> float:
+        """Return the CPU time of the process so far, in steps of a tick (10 ms)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+@contextmanager
+def serving(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Generator[Served]:
+    """Run `python -m MODULE` for the length of the block. It prints `ready` and its addresses, the TCP one last.
+
+    Raises RuntimeError with what it said on stderr when it is not ready, or does not end well when it is told to.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    with (
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            ready = process.stdout.readline().split()
+            if ready[:1] == ["ready"]:
+                yield Served(process.pid, int(ready[-1].rpartition(":")[2]))
+            process.send_signal(signal.SIGTERM)
+            _, complaint = process.communicate(timeout=ENDING_S)
+        finally:
+            process.kill()
+    if not ready or process.returncode not in {0, -signal.SIGTERM}:
+        raise RuntimeError(f"{module} ended with {process.returncode}:\n{complaint[-2000:]}")
+
+
+@contextmanager
+def daemon(
+    home: Path, module: str = "palyra_trio", environment: Mapping[str, str] | None = None
+) -> Generator[Served]:
+    """Run `serve` on a free port. All that it has is below `home`: `state`, `workspace`, and what configures it."""
+    state, workspace, config = home / "state", home / "workspace", home / ".config" / "palyra-trio" / "config.toml"
+    workspace.mkdir()
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[workspaces]\nroots = {{ "{user_principal(os.getuid())}" = ["{workspace}"] }}\n')
+    own = {"HOME": str(home), "PALYRA_STATE_DIR": str(state), "PALYRA_LOG__LEVEL": "warning", **(environment or {})}
+    with serving(module, "serve", "--port", "0", environment=own) as served:
+        yield attrs.evolve(served, token=(state / "token").read_text().strip(), workspace=str(workspace))

@@ -1,0 +1,127 @@
+"""`palyra-trio serve` in a process of its own: started, killed, started again, and looked at from outside."""
+
+import json
+import os
+import subprocess
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from palyra_trio.cli.open import principal
+from palyra_trio.core.identity import mint_ulid
+from palyra_trio.core.tape import run_stream
+from palyra_trio.journal.queries import Reader
+from palyra_trio.journal.writer import wall_clock_ms
+from palyra_trio.pb import runs_pb2
+from tests.processes import PROGRAM, Shell
+
+STARTING_S = 20.0
+PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
+Row = tuple[int, int, int, int, bytes | None, bytes]
+"""seq, g, kind, at_ms, body, hash"""
+
+
+@attrs.define
+class Server:
+    """A daemon on a port of its own choice, which changes with every start."""
+
+    shell: Shell
+    environ: dict[str, str] = attrs.Factory(dict)
+    port: int = 0
+    process: "subprocess.Popen[bytes] | None" = None
+    _log: Any = None
+
+    @classmethod
+    def below(cls, root: Path, **environ: str) -> "Server":
+        """Make the surroundings: the local user's token may work in the project's folder."""
+        shell = Shell.below(root)
+        folder = shell.home / ".config" / "palyra-trio"
+        folder.mkdir(parents=True)
+        folder.joinpath("config.toml").write_text(
+            f'[workspaces]\nroots = {{ "{principal()}" = [{json.dumps(str(shell.folder))}] }}\n', "utf-8"
+        )
+        return cls(shell, environ)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Run for the length of the block; whichever process runs at its end is killed."""
+        with open(self.shell.root / "log", "wb") as self._log:
+            try:
+                await self.start()
+                yield
+            finally:
+                self.kill()
+
+    async def start(self) -> None:
+        """Start, and return once it takes calls."""
+        self.process = subprocess.Popen(
+            [*PROGRAM, "serve", "--port", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            cwd=self.shell.folder,
+            env=self.shell.environment(self.environ),
+        )
+        assert self.process.stdout is not None
+        with trio.fail_after(STARTING_S):
+            line = await trio.to_thread.run_sync(self.process.stdout.readline, abandon_on_cancel=True)
+        words = line.decode().split()
+        assert words[:1] == ["ready"], self.log
+        self.port = int(words[-1].rpartition(":")[2])
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+    @property
+    def log(self) -> str:
+        return (self.shell.root / "log").read_text("utf-8", "replace")
+
+    @property
+    def authorization(self) -> str:
+        return f"Bearer {(self.shell.state_dir / 'token').read_text('ascii').strip()}"
+
+    @property
+    def rss_kb(self) -> int:
+        """What the process holds in memory."""
+        assert self.process is not None
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text("ascii").split()[1]) * PAGE_KB
+
+    # --- runs ---
+
+    def new_run(self, name: str, *turns: dict[str, Any]) -> runs_pb2.StartRun:
+        """Return the order of a run with an id of its own that plays `turns`. The same `name` must have the same turns."""
+        script = self.shell.root / f"{name}.json"
+        if not script.exists():
+            script.write_text(json.dumps({"turns": turns}), "utf-8")
+        run_id = mint_ulid(wall_clock_ms(), os.urandom(10))
+        return runs_pb2.StartRun(
+            text="go on", run_id=run_id, model=f"scripted/{script}", workspace=str(self.shell.folder)
+        )
+
+    def recorded(self, run_id: str, most: int | None = None) -> list[Row]:
+        """Return the rows of a run, or the first `most`, as they lie in the journal."""
+        with closing(Reader(self.shell.journal)) as reader:
+            rows = islice(reader.tape(run_stream(run_id)), most)
+            return [(row.seq, row.g, row.kind, row.at_ms, row.body, row.hash) for row in rows]
+
+
+def processes_with(text: str) -> list[int]:
+    """Return the processes of this user whose environment holds `text`."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if text.encode() in environ.read_bytes():
+                found.append(int(environ.parent.name))
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found

@@ -1,0 +1,335 @@
+"""The front door under faults, in a process of its own and over real sockets: what arrives is the tape, whatever breaks."""
+
+import random
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from grpclib.const import Status
+
+from palyra_trio.cli.open import is_held, principal
+from palyra_trio.core.run import RunState
+from palyra_trio.core.tape import ModelDelta, run_stream
+from palyra_trio.journal.check import check_file
+from palyra_trio.journal.queries import Reader
+from palyra_trio.pb.gateway_grpc import GatewayServiceStub
+from palyra_trio.pb.runs_pb2 import RUN_STATE_DONE, RouteMessageRequest, RunStreamResponse, StartRun
+from palyra_trio.wire.h2_client import connect
+from tests.fakes import assert_journal
+from tests.faults.cutting import Relay, cutting
+from tests.faults.followers import CLIENTS, Client, Received
+from tests.faults.serving import Server, processes_with
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes in /proc")
+
+# --- 1: followers that are cut off, and a daemon that is killed ---
+
+AT_ONCE = 4  # runs, with one follower of each kind
+AGAIN_S = 0.05
+LEAVES = 0.25  # of the calls are left by the client itself; the others meet the relay
+LIVE_TURNS = (
+    {"deltas": [f"{number} " for number in range(100)], "delta_pause_s": 0.004, "calls": [{"tool": "clock.now"}]},
+    {"repeat": {"text": "0123456789abcdef", "times": 20_000}, "calls": [{"tool": "clock.now"}]},
+    {"deltas": [f"{number} " for number in range(100)], "delta_pause_s": 0.004},
+)
+LARGE_TURNS = ({"text": "large " * 300_000},)
+BROKEN = {Status.UNAVAILABLE, Status.CANCELLED, Status.OK, Status.INTERNAL, Status.UNKNOWN}
+
+
+@attrs.define
+class Storm:
+    """Followers against a server through a relay, and what became of them."""
+
+    server: Server
+    relay: Relay
+    chance: random.Random
+    left: int = 0
+    stranded: dict[str, int] = attrs.Factory(dict)
+    statuses: Counter[tuple[str, Status]] = attrs.Factory(Counter)
+    received: list[tuple[str, Received]] = attrs.Factory(list)
+
+    @property
+    def disconnects(self) -> int:
+        return self.relay.cuts + self.left
+
+    async def follow(self, name: str, order: StartRun) -> None:
+        """Follow a run until it ends or is not going on, over as many connections as it takes."""
+        received = Received(order)
+        metadata = {"authorization": self.server.authorization}
+
+        def over() -> bool:
+            return received.over or len(received.rows) == self.stranded.get(order.run_id)
+
+        while not over():
+            most = len(received.rows) + self.chance.randint(1, 100) if self.chance.random() < LEAVES else None
+
+            def heard(response: RunStreamResponse, most: int | None = most) -> bool:
+                received.take(response)
+                return not (over() and not received.finished) and (most is None or len(received.rows) < most)
+
+            status = await CLIENTS[name](self.relay.port, metadata, received.request(), heard)
+            self.statuses[name, status] += 1
+            assert status in BROKEN, f"{name} got {status} of {order.run_id}, has {received.rows[-1:]} of {self.server.recorded(order.run_id)[-3:]}"
+            self.left += status is Status.CANCELLED
+            if status is not Status.OK and not over():
+                await trio.sleep(AGAIN_S)
+        self.received.append((name, received))
+
+    async def kill(self) -> None:
+        """Kill the server and start it again. What was in line stays there: no process takes it up unasked."""
+        self.server.kill()
+        with closing(Reader(self.server.shell.journal)) as reader:
+            for run in reader.runs(principal()):
+                if run.state is RunState.QUEUED:
+                    self.stranded[run.run_id] = reader.last_seq(run_stream(run.run_id))
+        await self.server.start()
+
+    async def keep_running(self, until: int) -> None:
+        """Start a run with three followers, and again, until there were as many disconnects."""
+        while self.disconnects < until:
+            name, turns = self.chance.choice([("live", LIVE_TURNS)] * 7 + [("large", LARGE_TURNS)])
+            order = self.server.new_run(name, *turns)
+            async with trio.open_nursery() as nursery:
+                for name in CLIENTS:
+                    nursery.start_soon(self.follow, name, order)
+
+
+@pytest.mark.parametrize(
+    ("disconnects", "kills"), [(40, 1), pytest.param(1000, 20, marks=[pytest.mark.slow])]
+)
+async def test_followers_that_are_cut_off_receive_exactly_the_tape(tmp_path: Path, disconnects: int, kills: int) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    server = Server.below(tmp_path)
+    async with server.running(), cutting(lambda: server.port, chance) as relay:
+        storm = Storm(server, relay, chance)
+        with trio.fail_after(60 + disconnects):
+            async with trio.open_nursery() as nursery:
+                for _ in range(AT_ONCE):
+                    nursery.start_soon(storm.keep_running, disconnects)
+                for kill in range(kills):
+                    while storm.disconnects < (kill + chance.random()) * disconnects / (kills + 1):
+                        await trio.sleep(0.01)
+                    await trio.sleep(chance.random() / 4)
+                    await storm.kill()
+        again = [received for _, received in storm.received if received.finished]
+        print(f"{storm.disconnects} disconnects, {kills} kills, {len(storm.received) // 3} runs: {storm.statuses}")
+        print(f"{sum(len(each.rows) for _, each in storm.received)} rows; {len(again)} followers saw the end, {len(storm.stranded)} runs never began")
+        for name in CLIENTS:
+            before = chance.choice(again)
+            whole = await _follow_undisturbed(CLIENTS[name], server, before.order)
+            assert whole.finished
+            assert whole.rows == before.rows, name
+        for name, received in storm.received:
+            assert received.rows == server.recorded(received.order.run_id), name
+    assert storm.disconnects >= disconnects
+    assert again
+    assert check_file(server.shell.journal).faults == ()
+
+
+async def _follow_undisturbed(client: Client, server: Server, order: StartRun) -> Received:
+    received = Received(order)
+
+    def heard(response: RunStreamResponse) -> bool:
+        received.take(response)
+        return True
+
+    status = await client(server.port, {"authorization": server.authorization}, received.request(), heard)
+    assert status is Status.OK, (received, server.log)
+    return received
+
+
+# --- 2: a reader that is slow ---
+
+READS_BYTES_PER_S = 10_000
+PIECE = "0123456789abcde " * 1024
+OTHER_TURNS = ({"deltas": [f"{number} " for number in range(100)], "delta_pause_s": 0.005},)
+COSTS_KB = 50_000
+SLOWER = 1.5  # a shared machine is not steadier than that
+SLOWER_S = 0.5
+
+
+class _Slow(trio.abc.Stream):
+    """A socket that is read at a fixed pace."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+        self.taken_bytes = 0
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = bytes(await self._stream.receive_some(READS_BYTES_PER_S // 10))
+        self.taken_bytes += len(data)
+        await trio.sleep(len(data) / READS_BYTES_PER_S)
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@attrs.define
+class _Measured:
+    """Two runs beside each other: how long each took, and how much memory the daemon held at most."""
+
+    large_s: float = 0
+    other_s: float = 0
+    peak_kb: int = 0
+
+
+async def _timed(server: Server, order: StartRun, took: Callable[[float], None]) -> None:
+    began = trio.current_time()
+    async with connect(await trio.open_tcp_stream("127.0.0.1", server.port)) as channel:
+        stub = GatewayServiceStub(channel)  # type: ignore[arg-type]
+        reply = await stub.RouteMessage(
+            RouteMessageRequest(start=order), metadata={"authorization": server.authorization}
+        )
+    assert reply.state == RUN_STATE_DONE, reply
+    took(trio.current_time() - began)
+
+
+async def _read_slowly(server: Server, received: Received, stream: _Slow) -> None:
+    async with connect(stream) as channel:
+        opened = GatewayServiceStub(channel).RunStream.open(metadata={"authorization": server.authorization})  # type: ignore[arg-type]
+        async with opened as call:
+            await call.send_message(received.request(), end=True)
+            async for response in call:
+                received.take(response)
+    raise AssertionError("it was cut off, or did not read slowly")
+
+
+async def _measure(server: Server, name: str, times: int, reader: Callable[[StartRun], Awaitable[None]]) -> _Measured:
+    """Run something large with something small beside it, while `reader` follows the large one."""
+    found = _Measured()
+    order = server.new_run(name, {"repeat": {"text": PIECE, "times": times}})
+
+    async def watch() -> None:
+        while True:
+            found.peak_kb = max(found.peak_kb, server.rss_kb)
+            await trio.sleep(0.02)
+
+    async with trio.open_nursery() as beside:
+        beside.start_soon(watch)
+        beside.start_soon(reader, order)
+        async with trio.open_nursery() as runs:
+            runs.start_soon(_timed, server, order, lambda took_s: setattr(found, "large_s", took_s))
+            runs.start_soon(
+                _timed, server, server.new_run("other", *OTHER_TURNS), lambda took_s: setattr(found, "other_s", took_s)
+            )
+        beside.cancel_scope.cancel()
+    return found
+
+
+@pytest.mark.parametrize("mib", [64, pytest.param(1024, marks=pytest.mark.slow)])
+async def test_a_slow_reader_slows_nobody_and_costs_little(tmp_path: Path, mib: int) -> None:
+    times = mib * 1024 * 1024 // len(PIECE)
+    server = Server.below(tmp_path)
+    received: list[tuple[Received, _Slow]] = []
+
+    async def nobody(order: StartRun) -> None:
+        pass
+
+    async def slowly(order: StartRun) -> None:
+        plain = await trio.open_tcp_stream("127.0.0.1", server.port)
+        received.append((Received(order), _Slow(plain)))
+        await _read_slowly(server, *received[-1])
+
+    try:
+        async with server.running():
+            idle_kb = server.rss_kb
+            alone = await _measure(server, "large", times, nobody)
+            before_kb = server.rss_kb
+            followed = await _measure(server, "large", times, slowly)
+            for each, stream in received:
+                print(f"the reader took {stream.taken_bytes} bytes in {followed.large_s:.1f} s, {len(each.rows)} rows")
+                assert each.rows == server.recorded(each.order.run_id, len(each.rows))
+                assert stream.taken_bytes > followed.large_s * READS_BYTES_PER_S / 4
+    finally:
+        shutil.rmtree(server.shell.state_dir)
+    print(f"{mib} MiB; RSS {idle_kb} kB idle, {before_kb} kB before; alone {alone}, with a slow reader {followed}")
+    assert followed.large_s < alone.large_s * SLOWER + SLOWER_S
+    assert followed.other_s < alone.other_s * SLOWER + SLOWER_S
+    assert followed.peak_kb - before_kb < COSTS_KB
+    assert followed.peak_kb - alone.peak_kb < COSTS_KB
+
+
+# --- 3: the end of a daemon that is busy ---
+
+STREAMS = 99
+DRAIN_S = 1
+HANGS = ({"text": "thinking", "hang": True},)
+LEFT_BEHIND = {"journal.sqlite3", "lock", "token"}
+
+
+async def test_a_daemon_that_is_told_to_stop_tells_every_client_and_leaves_nothing(tmp_path: Path) -> None:
+    server = Server.below(tmp_path, PALYRA_DAEMON__DRAIN_S=str(DRAIN_S))
+    statuses: list[tuple[str, Status, float]] = []
+    followers: list[Received] = []
+    ready = trio.Event()
+    waiting = STREAMS
+
+    async def follow(name: str) -> None:
+        nonlocal waiting
+        received = Received(server.new_run("hangs", *HANGS))
+        followers.append(received)
+        begun = False
+
+        def heard(response: RunStreamResponse) -> bool:
+            nonlocal begun
+            received.take(response)
+            if not begun and any(row[2] == ModelDelta.kind for row in received.rows):
+                begun = True
+                counted()
+            return True
+
+        def counted() -> None:
+            nonlocal waiting
+            with counting:
+                waiting -= 1
+
+        status = await CLIENTS[name](server.port, metadata, received.request(), heard)
+        statuses.append((name, status, trio.current_time()))
+
+    counting = threading.Lock()
+    async with server.running():
+        metadata = {"authorization": server.authorization}
+        assert server.process is not None
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for number in range(STREAMS):
+                    nursery.start_soon(follow, list(CLIENTS)[number % len(CLIENTS)])
+                while waiting:
+                    await trio.sleep(0.05)
+                told_at = trio.current_time()
+                server.process.send_signal(signal.SIGTERM)
+                exit_status = await trio.to_thread.run_sync(server.process.wait)
+                ended_s = trio.current_time() - told_at
+        assert not ready.is_set()
+    print(f"exit {exit_status} after {ended_s:.2f} s; {Counter((name, status) for name, status, _ in statuses)}")
+    print(f"last status after {max(at for _, _, at in statuses) - told_at:.2f} s")
+    assert exit_status == 0, server.log
+    assert {status for _, status, _ in statuses} == {Status.UNAVAILABLE}
+    assert max(at for _, _, at in statuses) - told_at < DRAIN_S + 1
+    assert {path.name for path in server.shell.state_dir.iterdir()} == LEFT_BEHIND
+    assert not is_held(server.shell.state_dir)
+    assert processes_with(str(server.shell.state_dir)) == []
+    assert "Traceback" not in server.log
+    for received in followers:
+        rows = server.recorded(received.order.run_id)
+        assert received.rows == rows[: len(received.rows)]
+    tapes = assert_journal(server.shell.state_dir, frozenset({RunState.WAITING}))
+    assert len(tapes) == STREAMS
+    assert {tape.view.state for tape in tapes.values()} == {RunState.WAITING}

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+import trio
+
+from palyra_trio.core.chain import digest
+from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.core.tape import FileChange
+from palyra_trio.tools.changing import CHANGED_SINCE_PLANNED, as_text, carry_out, diff_bytes, plan_change
+from palyra_trio.tools.registry import ToolContext
+from palyra_trio.tools.workspace import MAX_CHANGED_BYTES
+
+
+@pytest.fixture
+def threads() -> trio.CapacityLimiter:
+    return trio.CapacityLimiter(1)
+
+
+async def test_a_change_is_planned_from_what_is_there_and_written_as_planned(
+    context: ToolContext, root: Path, threads: trio.CapacityLimiter
+) -> None:
+    (root / "f").write_bytes(b"one\n")
+
+    plan = await plan_change("f", lambda before: (before or b"") + b"two\n", context, threads)
+    assert (root / "f").read_bytes() == b"one\n"
+    result = await carry_out("f", context, plan, threads)
+
+    assert plan.changes == (FileChange("f", digest(b"one\n"), digest(b"one\ntwo\n")),)
+    assert result.error == ""
+    assert (root / "f").read_bytes() == b"one\ntwo\n"
+
+
+async def test_a_file_that_is_another_one_now_is_left_alone(
+    context: ToolContext, root: Path, threads: trio.CapacityLimiter
+) -> None:
+    plan = await plan_change("f", lambda _before: b"mine\n", context, threads)
+    (root / "f").write_bytes(b"theirs\n")
+
+    result = await carry_out("f", context, plan, threads)
+
+    assert result.error == CHANGED_SINCE_PLANNED
+    assert (root / "f").read_bytes() == b"theirs\n"
+
+
+async def test_a_change_to_the_same_content_writes_nothing(
+    context: ToolContext, root: Path, threads: trio.CapacityLimiter
+) -> None:
+    (root / "f").write_bytes(b"same")
+    before = (root / "f").stat()
+
+    plan = await plan_change("f", lambda found: found or b"", context, threads)
+    result = await carry_out("f", context, plan, threads)
+
+    assert plan.changes == ()
+    assert "nothing was written" in result.text
+    assert (root / "f").stat() == before
+
+
+async def test_a_result_that_is_too_large_is_refused_in_the_plan(
+    context: ToolContext, threads: trio.CapacityLimiter
+) -> None:
+    with pytest.raises(InvalidArgument, match="would be larger"):
+        await plan_change("f", lambda _before: bytes(MAX_CHANGED_BYTES + 1), context, threads)
+
+
+def test_text_survives_decoding_byte_for_byte_and_binary_is_refused() -> None:
+    assert as_text(b"a\xff\r\n", "f").encode("utf-8", "surrogateescape") == b"a\xff\r\n"
+    with pytest.raises(InvalidArgument, match="f is not text"):
+        as_text(b"a\0b", "f")
+
+
+def test_a_diff_of_binary_contents_says_only_that_they_differ() -> None:
+    assert diff_bytes("f", None, b"\0") == "Binary file f differs (no file -> 1 bytes)\n"
+    assert diff_bytes("f", b"x", b"x") == ""
+    assert "-x\n+y\n" in diff_bytes("f", b"x\n", b"y\n")

@@ -1,0 +1,47 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from palyra_trio.core.errors import StateConflict
+from palyra_trio.tools.reading import check_asked, plan_read, why_ask
+from palyra_trio.tools.registry import Plan
+from palyra_trio.tools.workspace import Workspace
+
+
+def test_an_ordinary_file_is_read_without_asking(workspace: Workspace, root: Path) -> None:
+    (root / "notes.txt").write_text("x")
+
+    assert plan_read(workspace, "notes.txt") == Plan()
+
+
+def test_a_key_file_is_asked_for(workspace: Workspace, root: Path) -> None:
+    (root / ".env").write_text("x")
+
+    assert plan_read(workspace, ".env").sensitive
+
+
+def test_a_link_to_a_key_file_is_asked_for_and_says_where_it_leads(kernel_workspace: Workspace, root: Path) -> None:
+    (root / ".env").write_text("x")
+    (root / "notes").symlink_to(".env")
+
+    assert plan_read(kernel_workspace, "notes").sensitive.startswith("notes leads to .env: ")
+
+
+def test_a_hard_link_is_asked_for(workspace: Workspace, root: Path) -> None:
+    (root / "a").write_text("x")
+    os.link(root / "a", root / "b")
+
+    assert "hard link" in plan_read(workspace, "b").sensitive
+
+
+def test_what_became_sensitive_after_the_plan_is_not_read(workspace: Workspace, root: Path) -> None:
+    (root / "a").write_text("x")
+    plan = plan_read(workspace, "a")
+    os.link(root / "a", root / "b")
+    found = workspace.stat("a")
+
+    assert why_ask("a", found)
+    with pytest.raises(StateConflict, match="has changed since it was planned"):
+        check_asked("a", found, plan)
+    check_asked("a", found, Plan(sensitive="it was asked for"))
