@@ -183,6 +183,7 @@ class RemoteGateway:
                 if response.WhichOneof("response") == "batch" and (rows := whole.rows(response.batch.items)):
                     await send.send(rows)
                     place.arrived(rows)
+        place.ended = True
 
     async def _connected(self) -> Any:
         """Return a channel that takes calls, making one if need be. Raises NoDaemon."""

@@ -122,7 +122,6 @@ class _ServerConnection(H2Pump):
     def drain(self, deadline: float) -> None:
         if not self._draining:
             self._draining = True
-            self.go_away(why="the server is shutting down")
             self._nursery.start_soon(self._cut_at, deadline)
             self._stop_when_idle()
 
@@ -186,5 +185,7 @@ class _ServerConnection(H2Pump):
             self.stop(ErrorCodes.ENHANCE_YOUR_CALM, "too many calls were cancelled")
 
     def _stop_when_idle(self) -> None:
-        if self._draining and not self.streams:
+        # GOAWAY comes last: grpclib's client drops its calls when it hears it, and would never learn their status.
+        if self._draining and not self.streams and not self._stopping:
+            self.go_away(why="the server is shutting down")
             self.stop()

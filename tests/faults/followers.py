@@ -1,13 +1,11 @@
 """Three clients that follow a run over one connection: grpcio (C core), grpclib (asyncio) and our own.
 
 Each makes one call on a connection of its own and hands on what arrives until it is told to leave, which it does without
-a word more than its library says. What ended a call is returned as gRPC's status.
+a word more than its library says.
 """
 
-import asyncio  # noqa: TID251  # grpclib's client is an asyncio program; it has a thread of its own
+import asyncio  # ruff: ignore[banned-api]  # grpclib's client is an asyncio program; it has a thread of its own
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
-from functools import partial
 
 import attrs
 import grpc
@@ -16,7 +14,7 @@ import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
-from palyra_trio.core.codec import TapeRow, decode
+from palyra_trio.core.codec import decode
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import RunFinished, StatusChange
 from palyra_trio.pb.gateway_grpc import GatewayServiceStub
@@ -29,7 +27,10 @@ SILENCE_S = 30.0  # a call that takes longer is stuck: none of the runs does
 
 Heard = Callable[[RunStreamResponse], bool]
 """Takes a response; False means: leave."""
-Client = Callable[[int, Mapping[str, str], RunStreamRequest, Heard], Awaitable[Status]]
+Ended = tuple[Status, str]
+"""What a call ended with, as its client sees it: a status, and what was said with it."""
+Client = Callable[[int, Mapping[str, str], RunStreamRequest, Heard], Awaitable[Ended]]
+LEFT = (Status.CANCELLED, "")
 
 
 @attrs.define
@@ -70,14 +71,12 @@ class Received:
             event = decode(kind, body)
             self.finished = isinstance(event, RunFinished)
             self.interrupted = (
-                isinstance(event, StatusChange)
-                and event.after is RunState.WAITING
-                and event.reason == "interrupted"
+                isinstance(event, StatusChange) and event.after is RunState.WAITING and event.reason == "interrupted"
             )
 
 
-async def over_grpcio(port: int, metadata: Mapping[str, str], request: RunStreamRequest, heard: Heard) -> Status:
-    def talk() -> Status:
+async def over_grpcio(port: int, metadata: Mapping[str, str], request: RunStreamRequest, heard: Heard) -> Ended:
+    def talk() -> Ended:
         # A subchannel that is shared with other channels would be a shared connection.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 4 * 1024 * 1024)]
         with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
@@ -86,16 +85,16 @@ async def over_grpcio(port: int, metadata: Mapping[str, str], request: RunStream
             try:
                 for response in call:
                     if not heard(response):
-                        return Status.CANCELLED
+                        return LEFT
             except grpc.RpcError:
                 pass
-            return Status(call.code().value[0])
+            return Status(call.code().value[0]), call.details() or ""
 
-    return await trio.to_thread.run_sync(talk)
+    return await trio.to_thread.run_sync(talk, limiter=trio.CapacityLimiter(1))
 
 
-async def over_grpclib(port: int, metadata: Mapping[str, str], request: RunStreamRequest, heard: Heard) -> Status:
-    async def talk() -> Status:
+async def over_grpclib(port: int, metadata: Mapping[str, str], request: RunStreamRequest, heard: Heard) -> Ended:
+    async def talk() -> Ended:
         async with grpclib.client.Channel("127.0.0.1", port) as channel:
             try:
                 async with GatewayServiceStub(channel).RunStream.open(timeout=SILENCE_S, metadata=metadata) as call:
@@ -103,19 +102,19 @@ async def over_grpclib(port: int, metadata: Mapping[str, str], request: RunStrea
                     async for response in call:
                         if not heard(response):
                             await call.cancel()
-                            return Status.CANCELLED
+                            return LEFT
             except GRPCError as error:
-                return error.status
+                return error.status, error.message or ""
             except TimeoutError:
-                return Status.DEADLINE_EXCEEDED
-            except (StreamTerminatedError, OSError):
-                return Status.UNAVAILABLE
-        return Status.OK
+                return Status.DEADLINE_EXCEEDED, ""
+            except (StreamTerminatedError, OSError) as error:
+                return Status.UNAVAILABLE, str(error)
+        return Status.OK, ""
 
-    return await trio.to_thread.run_sync(partial(asyncio.run, talk()))
+    return await trio.to_thread.run_sync(lambda: asyncio.run(talk()), limiter=trio.CapacityLimiter(1))
 
 
-async def over_our_own(port: int, metadata: Mapping[str, str], request: RunStreamRequest, heard: Heard) -> Status:
+async def over_our_own(port: int, metadata: Mapping[str, str], request: RunStreamRequest, heard: Heard) -> Ended:
     try:
         async with connect(await trio.open_tcp_stream("127.0.0.1", port)) as channel:
             opened = GatewayServiceStub(channel).RunStream.open(timeout=SILENCE_S, metadata=metadata)  # type: ignore[arg-type]
@@ -123,12 +122,12 @@ async def over_our_own(port: int, metadata: Mapping[str, str], request: RunStrea
                 await call.send_message(request, end=True)
                 async for response in call:
                     if not heard(response):
-                        return Status.CANCELLED
+                        return LEFT
     except GRPCError as error:
-        return error.status
-    except OSError:
-        return Status.UNAVAILABLE
-    return Status.OK
+        return error.status, error.message or ""
+    except OSError as error:
+        return Status.UNAVAILABLE, str(error)
+    return Status.OK, ""
 
 
 CLIENTS: dict[str, Client] = {"grpcio": over_grpcio, "grpclib": over_grpclib, "our own": over_our_own}

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from itertools import cycle
 from pathlib import Path
 
 import attrs
@@ -24,7 +25,7 @@ from palyra_trio.pb.runs_pb2 import RUN_STATE_DONE, RouteMessageRequest, RunStre
 from palyra_trio.wire.h2_client import connect
 from tests.fakes import assert_journal
 from tests.faults.cutting import Relay, cutting
-from tests.faults.followers import CLIENTS, Client, Received
+from tests.faults.followers import CLIENTS, SILENCE_S, Client, Ended, Received
 from tests.faults.serving import Server, processes_with
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes in /proc")
@@ -74,9 +75,11 @@ class Storm:
                 received.take(response)
                 return not (over() and not received.finished) and (most is None or len(received.rows) < most)
 
-            status = await CLIENTS[name](self.relay.port, metadata, received.request(), heard)
+            status, _ = await CLIENTS[name](self.relay.port, metadata, received.request(), heard)
             self.statuses[name, status] += 1
-            assert status in BROKEN, f"{name} got {status} of {order.run_id}, has {received.rows[-1:]} of {self.server.recorded(order.run_id)[-3:]}"
+            assert status in BROKEN, (
+                f"{name} got {status} of {order.run_id}, has {received.rows[-1:]} of {self.server.recorded(order.run_id)[-3:]}"
+            )
             self.left += status is Status.CANCELLED
             if status is not Status.OK and not over():
                 await trio.sleep(AGAIN_S)
@@ -101,10 +104,10 @@ class Storm:
                     nursery.start_soon(self.follow, name, order)
 
 
-@pytest.mark.parametrize(
-    ("disconnects", "kills"), [(40, 1), pytest.param(1000, 20, marks=[pytest.mark.slow])]
-)
-async def test_followers_that_are_cut_off_receive_exactly_the_tape(tmp_path: Path, disconnects: int, kills: int) -> None:
+@pytest.mark.parametrize(("disconnects", "kills"), [(40, 1), pytest.param(1000, 20, marks=[pytest.mark.slow])])
+async def test_followers_that_are_cut_off_receive_exactly_the_tape(
+    tmp_path: Path, disconnects: int, kills: int
+) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -122,7 +125,9 @@ async def test_followers_that_are_cut_off_receive_exactly_the_tape(tmp_path: Pat
                     await storm.kill()
         again = [received for _, received in storm.received if received.finished]
         print(f"{storm.disconnects} disconnects, {kills} kills, {len(storm.received) // 3} runs: {storm.statuses}")
-        print(f"{sum(len(each.rows) for _, each in storm.received)} rows; {len(again)} followers saw the end, {len(storm.stranded)} runs never began")
+        print(
+            f"{sum(len(each.rows) for _, each in storm.received)} rows; {len(again)} followers saw the end, {len(storm.stranded)} runs never began"
+        )
         for name in CLIENTS:
             before = chance.choice(again)
             whole = await _follow_undisturbed(CLIENTS[name], server, before.order)
@@ -142,7 +147,7 @@ async def _follow_undisturbed(client: Client, server: Server, order: StartRun) -
         received.take(response)
         return True
 
-    status = await client(server.port, {"authorization": server.authorization}, received.request(), heard)
+    status, _ = await client(server.port, {"authorization": server.authorization}, received.request(), heard)
     assert status is Status.OK, (received, server.log)
     return received
 
@@ -268,68 +273,59 @@ async def test_a_slow_reader_slows_nobody_and_costs_little(tmp_path: Path, mib: 
 
 # --- 3: the end of a daemon that is busy ---
 
-STREAMS = 99
+STREAMS = 100
 DRAIN_S = 1
 HANGS = ({"text": "thinking", "hang": True},)
 LEFT_BEHIND = {"journal.sqlite3", "lock", "token"}
 
 
+async def _stay(server: Server, name: str, received: Received, begun: threading.Semaphore) -> tuple[Ended, float]:
+    """Follow a run that hangs, say when it does, and return what the call ended with, and when."""
+
+    def heard(response: RunStreamResponse) -> bool:
+        received.take(response)
+        if any(item.kind_number == ModelDelta.kind for item in response.batch.items):
+            begun.release()
+        return True
+
+    ended = await CLIENTS[name](server.port, {"authorization": server.authorization}, received.request(), heard)
+    return ended, trio.current_time()
+
+
 async def test_a_daemon_that_is_told_to_stop_tells_every_client_and_leaves_nothing(tmp_path: Path) -> None:
     server = Server.below(tmp_path, PALYRA_DAEMON__DRAIN_S=str(DRAIN_S))
-    statuses: list[tuple[str, Status, float]] = []
-    followers: list[Received] = []
-    ready = trio.Event()
-    waiting = STREAMS
+    streams = [(name, Received(server.new_run("hangs", *HANGS))) for name, _ in zip(cycle(CLIENTS), range(STREAMS))]
+    ended: list[tuple[str, Ended, float]] = []
+    begun = threading.Semaphore(0)
 
-    async def follow(name: str) -> None:
-        nonlocal waiting
-        received = Received(server.new_run("hangs", *HANGS))
-        followers.append(received)
-        begun = False
+    async def stay(name: str, received: Received) -> None:
+        ended.append((name, *await _stay(server, name, received, begun)))
 
-        def heard(response: RunStreamResponse) -> bool:
-            nonlocal begun
-            received.take(response)
-            if not begun and any(row[2] == ModelDelta.kind for row in received.rows):
-                begun = True
-                counted()
-            return True
-
-        def counted() -> None:
-            nonlocal waiting
-            with counting:
-                waiting -= 1
-
-        status = await CLIENTS[name](server.port, metadata, received.request(), heard)
-        statuses.append((name, status, trio.current_time()))
-
-    counting = threading.Lock()
     async with server.running():
-        metadata = {"authorization": server.authorization}
         assert server.process is not None
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
-                for number in range(STREAMS):
-                    nursery.start_soon(follow, list(CLIENTS)[number % len(CLIENTS)])
-                while waiting:
-                    await trio.sleep(0.05)
+                for name, received in streams:
+                    nursery.start_soon(stay, name, received)
+                for _ in streams:
+                    assert await trio.to_thread.run_sync(begun.acquire, True, SILENCE_S)
                 told_at = trio.current_time()
                 server.process.send_signal(signal.SIGTERM)
                 exit_status = await trio.to_thread.run_sync(server.process.wait)
-                ended_s = trio.current_time() - told_at
-        assert not ready.is_set()
-    print(f"exit {exit_status} after {ended_s:.2f} s; {Counter((name, status) for name, status, _ in statuses)}")
-    print(f"last status after {max(at for _, _, at in statuses) - told_at:.2f} s")
+                gone_s = trio.current_time() - told_at
+        last_s = max(at for _, _, at in ended) - told_at
+    print({name: sorted(round(at - told_at, 2) for n, _, at in ended if n == name)[::16] for name in CLIENTS})
+    print(f"exit {exit_status} after {gone_s:.2f} s, last status after {last_s:.2f} s")
     assert exit_status == 0, server.log
-    assert {status for _, status, _ in statuses} == {Status.UNAVAILABLE}
-    assert max(at for _, _, at in statuses) - told_at < DRAIN_S + 1
+    assert Counter((name, end) for name, end, _ in ended) == Counter(
+        (name, (Status.UNAVAILABLE, "the server is shutting down")) for name, _ in streams
+    )
+    assert last_s < DRAIN_S + 1
     assert {path.name for path in server.shell.state_dir.iterdir()} == LEFT_BEHIND
     assert not is_held(server.shell.state_dir)
     assert processes_with(str(server.shell.state_dir)) == []
     assert "Traceback" not in server.log
-    for received in followers:
-        rows = server.recorded(received.order.run_id)
-        assert received.rows == rows[: len(received.rows)]
-    tapes = assert_journal(server.shell.state_dir, frozenset({RunState.WAITING}))
-    assert len(tapes) == STREAMS
-    assert {tape.view.state for tape in tapes.values()} == {RunState.WAITING}
+    for _, received in streams:
+        assert received.rows == server.recorded(received.order.run_id, len(received.rows))
+    assert {(run.state, run.reason) for run in server.shell.runs()} == {(RunState.WAITING, "interrupted")}
+    assert len(assert_journal(server.shell.state_dir, frozenset({RunState.WAITING}))) == STREAMS

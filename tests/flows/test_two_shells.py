@@ -88,46 +88,42 @@ def test_a_second_shell_runs_lists_follows_and_cancels(shell: Shell, holding: Ho
     shell.assert_verifies()
 
 
+@contextmanager
+def _waiting(shell: Shell) -> Generator[tuple["subprocess.Popen[str]", "subprocess.Popen[str]"]]:
+    """A `run` that has ended and says that it waits for the other one, which it holds."""
+    with (
+        _hanging_run(shell) as first,
+        shell.process("run", "--run-id", SECOND, "--model", shell.script(HANGS), "second", "--jsonl") as second,
+    ):
+        _until(second, "ModelDelta")
+        assert shell.run("runs", "cancel", FIRST).returncode == 0
+        assert first.stderr is not None
+        while "waiting for the runs of other terminals (1 live)" not in first.stderr.readline():
+            assert first.poll() is None
+        assert shell.states() == [("first", "cancelled"), ("second", "running")]
+        yield first, second
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_has_ended_waits_for_those_of_others_until_a_signal(shell: Shell, number: signal.Signals) -> None:
-    slow = f"scripted/{shell.root / 'slow.json'}"
-    (shell.root / "slow.json").write_text(json.dumps({"turns": [HANGS]}))
-    with shell.process("run", "--run-id", FIRST, "--model", shell.script(HANGS), "first", "--jsonl") as first:
-        _until(first, "ModelDelta")
-        with shell.process("run", "--run-id", SECOND, "--model", slow, "second", "--jsonl") as second:
-            _until(second, "ModelDelta")
-            assert shell.run("runs", "cancel", FIRST).returncode == 0
-            assert first.stderr is not None
-            while "waiting for the runs of other terminals (1 live)" not in first.stderr.readline():
-                assert first.poll() is None
-            assert shell.states() == [("first", "cancelled"), ("second", "running")]
-            first.send_signal(number)
-            assert first.wait() == 130  # how its own run ended
+def test_a_signal_ends_the_wait_for_the_runs_of_others(shell: Shell, number: signal.Signals) -> None:
+    with _waiting(shell) as (first, _):
+        first.send_signal(number)
+        assert first.wait() == 130  # how its own run ended
     assert shell.states() == [("first", "cancelled"), ("second", "interrupted")]
     assert shell.bodies("RunInterrupted", SECOND)
     shell.assert_verifies()
 
 
 def test_a_run_that_waits_for_others_ends_with_the_last_of_them(shell: Shell) -> None:
-    with shell.process("run", "--run-id", FIRST, "--model", shell.script(HANGS), "first", "--jsonl") as first:
-        _until(first, "ModelDelta")
-        (shell.root / "slow.json").write_text(json.dumps({"turns": [HANGS]}))
-        model = f"scripted/{shell.root / 'slow.json'}"
-        with shell.process("run", "--run-id", SECOND, "--model", model, "second", "--jsonl") as second:
-            _until(second, "ModelDelta")
-            assert shell.run("runs", "cancel", FIRST).returncode == 0
-            assert first.stderr is not None
-            while "waiting" not in first.stderr.readline():
-                assert first.poll() is None
-            assert shell.run("runs", "cancel", SECOND).returncode == 0
-            assert (first.wait(), second.wait()) == (130, 130)
+    with _waiting(shell) as (first, second):
+        assert shell.run("runs", "cancel", SECOND).returncode == 0
+        assert (first.wait(), second.wait()) == (130, 130)
     assert shell.states() == [("first", "cancelled"), ("second", "cancelled")]
     shell.assert_verifies()
 
 
 def test_following_what_nobody_runs_shows_what_there_is(shell: Shell) -> None:
-    with shell.process("run", "--run-id", FIRST, "--model", shell.script(HANGS), "first", "--jsonl") as first:
-        _until(first, "ModelDelta")
+    with _hanging_run(shell) as first:
         first.kill()
         first.wait()
     followed = shell.run("tape", FIRST, "--follow")

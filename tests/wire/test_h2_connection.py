@@ -2,7 +2,8 @@ import h2.events
 import pytest
 import trio
 from h2.errors import ErrorCodes
-from hyperframe.frame import GoAwayFrame, SettingsFrame
+from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from palyra_trio.wire.h2_connection import TABLE_BYTES
@@ -119,7 +120,7 @@ async def test_a_ping_for_each_frame_of_data_is_no_flood() -> None:
 async def test_a_peer_cannot_have_us_remember_more_headers_than_we_like() -> None:
     echo = Echo()
     async with raw_client(echo) as raw:
-        await raw.stream.send_all(SettingsFrame(0, {SettingsFrame.HEADER_TABLE_SIZE: 2**32 - 1}).serialize())
+        raw.machine.update_settings({SettingCodes.HEADER_TABLE_SIZE: 2**32 - 1})
         raw.machine.send_headers(1, HEADERS, end_stream=True)
         await raw.flush()
         await echo.began.wait()
