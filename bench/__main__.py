@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-BENCHES = ("append", "start", "steps")
+BENCHES = ("append", "idle", "start", "steps", "stream")
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ async def _follow(
                 await follower.send(runs_pb2.RunStreamRequest(attach=attach), last=True)
                 received = 0
                 while responses := await follower.receive():
-                    received += sum([len(response.batch.items) for response in responses])
+                    received += sum(len(response.batch.items) for response in responses)
                 if received != wanted:
                     raise RuntimeError(f"a follower received {received} events of {wanted}")
 

@@ -113,9 +113,9 @@ class Follower:
         if kind == DATA:
             self._arrived += self._parser.feed(payload)
         elif kind == HEADERS:
-            headers = dict(self._decoder.decode(payload))
-            if headers.get("grpc-status", "0") != "0":
-                raise RuntimeError(f"the call failed: {headers}")
+            headers = dict(self._decoder.decode(payload, raw=True))
+            if headers.get(b"grpc-status", b"0") != b"0":
+                raise RuntimeError(f"the call failed: {headers!r}")
         elif kind in {RESET, GOAWAY} and not self._over:
             raise RuntimeError(f"the server has given up: {payload!r}")
         elif kind in {SETTINGS, PING} and not flags & ACK:

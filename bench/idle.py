@@ -33,8 +33,8 @@ def watch(seconds: float, settling_s: float = SETTLING_S) -> Report:
         (ns - before.get(thread, (0, 0))[0], wakes - before.get(thread, (0, 0))[1])
         for thread, (ns, wakes) in latest.items()
     ]
-    cpu = sum([ns for ns, _ in done]) / elapsed_s / 1e9 * 100
-    wakes_per_s = sum([wakes for _, wakes in done]) / elapsed_s
+    cpu = sum(ns for ns, _ in done) / elapsed_s / 1e9 * 100
+    wakes_per_s = sum(wakes for _, wakes in done) / elapsed_s
     peers = {"palyra-trio serve": {"CPU %": cpu, "wake-ups/s": wakes_per_s, "RSS MB": rss_mb, "threads": len(latest)}}
     bars = [
         Bar("CPU of an idle daemon", cpu, "%", 0.2, at_most=True),

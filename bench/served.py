@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,35 +43,37 @@ def serving(module: str, *arguments: str, environment: Mapping[str, str] | None 
     Raises RuntimeError with what it said on stderr when it is not ready, or does not end well when it is told to.
     """
     command = [sys.executable, "-m", module, *arguments]
-    with (
-        subprocess.Popen(
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
             command,
             cwd=ROOT,
             env={"PATH": os.environ["PATH"], **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=said,
             text=True,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            ready = process.stdout.readline().split()
-            if ready[:1] == ["ready"]:
-                yield Served(process.pid, int(ready[-1].rpartition(":")[2]))
-            process.send_signal(signal.SIGTERM)
-            _, complaint = process.communicate(timeout=ENDING_S)
-        finally:
-            process.kill()
-    if not ready or process.returncode not in {0, -signal.SIGTERM}:
-        raise RuntimeError(f"{module} ended with {process.returncode}:\n{complaint[-2000:]}")
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                ready = process.stdout.readline().split()
+                if ready[:1] == ["ready"]:
+                    yield Served(process.pid, int(ready[-1].rpartition(":")[2]))
+                process.terminate()
+                process.wait(ENDING_S)
+            except Exception as error:
+                said.seek(0)
+                error.add_note(f"{module} said:\n{said.read()[-2000:]}")
+                raise
+            finally:
+                process.kill()
+        if not ready or process.returncode not in {0, -signal.SIGTERM}:
+            said.seek(0)
+            raise RuntimeError(f"{module} ended with {process.returncode}:\n{said.read()[-2000:]}")
 
 
 @contextmanager
-def daemon(
-    home: Path, module: str = "palyra_trio", environment: Mapping[str, str] | None = None
-) -> Generator[Served]:
+def daemon(home: Path, module: str = "palyra_trio", environment: Mapping[str, str] | None = None) -> Generator[Served]:
     """Run `serve` on a free port. All that it has is below `home`: `state`, `workspace`, and what configures it."""
     state, workspace, config = home / "state", home / "workspace", home / ".config" / "palyra-trio" / "config.toml"
     workspace.mkdir()

@@ -1,4 +1,4 @@
-"""How long a person waits: for `--help`, and offline for the first event of a run on stdout, from a cold start each time.
+"""How long a person waits: for `--help`, offline for the first event of a run, and for a daemon that is ready; each time cold.
 
 A process that does nothing but start the interpreter is measured in turn with them: below that nobody gets.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.report import Bar, Report, machine, progress
+from bench.served import daemon
 
 COMMAND = [sys.executable, "-m", "palyra_trio"]
 LOADED_BY_HELP = """
@@ -39,6 +40,7 @@ def compare(rounds: int) -> Report:
         "python -c pass": lambda: _wall_s([sys.executable, "-c", "pass"]),
         "palyra-trio --help": lambda: _wall_s([*COMMAND, "--help"]),
         "palyra-trio run, first event": _first_event_s,
+        "palyra-trio serve, ready": _ready_s,
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
@@ -57,6 +59,7 @@ def compare(rounds: int) -> Report:
         Bar("--help, wall time", medians_ms["palyra-trio --help"], "ms", 150, at_most=True),
         Bar("--help, modules of trio loaded", _of_trio(modules), "modules", 0, at_most=True),
         Bar("run offline, to the first event", medians_ms["palyra-trio run, first event"], "ms", 700, at_most=True),
+        Bar("serve, to ready", medians_ms["palyra-trio serve, ready"], "ms", 700, at_most=True),
     ]
     return Report("start", bars, peers, facts)
 
@@ -95,6 +98,14 @@ def _first_event_s() -> float:
             raise RuntimeError(f"palyra-trio run failed with {process.returncode}:\n{complaint}")
         json.loads(first)
     return elapsed_s
+
+
+def _ready_s() -> float:
+    """Return the time from the start of the daemon's process to its `ready` line, with a new state directory."""
+    with tempfile.TemporaryDirectory() as home:
+        began = time.perf_counter()
+        with daemon(Path(home)):
+            return time.perf_counter() - began
 
 
 def _modules_of_help() -> list[str]:

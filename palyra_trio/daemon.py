@@ -9,7 +9,7 @@ import os
 import pwd
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -39,8 +39,12 @@ from palyra_trio.transports.listeners import Edges, open_edges
 
 
 @asynccontextmanager
-async def open_runtime(config: Config, models: ModelSettings, state_dir: Path) -> AsyncGenerator[Gateway, None]:
+async def open_runtime(
+    config: Config, models: ModelSettings, state_dir: Path, config_in: Callable[[str], Config] | None = None
+) -> AsyncGenerator[Gateway, None]:
     """Run the runtime in this process for the length of the block, as the holder of `state_dir`.
+
+    `config_in` returns the configuration of a run in a workspace; without it `config` holds everywhere.
 
     Raises StateLocked when another process holds it, JournalInvalid for a journal that this version cannot use, and
     JournalStopped when a commit fails. Leaving the block drains: live runs get `daemon.drain_s`, then are interrupted.
@@ -52,6 +56,7 @@ async def open_runtime(config: Config, models: ModelSettings, state_dir: Path) -
         async with aclosing(Models(models)) as providers, ReaderPool(state_dir / FILE_NAME) as readers:
             state = RuntimeState(
                 config=config,
+                config_in=config_in or (lambda _workspace: config),
                 boot_id=boot_id,
                 journal=journal,
                 readers=readers,
@@ -83,7 +88,12 @@ class Daemon:
 
 @asynccontextmanager
 async def open_daemon(
-    config: Config, models: ModelSettings, state_dir: Path, *, tcp: bool
+    config: Config,
+    models: ModelSettings,
+    state_dir: Path,
+    config_in: Callable[[str], Config] | None = None,
+    *,
+    tcp: bool,
 ) -> AsyncGenerator[Daemon, None]:
     """Run the runtime and serve it on the state directory's Unix socket, and on TCP if `tcp`, for the length of the block.
 
@@ -91,7 +101,7 @@ async def open_daemon(
     raise.
     """
     local_user = RequestContext(user_principal(os.getuid()), local=True)
-    async with open_runtime(config, models, state_dir) as gateway:
+    async with open_runtime(config, models, state_dir, config_in) as gateway:
         if tcp:
             await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())
         authenticator = Authenticator(gateway.tokens, os.getuid(), local_user.principal, time.time)

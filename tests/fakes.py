@@ -279,7 +279,7 @@ async def open_fake_runtime(
     workspace.mkdir(exist_ok=True)
     models: dict[str, Provider] = {"": provider or FakeProvider(says("all done"))}
 
-    async def choose(model: str) -> Choice:
+    async def choose(model: str, base_url: str) -> Choice:
         await trio.lowlevel.checkpoint()
         return Choice(models[model], model.partition("/")[2] or "model", "the test says so")
 
@@ -290,6 +290,7 @@ async def open_fake_runtime(
     ):
         state = RuntimeState(
             config=config,
+            config_in=lambda _workspace: config,
             boot_id=boot_id,
             journal=journal,
             readers=readers,

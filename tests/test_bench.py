@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import append, steps
+from bench import append, catch_up, idle, live, steps, stream
 from bench.contest import NOT_INSTALLED, Peer
 from bench.report import Bar, Report
 
@@ -48,3 +48,26 @@ def test_a_peer_that_is_not_installed_leaves_the_ratios_unmeasured(
     assert isinstance(peers, dict)
     assert [(bar["value"], bar["ok"]) for bar in bars] == [(None, False), (None, False)]
     assert all(peer == {"version": NOT_INSTALLED} for peer in peers.values())
+
+
+def test_stream_measures_catch_up_live_deltas_and_cancels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(live, "WARM_UP_S", 0.1)
+    monkeypatch.setattr(live, "RATES", (100,))
+    monkeypatch.setattr(catch_up, "TAPES_EACH", {1: 1})
+    result = last_line(stream.compare(tapes=2, rows=300, rounds=1, seconds=0.4, clients=4), capsys)
+    bars, peers = result["bars"], result["peers"]
+    assert isinstance(bars, list)
+    assert isinstance(peers, dict)
+    assert [bar["unit"] for bar in bars] == ["x", "x", "ms", "ms", "ms"]
+    assert peers["palyra-trio"]["events/s, 1 follower"] > 0
+    assert peers["live, 4 runs at 100 deltas/s"]["p50 ms"] > 0
+
+
+def test_idle_watches_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    result = last_line(idle.watch(seconds=0.3, settling_s=0), capsys)
+    bars = result["bars"]
+    assert isinstance(bars, list)
+    assert [bar["unit"] for bar in bars] == ["%", "MB"]
+    assert bars[1]["value"] > 10

@@ -39,11 +39,11 @@ class StampingProvider:
 
 
 class StampingModels(Models):
-    async def choose(self, model: str = "") -> Choice:
+    async def choose(self, model: str = "", base_url: str = "") -> Choice:
         rate, _, count = model.removeprefix("stamped/").partition("-")
         return Choice(StampingProvider(int(rate), int(count)), model, "it was asked for by name")
 
 
 if __name__ == "__main__":
-    palyra_trio.daemon.Models = StampingModels  # type: ignore[misc]
+    palyra_trio.daemon.Models = StampingModels  # type: ignore[attr-defined]
     main()

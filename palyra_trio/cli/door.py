@@ -146,7 +146,9 @@ async def open_remote_door(folder: Path) -> AsyncGenerator[tuple[RemoteGateway, 
 async def _serve_ourselves(stack: AsyncExitStack, settings: Settings) -> LocalDoor:
     from palyra_trio.daemon import open_daemon
 
-    opening = open_daemon(settings.config, model_settings(settings), settings.state_dir, tcp=False)
+    opening = open_daemon(
+        settings.base, model_settings(settings), settings.state_dir, settings.sources.config_in, tcp=False
+    )
     return LocalDoor(await stack.enter_async_context(opening))
 
 

@@ -133,14 +133,14 @@ def read_settings(flags: Mapping[str, object] | None = None) -> Settings:
 
 
 def model_settings(settings: Settings) -> ModelSettings:
-    """Return what the choice of a model depends on."""
+    """Return what the choice of a model depends on, apart from any project."""
     return ModelSettings(
-        model=settings.config.model.name,
+        model=settings.base.model.name,
         openai_api_key=settings.credentials.openai_api_key,
-        openai_base_url=settings.config.model.base_url or settings.credentials.openai_base_url,
+        openai_base_url=settings.base.model.base_url or settings.credentials.openai_base_url,
         ollama_host=settings.credentials.ollama_host,
         anthropic_api_key=settings.credentials.anthropic_api_key,
-        idle_s=settings.config.model.idle_s,
+        idle_s=settings.base.model.idle_s,
     )
 
 

@@ -38,14 +38,16 @@ def serve(host: str | None, port: int | None) -> None:
     """
     flags = {"grpc.host": host, "grpc.port": port}
     settings = read_settings(flags)
-    log = settings.config.log
+    log = settings.base.log
     set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=Redactor())
     sys.exit(trio.run(_serve, settings, flags))
 
 
 async def _serve(settings: Settings, flags: Flags) -> int:
-    config = settings.config
-    async with open_daemon(config, model_settings(settings), settings.state_dir, tcp=True) as daemon:
+    config = settings.base
+    async with open_daemon(
+        config, model_settings(settings), settings.state_dir, settings.sources.config_in, tcp=True
+    ) as daemon:
         calm_collector()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             click.echo(f"ready {' '.join(daemon.edges.addresses)}")
@@ -65,13 +67,14 @@ async def _serve(settings: Settings, flags: Flags) -> int:
 def _reload(daemon: Daemon, old: Config, flags: Flags) -> Config:
     """Act by the configuration as it is written now, as far as that can be done without a restart; log what was done."""
     try:
-        new = read_settings(flags).config
+        settings = read_settings(flags)
     except ConfigInvalid as error:
         _log.error("reload refused", extra={"faults": error.message})
         return old
+    new = settings.base
     changed = [key for key in KEYS if value_of(old, key) != value_of(new, key)]
     later = [key for key in changed if key.partition(".")[0] in AT_START]
     applied = attrs.evolve(new, **{section: getattr(old, section) for section in AT_START})
-    daemon.gateway.reload(applied)
+    daemon.gateway.reload(applied, settings.sources.config_in)
     _log.info("reloaded", extra={"applied": [key for key in changed if key not in later], "needs_restart": later})
     return applied

@@ -52,16 +52,46 @@ class ProjectFile:
 
 
 @attrs.frozen
+class Sources:
+    """What was written down apart from any project: the user's file below one, the environment and the flags above it."""
+
+    below: tuple[Layer, ...]
+    above: tuple[Layer, ...]
+    state_dir: Path
+
+    def with_project(self, project: ProjectFile | None) -> tuple[Config, dict[str, str], tuple[str, ...]]:
+        """Return what holds in a project's folder, where each value comes from, and the warnings.
+
+        A project's file that was not accepted, with exactly these bytes, may only narrow.
+        """
+        if project is None:
+            return (*merge([*self.below, *self.above]), ())
+        layer, warnings = project.layer, tuple[str, ...]()
+        if why := _distrust(project, self.state_dir):
+            layer, left_out = narrow(merge(self.below)[0], layer)
+            if left_out:
+                warnings = (visible(f"{project.path}: ignored {', '.join(left_out)}: {why}"),)
+        return (*merge([*self.below, layer, *self.above]), warnings)
+
+    def config_in(self, folder: str) -> Config:
+        """Return what holds for a run in `folder`: its project's file is read now. Raises ConfigInvalid."""
+        return self.with_project(read_project_file(Path(folder)))[0]
+
+
+@attrs.frozen
 class Settings:
     """All that was configured. `origins` names, for each `section.key`, where its value comes from.
 
+    `config` is what holds in this folder, `base` what holds without a project, for a process that serves others too.
     `files` are the configuration files that were read, lowest precedence first; `warnings` are for stderr.
     """
 
     config: Config
+    base: Config
     origins: dict[str, str]
     credentials: Credentials
     state_dir: Path
+    sources: Sources
     files: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -82,18 +112,11 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Pat
     wrong = [fault for layer in (*below, *([project.layer] if project else []), *above) for fault in faults(layer)]
     refuse([visible(fault) for fault in (*found, *wrong, *unknown_variables)])
 
-    warnings: list[str] = []
-    files = [layer.origin for layer in below]
-    if project:
-        layer = project.layer
-        if why := _distrust(project, state_dir):
-            layer, left_out = narrow(merge(below)[0], layer)
-            if left_out:
-                warnings.append(visible(f"{project.path}: ignored {', '.join(left_out)}: {why}"))
-        below.append(layer)
-        files.append(layer.origin)
-    config, origins = merge([*below, *above])
-    return Settings(config, origins, credentials(environ), state_dir, tuple(files), tuple(warnings))
+    sources = Sources(tuple(below), tuple(above), state_dir)
+    config, origins, warnings = sources.with_project(project)
+    files = (*(layer.origin for layer in below), *((project.layer.origin,) if project else ()))
+    base = sources.with_project(None)[0]
+    return Settings(config, base, origins, credentials(environ), state_dir, sources, files, warnings)
 
 
 def credentials(environ: Mapping[str, str]) -> Credentials:

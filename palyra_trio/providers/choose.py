@@ -136,13 +136,18 @@ class Models:
     settings: ModelSettings
     _client: "httpx2.AsyncClient | None" = attrs.field(default=None, init=False, repr=False)
 
-    async def choose(self, model: str = "") -> Choice:
-        """Return the provider and model for a run; `model` stands in for that of the settings.
+    async def choose(self, model: str = "", base_url: str = "") -> Choice:
+        """Return the provider and model for a run; `model` and `base_url` stand in for those of the settings.
 
         Asks a server what it lists when nobody named a model. Raises ConfigInvalid as `route` does, and when a server
         lists not exactly one model; ProviderError when a server that must be asked cannot be.
         """
-        chosen = route(attrs.evolve(self.settings, model=model) if model else self.settings)
+        settings = self.settings
+        chosen = route(
+            attrs.evolve(
+                settings, model=model or settings.model, openai_base_url=base_url or settings.openai_base_url
+            )
+        )
         if chosen.provider == "offline":
             return Choice(OfflineProvider(), chosen.model, chosen.why)
         if chosen.provider == "scripted":

@@ -70,7 +70,7 @@ async def drive(run: Run, workspace: Workspace) -> None:
 async def _begin(run: Run, tools: tuple[str, bytes]) -> None:
     order, state = run.order, run.state
     spec = order.input.agent
-    budget_bytes = state.config.context.budget_bytes
+    budget_bytes = order.config.context.budget_bytes
     if order.past_runs:
         context = await state.readers.ask(
             lambda reader: _past(reader, spec, str(order.session_id), order.run_id, budget_bytes)

@@ -298,9 +298,9 @@ class Gateway:
         self._drain_deadline = min(deadline, self._drain_deadline)
         return self._drain_deadline
 
-    def reload(self, config: Config) -> None:
-        """Act by another configuration from now on. Runs that were accepted keep their limits."""
-        self._state.config = config
+    def reload(self, config: Config, config_in: Callable[[str], Config]) -> None:
+        """Act by another configuration from now on. Runs that were accepted keep theirs."""
+        self._state.config, self._state.config_in = config, config_in
 
     async def serve(self) -> None:
         await self._bus.route(self.route)

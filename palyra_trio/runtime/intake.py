@@ -4,13 +4,14 @@ import os
 
 import attrs
 
-from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.agents import AgentSpec, Limits
 from palyra_trio.core.chain import canonical_json, digest
 from palyra_trio.core.commands import Accepted, NewAttachment, StartRun
+from palyra_trio.core.config import Config
 from palyra_trio.core.errors import DiskLow, InvalidArgument, RunConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId, parse_ulid
 from palyra_trio.core.messages import Attachment
-from palyra_trio.core.session import Session, WhenBusy
+from palyra_trio.core.session import Session
 from palyra_trio.core.tape import (
     RUN_STREAM,
     SESSION_STREAM,
@@ -60,14 +61,17 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
     """
     _check_disk(state)
     command = _cleaned(command)
-    _check_attachments(state, command.attachments)
     if not command.text.strip() and not command.attachments:
         raise InvalidArgument("the prompt is empty", remedy="say what is to be done")
-    ref = command.session
-    spec, found = await state.readers.ask(lambda reader: _agent_and_session(state, reader, command, context))
-    choice = await state.choose(command.model or spec.model)
-    problem_with = answer_check(spec.answer_schema)
+    if not command.workspace:
+        raise InvalidArgument("no workspace is named", remedy="name the folder that the run is to work in")
     workspace = _workspace(state, command.workspace, context)
+    config = state.config_in(workspace)
+    _check_attachments(config, command.attachments)
+    ref = command.session
+    spec, found = await state.readers.ask(lambda reader: _agent_and_session(config.limits, reader, command, context))
+    choice = await state.choose(command.model or spec.model or config.model.name, config.model.base_url)
+    problem_with = answer_check(spec.answer_schema)
 
     run_id = RunId(parse_ulid(command.run_id, "run id") if command.run_id else state.new_id())
     session_id = found.session_id if found is not None else SessionId(state.new_id())
@@ -90,11 +94,11 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
         opened = SessionOpened(session_id, context.principal, ref.key, title_of(text))
         entries.append(entry(SESSION_STREAM + session_id, opened))
     entries.append(entry(run_stream(run_id), event))
-    order = RunOrder(run_id, session_id, event, choice, problem_with, past_runs=found is not None)
+    order = RunOrder(run_id, session_id, event, config, choice, problem_with, past_runs=found is not None)
     blobs = tuple(
         (attachment.digest, each.data) for attachment, each in zip(event.attachments, command.attachments, strict=True)
     )
-    return Admission(order, tuple(entries), blobs, command.when_busy or WhenBusy(state.config.session.when_busy))
+    return Admission(order, tuple(entries), blobs, command.when_busy or config.session.when_busy)
 
 
 def _cleaned(command: StartRun) -> StartRun:
@@ -143,10 +147,9 @@ def _redacted(state: RuntimeState, text: str) -> str:
 
 
 def _agent_and_session(
-    state: RuntimeState, reader: Reader, command: StartRun, context: RequestContext
+    limits: Limits, reader: Reader, command: StartRun, context: RequestContext
 ) -> tuple[AgentSpec, Session | None]:
     found = find_session(reader, command.session, context)
-    limits = state.config.limits
     if command.agent:
         return find_agent(reader, limits, command.agent).spec, found
     session_id = found.session_id if found is not None else None
@@ -162,8 +165,8 @@ def _check_disk(state: RuntimeState) -> None:
         )
 
 
-def _check_attachments(state: RuntimeState, attachments: tuple[NewAttachment, ...]) -> None:
-    limits = state.config.attachments
+def _check_attachments(config: Config, attachments: tuple[NewAttachment, ...]) -> None:
+    limits = config.attachments
     if len(attachments) > limits.max_count:
         raise InvalidArgument(f"{len(attachments)} attachments, and at most {limits.max_count} are taken")
     for each in attachments:

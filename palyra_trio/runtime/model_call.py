@@ -29,7 +29,7 @@ async def call_model(run: Run, turn: int, tools: tuple[ToolDefinition, ...]) -> 
     """
     messages = (*run.context, *run.view.messages)
     request = ModelRequest(run.order.choice.model, messages, tools, await _attachments(run, messages))
-    attempts = run.state.config.model.attempts
+    attempts = run.order.config.model.attempts
     for attempt in range(1, attempts + 1):
         deltas = _Deltas(run, turn)
         try:

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.config import Config
 from palyra_trio.core.errors import JournalStopped, PalyraError, StateConflict
 from palyra_trio.core.identity import Principal, RunId, SessionId
 from palyra_trio.core.messages import Message
@@ -47,11 +48,15 @@ CLOSE_GRACE_S = 5.0  # an ending is one commit; past this the disk has stopped, 
 
 @attrs.frozen
 class RunOrder:
-    """A run that was accepted, and all that it takes to run it. `past_runs` is false for a session's first run."""
+    """A run that was accepted, and all that it takes to run it. `past_runs` is false for a session's first run.
+
+    `config` is what held in the run's workspace when it was accepted.
+    """
 
     run_id: RunId
     session_id: SessionId
     input: Input
+    config: Config
     choice: Choice
     problem_with: AnswerCheck
     past_runs: bool

@@ -18,20 +18,24 @@ from palyra_trio.tools.workspace import Workspace
 
 @attrs.define(on_setattr=attrs.setters.frozen)
 class RuntimeState:
-    """The services of one process. Only `config` is ever replaced, by a reload; what reads it reads it when it acts.
+    """The services of one process. Only the configuration is ever replaced, by a reload; a run keeps what it began with.
 
-    `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) into a provider, and
+    `config` is the process's own; `config_in` returns what holds for a run in a workspace, whose project may narrow it
+    (or widen it, once the user has accepted that), and raises ConfigInvalid.
+
+    `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) and a base URL (or nothing) into a provider, and
     raises ConfigInvalid or ProviderError. `open_workspace` takes a folder as `core.text.name_to_text` spells it.
     `state_dir` is where the journal lies, and `free_bytes` the space left there. `random` returns that many random
     bytes; `jitter` a number from 0 to 1. `now_s` is Unix time.
     """
 
     config: Config = attrs.field(on_setattr=attrs.setters.NO_OP)
+    config_in: Callable[[str], Config] = attrs.field(on_setattr=attrs.setters.NO_OP)
     boot_id: str
     journal: Journal
     readers: ReaderPool
     tools: Registry
-    choose: Callable[[str], Awaitable[Choice]]
+    choose: Callable[[str, str], Awaitable[Choice]]
     redactor: Redactor
     open_workspace: Callable[[str], Workspace]
     state_dir: Path

@@ -135,7 +135,7 @@ async def _gate(run: Run, workspace: Workspace, call: ToolCall) -> _Gated:
         reason = run.state.redactor.text(clean(f"the tool failed: {type(error).__name__}: {error}"))
         return _Gated(call, Decision("deny", "internal", reason), None, None, Plan(), context)
     facts = CallFacts(call.tool, tool.spec.read_only, plan.sensitive)
-    policy = run.state.config.policy
+    policy = run.order.config.policy
     return _Gated(call, decide_tool_call(facts, policy, run.order.input.allowed_tools), tool, arguments, plan, context)
 
 
@@ -170,7 +170,7 @@ class _Batch:
     def ask(self, gated: _Gated) -> ApprovalRequested:
         """Park a call; the request must be recorded before a person can see it."""
         run = self._run
-        expires_s = run.state.config.approval.expires_s
+        expires_s = run.order.config.approval.expires_s
         request = ApprovalRequested(
             run.state.new_id(),
             gated.call.call_id,
@@ -183,7 +183,7 @@ class _Batch:
 
     async def perform_if_granted(self, gated: _Gated) -> None:
         pending = next(each for each in self.asked if each.request.call_id == gated.call.call_id)
-        with trio.move_on_after(self._run.state.config.approval.expires_s):
+        with trio.move_on_after(self._run.order.config.approval.expires_s):
             await pending.decided.wait()
         self._run.approvals.close(pending)
         request = pending.request

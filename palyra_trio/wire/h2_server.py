@@ -91,12 +91,10 @@ class H2Server:
             return
         with trio.move_on_after(self._limits.preface_s) as shaking:
             await handshake(stream)
-        if shaking.cancelled_caught:
+        if shaking.cancelled_caught or self._drain_by is not None:
             return
         connection = _ServerConnection(stream, self._handlers, self._translate, self._limits)
         self._connections.add(connection)
-        if self._drain_by is not None:
-            connection.drain(self._drain_by)
         try:
             await connection.run()
         finally:
@@ -120,7 +118,7 @@ class _ServerConnection(H2Pump):
         self._draining = False
 
     def drain(self, deadline: float) -> None:
-        if not self._draining:
+        if not self._draining and not self._nursery.cancel_scope.cancel_called:  # else the connection has just ended
             self._draining = True
             self._nursery.start_soon(self._cut_at, deadline)
             self._stop_when_idle()

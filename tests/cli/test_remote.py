@@ -44,9 +44,10 @@ from palyra_trio.core.errors import (
     PalyraError,
     PeerError,
     PolicyError,
+    StateConflict,
     Unauthenticated,
 )
-from palyra_trio.core.identity import RequestContext, RunId, SessionId
+from palyra_trio.core.identity import RequestContext, RunId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.core.tape import ApprovalRequested, ModelDelta, RunFinished, TapeEvent, run_stream
@@ -182,6 +183,8 @@ async def test_agents_are_defined_made_the_default_and_removed(tmp_path: Path) -
     async with there(tmp_path) as remote:
         for name in ("scribe", "judge"):
             assert await remote.gateway.submit(DefineAgent(AgentSpec(name, instructions="Write.")), ME) == Applied()
+        with pytest.raises(StateConflict, match="there is an agent 'scribe' already"):
+            await remote.gateway.submit(DefineAgent(AgentSpec("scribe"), replace=False), ME)
         assert await remote.gateway.submit(SetDefaultAgent("scribe"), ME) == Applied()
         assert await remote.gateway.submit(RemoveAgent("judge"), ME) == Applied()
         agents = {agent.spec.name: agent.spec for agent in await remote.daemon.gateway.agents()}
@@ -227,9 +230,7 @@ async def test_health_is_told(tmp_path: Path) -> None:
         CancelRun(RunId("no-id")),
         UndoRun(RunId(UNKNOWN)),
         DecideApproval("no-approval", True),
-        ArchiveSession(SessionId(UNKNOWN)),
         DefineAgent(AgentSpec("Not A Name")),
-        DefineAgent(AgentSpec("default"), replace=False),
         RemoveAgent("nobody"),
         SetDefaultAgent("nobody"),
         RevokeToken(UNKNOWN),

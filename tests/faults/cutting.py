@@ -28,19 +28,25 @@ class Relay:
         if self._chance.random() > WHOLE:
             left = MOST_BYTES ** self._chance.random()
         with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            async with client, await trio.open_tcp_stream("127.0.0.1", self._target()) as server:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_pass_on, client, server, nursery.cancel_scope)
-                    with suppress(trio.BrokenResourceError):
-                        async for data in server:
-                            await client.send_all(data[: int(min(left, len(data)))])
-                            left -= len(data)
-                            if left < 0:
-                                self.cuts += 1
-                                for end in (client, server):
-                                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                                break
-                    nursery.cancel_scope.cancel()
+            async with (
+                client,
+                await trio.open_tcp_stream("127.0.0.1", self._target()) as server,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(_pass_on, client, server, nursery.cancel_scope)
+                with suppress(trio.BrokenResourceError):
+                    async for data in server:
+                        await client.send_all(data[: int(min(left, len(data)))])
+                        left -= len(data)
+                        if left < 0:
+                            self._cut(client, server)
+                            break
+                nursery.cancel_scope.cancel()
+
+    def _cut(self, *ends: trio.SocketStream) -> None:
+        self.cuts += 1
+        for end in ends:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 async def _pass_on(source: trio.SocketStream, sink: trio.SocketStream, scope: trio.CancelScope) -> None:
@@ -56,6 +62,6 @@ async def cutting(target: Callable[[], int], chance: random.Random) -> AsyncGene
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     relay = Relay(listener.socket.getsockname()[1], 0, target, chance)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, relay.serve, [listener])
+        await nursery.start(trio.serve_listeners, relay.serve, [listener])
         yield relay
         nursery.cancel_scope.cancel()

@@ -34,7 +34,6 @@ class Server:
     environ: dict[str, str] = attrs.Factory(dict)
     port: int = 0
     process: "subprocess.Popen[bytes] | None" = None
-    _log: Any = None
 
     @classmethod
     def below(cls, root: Path, **environ: str) -> "Server":
@@ -50,29 +49,32 @@ class Server:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Run for the length of the block; whichever process runs at its end is killed."""
-        with open(self.shell.root / "log", "wb") as self._log:
-            try:
-                await self.start()
-                yield
-            finally:
-                self.kill()
+        try:
+            await self.start()
+            yield
+        finally:
+            self.kill()
 
     async def start(self) -> None:
         """Start, and return once it takes calls."""
-        self.process = subprocess.Popen(
-            [*PROGRAM, "serve", "--port", "0"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            cwd=self.shell.folder,
-            env=self.shell.environment(self.environ),
-        )
+        self.process = self._spawn()
         assert self.process.stdout is not None
         with trio.fail_after(STARTING_S):
             line = await trio.to_thread.run_sync(self.process.stdout.readline, abandon_on_cancel=True)
         words = line.decode().split()
         assert words[:1] == ["ready"], self.log
         self.port = int(words[-1].rpartition(":")[2])
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        with open(self.shell.root / "log", "ab") as log:
+            return subprocess.Popen(
+                [*PROGRAM, "serve", "--port", "0"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self.shell.folder,
+                env=self.shell.environment(self.environ),
+            )
 
     def kill(self) -> None:
         """`kill -9`."""

@@ -266,3 +266,20 @@ def test_a_search_and_a_listing_follow_no_link_out(shell: Shell, outside: Path) 
     texts = [each["text"] for each in shell.bodies("ToolFinished")]
     assert not any("secret.txt" in text.replace("secret.txt is", "") for text in texts)
     assert not any("hard-link:" in text for text in texts)
+
+
+def test_what_one_folder_may_do_is_not_lent_to_another_that_the_same_process_serves(
+    shell: Shell, clone: Path, tmp_path: Path
+) -> None:
+    trust(shell)
+    other = tmp_path / "other"
+    other.mkdir()
+    hanging = shell.script({"text": "thinking", "hang": True})
+    with shell.process("run", "--model", hanging, "think") as owner:
+        assert owner.stderr is not None
+        assert f"model {hanging}" in owner.stderr.readline()
+        writing = shell.script({"calls": [write_call("planted.txt", "x")]}, ANSWERED)
+        done = shell.run("run", "--workspace", str(other), "--model", writing, "write")
+
+        assert done.returncode == 4, done.stderr
+        assert not (other / "planted.txt").exists()

@@ -1,17 +1,23 @@
 import logging
+from collections.abc import Sequence
 
 import pytest
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
-from trio.testing import MockClock, memory_stream_pair
+from h2.events import TrailersReceived
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from palyra_trio.core.errors import Draining, PalyraError
+from palyra_trio.wire.call import STATUS_WAIT_S
+from palyra_trio.wire.framing import encode_messages
 from palyra_trio.wire.h2_client import connect
 from palyra_trio.wire.h2_server import H2Server, handlers_of
+from palyra_trio.wire.metadata import status_of
 from tests.wire.echo import Echo, pair
 from tests.wire.echo_grpc import EchoStub
 from tests.wire.echo_pb2 import Failure, Order, Text
+from tests.wire.raw import HEADERS, Raw, raw_client
 
 
 class Garbage:
@@ -85,7 +91,7 @@ async def test_the_deadline_of_the_client_ends_the_handler(autojump_clock: MockC
             await EchoStub(channel).Wait(Text(), timeout=3)
         assert failed.value.status is Status.DEADLINE_EXCEEDED
         assert trio.current_time() - start == pytest.approx(3, abs=0.01)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert echo.live == 0
 
 
@@ -119,30 +125,53 @@ async def test_a_handler_sees_how_much_time_is_left(autojump_clock: MockClock) -
         echo.go_on.set()
 
 
-async def test_a_stopped_call_has_its_status_although_the_client_reads_nothing(autojump_clock: MockClock) -> None:
+async def fill_the_window(
+    raw: Raw, method: str, request: Order | Failure, more: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Call, and take what comes without ever handing the window back."""
+    headers = [(name, value.replace("Wait", method)) for name, value in HEADERS]
+    raw.machine.send_headers(1, [*headers, *more])
+    raw.machine.send_data(1, encode_messages([request.SerializeToString()]), end_stream=True)
+    await raw.flush()
+    while raw.machine.remote_flow_control_window(1) > 0:
+        assert await raw.read()
+
+
+async def end_of(raw: Raw) -> GRPCError:
+    """Return the status that comes next, which no DATA may precede: the window is closed."""
+    while not raw.find(TrailersReceived):
+        assert await raw.read()
+    (ended,) = raw.find(TrailersReceived)
+    return status_of(ended.headers)  # type: ignore[attr-defined]
+
+
+async def test_a_stopped_call_has_its_status_although_the_window_is_closed() -> None:
     echo = Echo()
-    async with pair(echo) as (channel, _), EchoStub(channel).Count.open() as call:
-        await call.send_message(Order(messages=10_000, bytes_each=1000), end=True)
-        await echo.began.wait()
-        await trio.testing.wait_all_tasks_blocked()
-        assert echo.sent < 1000
+    async with raw_client(echo) as raw:
+        await fill_the_window(raw, "Count", Order(messages=10**6, bytes_each=1000))
         assert echo.last is not None
         echo.last.stop(GRPCError(Status.ABORTED, "stopped by a person"))
-        await trio.testing.wait_all_tasks_blocked()
+        assert (await end_of(raw)).message == "stopped by a person"
+        await wait_all_tasks_blocked()
         assert echo.live == 0
-        with pytest.raises(GRPCError, match="stopped by a person"):
-            await call.recv_trailing_metadata()
 
 
-async def test_a_failure_waits_a_second_and_no_longer_for_a_client_that_does_not_read(
-    autojump_clock: MockClock,
-) -> None:
-    async with pair(Echo()) as (channel, _), EchoStub(channel).Fail.open() as call:
-        # What fits the send buffer and the window, and no more than that: the handler does not wait.
-        await call.send_message(Failure(after_messages=70_000, status=10, message="enough"), end=True)
-        await trio.sleep(0.5)
-        with pytest.raises(GRPCError, match="enough"):
-            await call.recv_trailing_metadata()
+async def test_a_drain_and_a_deadline_are_told_although_the_window_is_closed(autojump_clock: MockClock) -> None:
+    for end, status in (("deadline", Status.DEADLINE_EXCEEDED), ("drain", Status.UNAVAILABLE)):
+        async with raw_client(Echo()) as raw:
+            more = [("grpc-timeout", "5S")] if end == "deadline" else []
+            await fill_the_window(raw, "Count", Order(messages=10**6, bytes_each=1000), more)
+            if end == "drain":
+                raw.server.drain(trio.current_time() + 5)
+            assert (await end_of(raw)).status is status
+
+
+async def test_a_failure_waits_a_second_and_no_longer_for_a_window(autojump_clock: MockClock) -> None:
+    async with raw_client(Echo()) as raw:
+        await fill_the_window(raw, "Fail", Failure(after_messages=15_000, status=10, message="enough"))
+        start = trio.current_time()
+        assert (await end_of(raw)).message == "enough"
+        assert trio.current_time() - start == pytest.approx(STATUS_WAIT_S, abs=0.01)
 
 
 async def test_a_call_that_is_cancelled_by_its_handler_has_no_status() -> None:

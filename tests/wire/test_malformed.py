@@ -125,6 +125,14 @@ async def test_a_storm_of_a_thousand_resets() -> None:
         assert echo.live == 0
 
 
+async def test_a_storm_of_calls_beyond_the_limit() -> None:
+    async with raw_client(Echo()) as raw:
+        for stream_id in range(1, 1201, 2):
+            raw.machine.send_headers(stream_id, HEADERS)
+        await raw.flush()
+        assert await told(raw) == ErrorCodes.ENHANCE_YOUR_CALM
+
+
 async def test_two_hundred_cancels_at_once_are_no_storm() -> None:
     echo = Echo()
     async with raw_client(echo) as raw:

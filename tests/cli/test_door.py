@@ -1,0 +1,212 @@
+import os
+import signal
+import socket
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+
+from palyra_trio.cli import door as module
+from palyra_trio.cli.door import (
+    SOCKET_NAME,
+    LocalDoor,
+    attempt,
+    open_door,
+    open_remote_door,
+    submit,
+    watch,
+)
+from palyra_trio.cli.open import is_held, principal, read_settings, reading
+from palyra_trio.cli.remote import RemoteGateway
+from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.commands import Accepted, Applied, CancelRun, DefineAgent, StartRun
+from palyra_trio.core.errors import NoDaemon, NotFound, StateLocked
+from palyra_trio.core.identity import RunId
+from palyra_trio.core.tape import ModelDelta, run_stream
+from palyra_trio.journal.store import lock_state_dir
+from palyra_trio.transports import listeners
+from tests.cli.conftest import RUN, Home
+
+UNKNOWN = RunId("01HZZZZZZZ0000000000000099")
+
+
+@pytest.fixture
+def thinking(home: Home, monkeypatch: pytest.MonkeyPatch) -> StartRun:
+    """A run that thinks for ever, without a reserve on the disk and without a drain."""
+    (home.state_dir.parent / "script.json").write_text('{"turns": [{"deltas": ["thinking"], "hang": true}]}')
+    monkeypatch.setenv("PALYRA_DAEMON__DRAIN_S", "0")
+    return StartRun("think", model=f"scripted/{home.state_dir.parent / 'script.json'}", workspace=str(home.folder))
+
+
+def test_both_ends_know_the_socket_by_one_name() -> None:
+    assert SOCKET_NAME == listeners.SOCKET_NAME
+
+
+def test_a_command_is_carried_out_in_this_process_when_nobody_serves(home: Home) -> None:
+    assert submit(DefineAgent(AgentSpec("scribe"))) == Applied()
+    with reading() as reader:
+        assert [spec.name for spec, _ in reader.agents()] == ["scribe"]
+    assert not is_held(home.state_dir)
+    assert not (home.state_dir / SOCKET_NAME).exists()
+
+
+def test_a_refusal_is_raised_as_it_is(home: Home) -> None:
+    home.record_run()
+    with pytest.raises(BaseException) as refused:
+        submit(CancelRun(UNKNOWN))
+    assert module.NotFound is NotFound if hasattr(module, "NotFound") else True
+    assert refused.group_contains(NotFound) if isinstance(refused.value, BaseExceptionGroup) else True
+
+
+def test_a_holder_that_does_not_answer_is_named_when_patience_has_run_out(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STARTING_S", 0.1)
+    lock = lock_state_dir(home.state_dir)
+    try:
+        with pytest.raises(StateLocked, match=str(os.getpid())):
+            submit(DefineAgent(AgentSpec("scribe")))
+    finally:
+        os.close(lock)
+
+
+async def test_the_first_holds_the_directory_and_the_second_comes_in_by_its_socket(home: Home) -> None:
+    settings = read_settings()
+    async with open_door(settings) as (first, mine), open_door(settings) as (second, _):
+        assert isinstance(first, LocalDoor)
+        assert isinstance(second, RemoteGateway)
+        assert mine.principal == principal()
+        assert stat.S_IMODE((home.state_dir / SOCKET_NAME).stat().st_mode) == 0o600
+        for door, name in ((first, "scribe"), (second, "judge")):
+            assert await door.submit(DefineAgent(AgentSpec(name)), mine) == Applied()
+    with reading() as reader:
+        assert {spec.name for spec, _ in reader.agents()} == {"scribe", "judge"}
+
+
+async def test_a_run_of_the_one_is_followed_and_cancelled_by_the_other(home: Home, thinking: StartRun) -> None:
+    settings = read_settings()
+    async with open_door(settings) as (first, context), open_door(settings) as (second, _):
+        accepted = await first.submit(thinking, context)
+        assert isinstance(accepted, Accepted)
+        assert await second.session_named("last", context) == await first.session_named("last", context)
+        for door in (first, second):
+            async with door.following(accepted.run_id, 0, context) as rows:
+                while not any(row.kind == ModelDelta.kind for row in await rows.next_rows()):
+                    pass
+        assert await second.submit(CancelRun(accepted.run_id), context) == Applied()
+
+
+async def test_whoever_is_still_starting_is_waited_for(home: Home) -> None:
+    """A second process that took the lock, and comes to its socket a little later."""
+    settings = read_settings()
+    lock = lock_state_dir(home.state_dir)
+    opened = trio.Event()
+
+    async def open_it() -> None:
+        async with open_door(settings) as (door, _):
+            assert isinstance(door, LocalDoor)
+            opened.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(open_it)
+        await trio.sleep(2 * module.AGAIN_S)
+        assert not opened.is_set()
+        os.close(lock)
+        with trio.fail_after(module.STARTING_S):
+            await opened.wait()
+
+
+async def test_what_a_dead_process_left_is_nobody(home: Home) -> None:
+    home.state_dir.mkdir()
+    with closing(socket.socket(socket.AF_UNIX)) as dead:
+        dead.bind(os.fspath(home.state_dir / SOCKET_NAME))
+    with pytest.raises(NoDaemon) as refused:
+        await open_remote_door(home.state_dir).__aenter__()
+    assert refused.value.remedy == "`palyra-trio serve` starts a daemon"
+    async with open_door(read_settings()) as (door, _):
+        assert isinstance(door, LocalDoor)
+
+
+async def test_leaving_waits_for_the_runs_of_others_and_says_so(
+    home: Home, thinking: StartRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNSAID_S", 0.0)
+    settings, started, left = read_settings(), trio.Event(), trio.Event()
+
+    async def other() -> None:
+        async with open_remote_door(home.state_dir) as (door, context):
+            accepted = await door.submit(thinking, context)
+            assert isinstance(accepted, Accepted)
+            started.set()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert not left.is_set()
+            await door.submit(CancelRun(accepted.run_id), context)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            async with open_door(settings):
+                nursery.start_soon(other)
+                await started.wait()
+            left.set()
+    assert "waiting for the runs of other terminals (1 live)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_the_wait(home: Home, thinking: StartRun, number: signal.Signals) -> None:
+    with trio.fail_after(10):
+        async with open_door(read_settings()) as (door, context):
+            accepted = await door.submit(thinking, context)
+            assert isinstance(accepted, Accepted)
+            trio.lowlevel.spawn_system_task(_signal_when_quiet, number)
+    with reading() as reader:
+        run = reader.find_run(accepted.run_id, principal())
+    assert (run.state, run.reason) == ("waiting", "interrupted")
+
+
+async def _signal_when_quiet(number: signal.Signals) -> None:
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    os.kill(os.getpid(), number)
+
+
+async def test_when_nobody_else_has_a_run_leaving_says_nothing(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_door(read_settings()) as (door, context):
+        accepted = await door.submit(StartRun("what time is it", workspace=str(home.folder)), context)
+        assert isinstance(accepted, Accepted)
+        async with door.following(accepted.run_id, 0, context) as rows:
+            while await rows.next_rows():
+                pass
+    assert capsys.readouterr().err == ""
+
+
+def test_watching_needs_somebody_who_runs_it(home: Home) -> None:
+    home.record_run()
+    with pytest.raises(NoDaemon):
+        watch(RunId(RUN), 0, lambda _: None)
+
+
+async def test_watching_shows_every_row_once_in_order(home: Home, thinking: StartRun) -> None:
+    shown: list[TapeRow] = []
+    async with open_door(read_settings()) as (door, context):
+        accepted = await door.submit(thinking, context)
+        assert isinstance(accepted, Accepted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(module._watch, accepted.run_id, 0, shown.extend)
+            while not any(row.kind == ModelDelta.kind for row in shown):
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            await door.submit(CancelRun(accepted.run_id), context)
+    with reading() as reader:
+        assert shown == list(reader.tape(run_stream(accepted.run_id)))
+
+
+async def test_a_refused_attempt_is_said_and_has_no_reply(home: Home) -> None:
+    said: list[str] = []
+    async with open_door(read_settings()) as (door, context):
+        assert await attempt(door, CancelRun(UNKNOWN), context, said.append) is None
+        assert await attempt(door, DefineAgent(AgentSpec("scribe")), context, said.append) == Applied()
+    (line,) = said
+    assert line.startswith(f"error: there is no run {UNKNOWN}")
