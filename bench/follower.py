@@ -28,7 +28,7 @@ MESSAGE_BYTES = 4 * 1024 * 1024
 class Follower:
     """`async with await Follower.connect(port) as follower`: then `begin`, `send`, and `receive` until it is empty."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._encoder = hpack.Encoder()
         self._decoder = hpack.Decoder()
@@ -39,8 +39,13 @@ class Follower:
         self._arrived: list[bytes] = []
 
     @classmethod
-    async def connect(cls, port: int) -> Self:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async def connect(cls, place: int | str) -> Self:
+        """Connect to a port of 127.0.0.1, or to a Unix socket."""
+        stream: trio.abc.Stream
+        if isinstance(place, str):
+            stream = await trio.open_unix_socket(place)
+        else:
+            stream = await trio.open_tcp_stream("127.0.0.1", place)
         settings = b"".join(
             number.to_bytes(2, "big") + value.to_bytes(4, "big") for number, value in ((4, WIDE), (5, FRAME_BYTES))
         )

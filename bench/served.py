@@ -23,10 +23,14 @@ ROOT = Path(__file__).parents[1]
 
 @attrs.frozen
 class Served:
-    """A server that takes calls on a port of 127.0.0.1. `token` opens the daemon, and its runs may work in `workspace`."""
+    """A server on a port of 127.0.0.1. The daemon also has a Unix `socket`; over TCP a `token` opens it.
+
+    Its runs may work in `workspace`.
+    """
 
     pid: int
     port: int
+    socket: str = ""
     token: str = ""
     workspace: str = ""
 
@@ -81,4 +85,5 @@ def daemon(home: Path, module: str = "palyra_trio", environment: Mapping[str, st
     config.write_text(f'[workspaces]\nroots = {{ "{user_principal(os.getuid())}" = ["{workspace}"] }}\n')
     own = {"HOME": str(home), "PALYRA_STATE_DIR": str(state), "PALYRA_LOG__LEVEL": "warning", **(environment or {})}
     with serving(module, "serve", "--port", "0", environment=own) as served:
-        yield attrs.evolve(served, token=(state / "token").read_text().strip(), workspace=str(workspace))
+        token = (state / "token").read_text().strip()
+        yield attrs.evolve(served, socket=str(state / "socket"), token=token, workspace=str(workspace))

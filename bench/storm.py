@@ -1,6 +1,7 @@
 """How long a cancel takes to stop a run while a storm of starts keeps a slow disk busy: a sync of 8 ms, in a shim (C).
 
-From the moment the client sends the cancel to `ended` at the client: the request to cancel is durable by then, and so is
+The client is the daemon's own user, at its Unix socket: nobody else may name a script.
+From the moment it sends the cancel to `ended` at the client; the request to cancel is durable by then, and so is
 the run's end.
 """
 
@@ -52,7 +53,7 @@ async def _storm(served: Served, home: Path, seconds: float, starters: int) -> d
     ends = time.perf_counter() + seconds
 
     async def begin(follower: Follower, script: Path, *, last: bool) -> None:
-        await follower.begin(RUN_STREAM, served.token)
+        await follower.begin(RUN_STREAM)
         start = runs_pb2.StartRun(text="hello", model=f"scripted/{script}", workspace=served.workspace)
         await follower.send(runs_pb2.RunStreamRequest(start=start), last=last)
 
@@ -78,7 +79,7 @@ async def _storm(served: Served, home: Path, seconds: float, starters: int) -> d
 
     async with trio.open_nursery() as nursery:
         for number in range(starters + CANCELLERS):
-            nursery.start_soon(start if number < starters else cancel, await Follower.connect(served.port))
+            nursery.start_soon(start if number < starters else cancel, await Follower.connect(served.socket))
     times_ms.sort()
     return {
         "p50 ms": times_ms[len(times_ms) // 2],

@@ -1,5 +1,7 @@
 import json
 import os
+import pwd
+import stat
 from pathlib import Path
 
 import attrs
@@ -8,12 +10,13 @@ import trio
 
 from palyra_trio import __version__
 from palyra_trio.core.commands import Accepted, StartRun
-from palyra_trio.core.config import Config, DaemonConfig, JournalConfig
-from palyra_trio.core.errors import DiskLow, Draining, JournalInvalid, StateLocked
+from palyra_trio.core.config import Config, DaemonConfig, GrpcConfig, JournalConfig
+from palyra_trio.core.errors import ConfigInvalid, DiskLow, Draining, JournalInvalid, StateLocked
 from palyra_trio.core.identity import Principal, RequestContext
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted, ModelDelta, StatusChange, TapeEvent, run_stream
-from palyra_trio.daemon import open_runtime
+from palyra_trio.core.tokens import hash_of
+from palyra_trio.daemon import open_daemon, open_runtime, user_principal
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
@@ -39,8 +42,10 @@ def prompt(workspace: Path, text: str = "what time is it") -> StartRun:
 async def until(gateway: Gateway, accepted: Accepted, kind: type[TapeEvent]) -> None:
     """Follow a run until it has an event of this kind."""
     follower = await gateway.follow(accepted.run_id, 0, ME)
-    while not any(row.kind == kind.kind for row in await follower.next_rows()):
-        pass
+    while rows := await follower.next_rows():
+        if any(row.kind == kind.kind for row in rows):
+            return
+    pytest.fail(f"the run ended without {kind.__name__}")
 
 
 async def test_each_opening_is_recorded(tmp_path: Path) -> None:
@@ -120,3 +125,64 @@ async def test_what_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path) -
         async with open_runtime(CONFIG, RULES, tmp_path / "state"):
             pytest.fail("it was opened")
     assert path.read_bytes() == b"not a database\n" * 100
+
+
+# --- serving ---
+
+
+async def test_a_daemon_serves_on_its_socket_and_on_tcp(tmp_path: Path) -> None:
+    config = attrs.evolve(CONFIG, grpc=GrpcConfig(port=0))
+    async with open_daemon(config, RULES, tmp_path / "state", tcp=True) as daemon:
+        unix, tcp = daemon.edges.addresses
+        assert unix == f"unix:{tmp_path / 'state' / 'socket'}"
+        assert tcp.startswith("grpc://127.0.0.1:")
+        token = tmp_path / "state" / "token"
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+        found = daemon.gateway.tokens.find(hash_of(token.read_text().strip()))
+        assert found is not None
+        assert found.principal == user_principal(os.getuid())
+    assert not (tmp_path / "state" / "socket").exists()
+
+
+async def test_without_tcp_there_is_the_socket_alone_and_no_token(tmp_path: Path) -> None:
+    async with open_daemon(CONFIG, RULES, tmp_path / "state", tcp=False) as daemon:
+        assert daemon.edges.addresses == (f"unix:{tmp_path / 'state' / 'socket'}",)
+        assert not (tmp_path / "state" / "token").exists()
+        with pytest.raises(StateLocked):
+            async with open_daemon(CONFIG, RULES, tmp_path / "state", tcp=False):
+                pytest.fail("it was opened twice")
+        (await trio.open_unix_socket(tmp_path / "state" / "socket")).socket.close()
+
+
+async def test_a_drain_takes_no_more_runs_and_interrupts_the_live_ones_at_its_deadline(
+    tmp_path: Path, hanging: ModelSettings
+) -> None:
+    config = attrs.evolve(CONFIG, daemon=DaemonConfig(drain_s=100))
+    with trio.fail_after(10):
+        async with open_daemon(config, hanging, tmp_path / "state", tcp=False) as daemon:
+            accepted = await daemon.gateway.submit(prompt(tmp_path), ME)
+            assert isinstance(accepted, Accepted)
+            await until(daemon.gateway, accepted, ModelDelta)
+            daemon.drain(0.1)
+            with pytest.raises(Draining):
+                await daemon.gateway.submit(prompt(tmp_path), ME)
+    reader = Reader(tmp_path / "state" / FILE_NAME)
+    try:
+        run = reader.find_run(accepted.run_id, ME.principal)
+        assert (run.state, run.reason) == (RunState.WAITING, "interrupted")
+    finally:
+        reader.close()
+
+
+async def test_a_daemon_that_cannot_listen_leaves_the_directory_free(tmp_path: Path) -> None:
+    config = attrs.evolve(CONFIG, grpc=GrpcConfig("192.0.2.1", 0))
+    with pytest.RaisesGroup(ConfigInvalid, flatten_subgroups=True):
+        async with open_daemon(config, RULES, tmp_path / "state", tcp=True):
+            pytest.fail("it was opened")
+    async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+        pass
+
+
+def test_a_user_without_a_name_has_a_number() -> None:
+    assert user_principal(os.getuid()) == f"user:{pwd.getpwuid(os.getuid()).pw_name}"
+    assert user_principal(2**31 - 7) == f"user:{2**31 - 7}"

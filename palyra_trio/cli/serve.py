@@ -14,7 +14,7 @@ from palyra_trio.cli.exit_codes import OK
 from palyra_trio.cli.open import model_settings, read_settings
 from palyra_trio.cli.settings import Settings
 from palyra_trio.core.config import Config, LogFormat
-from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.core.errors import PalyraError
 from palyra_trio.core.layers import KEYS, value_of
 from palyra_trio.daemon import Daemon, calm_collector, open_daemon
 from palyra_trio.guard.redactor import Redactor
@@ -60,6 +60,7 @@ async def _serve(settings: Settings, flags: Flags) -> int:
                 "draining", extra={"drain_s": config.daemon.drain_s, "live_runs": daemon.gateway.sessions.live_runs}
             )
             daemon.drain(config.daemon.drain_s)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # like SIGTERM: from now on it ends the process at once
     _log.info("ended")
     return OK
 
@@ -68,7 +69,7 @@ def _reload(daemon: Daemon, old: Config, flags: Flags) -> Config:
     """Act by the configuration as it is written now, as far as that can be done without a restart; log what was done."""
     try:
         settings = read_settings(flags)
-    except ConfigInvalid as error:
+    except PalyraError as error:
         _log.error("reload refused", extra={"faults": error.message})
         return old
     new = settings.base

@@ -18,6 +18,7 @@ from palyra_trio.core.tape import TapeEvent
 SECRET_PREFIX = "plt_"  # by which the redactor, and people's own scanners, know one
 SECRET_RANDOM_BYTES = 32
 NAME_CHARACTERS = 200
+LATEST_MS = 253_402_300_799_999  # the end of the year 9999: beyond it there is no date
 
 
 @attrs.frozen
@@ -110,6 +111,8 @@ def check_new(name: str, principal: str, scopes: Iterable[str], expires_ms: int,
         raise InvalidArgument(f"there is no scope {unknown[0]!r}", remedy=f"the scopes are {known}")
     if expires_ms < 0 or 0 < expires_ms <= now_ms:
         raise InvalidArgument("the token would have expired already", remedy="pass a time to come, or 0 for never")
+    if expires_ms > LATEST_MS:
+        raise InvalidArgument("the token would expire after the year 9999", remedy="pass 0 for never")
 
 
 def token_of(event: TokenCreated, at_ms: int) -> Token:

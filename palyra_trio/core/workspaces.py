@@ -12,18 +12,22 @@ def check_workspace(folder: str, roots: Sequence[str], state_dir: str, context: 
 
     The local user chooses any folder. Everybody else needs one of the principal's `roots`, or a folder beneath one, and
     never one from which the state directory, with its journal and its token, can be reached. All of these are
-    absolute and resolved: no symbolic link is left in them.
+    absolute and resolved: no symbolic link is left in them. So a refusal does not repeat `folder`: it would tell where
+    the links of this machine lead.
     """
     if context.local:
         return
     path, private = PurePosixPath(folder), PurePosixPath(state_dir)
     if any(path.is_relative_to(root) for root in roots):
         if path.is_relative_to(private) or private.is_relative_to(path):
-            raise WorkspaceRefused(f"{folder} holds the daemon's own state, or is part of it", remedy="name another")
+            raise WorkspaceRefused(
+                "the workspace holds the daemon's own state, or is part of it", remedy="name another"
+            )
         return
     if roots:
         raise WorkspaceRefused(
-            f"{folder} is beneath none of the folders of {context.principal}", remedy=f"these are {', '.join(roots)}"
+            f"the workspace is beneath none of the folders of {context.principal}",
+            remedy=f"these are {', '.join(roots)}",
         )
     raise WorkspaceRefused(
         f"{context.principal} has no folder to work in",

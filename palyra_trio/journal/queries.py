@@ -89,15 +89,16 @@ class Reader:
     def page(self, stream: str, after_seq: int, most: int = PAGE_ROWS) -> tuple[TapeRow, ...]:
         """Return the next rows of a stream, at most `most` and about 2 MiB, in order; empty at the end."""
         rows, size = [], 0
-        for row in self._db.execute(
-            f"SELECT {_ROW} FROM ev JOIN stream ON stream.id = ev.stream"
-            " WHERE stream.name = ? AND ev.seq > ? ORDER BY ev.seq LIMIT ?",
+        for g, seq, kind, at_ms, body, row_hash in self._db.execute(
+            "SELECT g, seq, kind, at_ms, body, hash FROM ev"
+            " WHERE stream = (SELECT id FROM stream WHERE name = ?) AND seq > ? ORDER BY seq LIMIT ?",
             (stream, after_seq, most),
         ):
-            rows.append(TapeRow(*row))
-            size += len(row[5] or b"")
-            if size > PAGE_BYTES:
-                break
+            rows.append(TapeRow(g, stream, seq, kind, at_ms, body, row_hash))
+            if body is not None:
+                size += len(body)
+                if size > PAGE_BYTES:
+                    break
         return tuple(rows)
 
     def tape(self, stream: str, *, deltas: bool = True) -> Iterator[TapeRow]:

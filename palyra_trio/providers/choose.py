@@ -83,6 +83,11 @@ def route(settings: ModelSettings) -> Route:
     return Route("offline", RULES, "nothing is configured")
 
 
+def names_a_file(model: str) -> bool:
+    """Return whether to choose `model` is to read a file of this machine, so that it is not for everybody to name."""
+    return model.startswith("scripted/")
+
+
 def ollama_url(host: str) -> str:
     """Return the OpenAI-compatible base URL of what OLLAMA_HOST says: `host`, `host:port`, `:port` or a URL.
 
@@ -144,9 +149,7 @@ class Models:
         """
         settings = self.settings
         chosen = route(
-            attrs.evolve(
-                settings, model=model or settings.model, openai_base_url=base_url or settings.openai_base_url
-            )
+            attrs.evolve(settings, model=model or settings.model, openai_base_url=base_url or settings.openai_base_url)
         )
         if chosen.provider == "offline":
             return Choice(OfflineProvider(), chosen.model, chosen.why)

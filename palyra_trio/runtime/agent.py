@@ -115,8 +115,8 @@ def _distinct(calls: tuple[ToolCall, ...], known: set[str], turn: int) -> Iterat
     """Yield the calls with ids that are unique in the run: some providers number each turn's calls from zero."""
     for index, call in enumerate(calls):
         call_id = call.call_id
-        if not call_id or call_id in known:
-            call_id = f"{call.call_id or 'call'}.{turn}.{index}"
+        while not call_id or call_id in known:
+            call_id = f"{call_id or 'call'}.{turn}.{index}"
         known.add(call_id)
         yield call if call_id == call.call_id else attrs.evolve(call, call_id=call_id)
 

@@ -24,6 +24,7 @@ from palyra_trio.core.workspaces import check_workspace
 from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import Entry, entry
+from palyra_trio.providers.choose import names_a_file
 from palyra_trio.runtime.agents import answering, find_agent
 from palyra_trio.runtime.answers import answer_check
 from palyra_trio.runtime.opening import find_session
@@ -70,6 +71,8 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
     _check_attachments(config, command.attachments)
     ref = command.session
     spec, found = await state.readers.ask(lambda reader: _agent_and_session(config.limits, reader, command, context))
+    spec = attrs.evolve(spec, limits=spec.limits.narrowed(config.limits))
+    _check_model(command.model, context)
     choice = await state.choose(command.model or spec.model or config.model.name, config.model.base_url)
     problem_with = answer_check(spec.answer_schema)
 
@@ -140,6 +143,11 @@ def permitted(state: RuntimeState, folder: str, context: RequestContext) -> str:
     roots = [os.path.realpath(root) for root in state.config.workspaces.roots.get(context.principal, ())]
     check_workspace(resolved, roots, os.path.realpath(state.state_dir), context)
     return resolved
+
+
+def _check_model(model: str, context: RequestContext) -> None:
+    if not context.local and names_a_file(model):
+        raise InvalidArgument(f"{clean(model)!r} names a file of the daemon's machine", remedy="only its user may")
 
 
 def _redacted(state: RuntimeState, text: str) -> str:

@@ -36,7 +36,8 @@ async def call_model(run: Run, turn: int, tools: tuple[ToolDefinition, ...]) -> 
             return await _stream(run, request, deltas)
         except ProviderError as error:
             deltas.flush()
-            if not error.retryable or deltas.any or attempt == attempts:
+            too_late = error.retry_after_s > run.order.input.agent.limits.active_s
+            if not error.retryable or too_late or deltas.any or attempt == attempts:
                 message = run.state.redactor.text(clean(error.message))
                 return ErrorEvent(turn, error.kind, message, error.remedy)
             wait_s = _back_off_s(attempt, error.retry_after_s, run.state.jitter())

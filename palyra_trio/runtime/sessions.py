@@ -97,10 +97,11 @@ class Sessions:
         submission.answer(Accepted(order.run_id, order.session_id))
         if self._draining:
             return  # it stays QUEUED, like those in line
-        if admission.when_busy is WhenBusy.INTERRUPT and session.live is not None:
+        if admission.when_busy is WhenBusy.INTERRUPT:
             session.waiting.appendleft(order)
-            by = CancelRequested(order.input.principal, f"interrupted by run {order.run_id}")
-            session.live.cancel(by, lambda _error: None)
+            if session.live is not None:
+                by = CancelRequested(order.input.principal, f"interrupted by run {order.run_id}")
+                session.live.cancel(by, lambda _error: None)
         else:
             session.waiting.append(order)
         if not session.served:

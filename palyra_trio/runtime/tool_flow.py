@@ -129,7 +129,8 @@ async def _gate(run: Run, workspace: Workspace, call: ToolCall) -> _Gated:
         arguments = tool.spec.parse(call.arguments)
         plan = await tool.plan(arguments, context)
     except PalyraError as error:
-        return _Gated(call, Decision("deny", error.code, clean(str(error))), None, None, Plan(), context)
+        reason = run.state.redactor.text(clean(str(error)))  # it may quote a file
+        return _Gated(call, Decision("deny", error.code, reason), None, None, Plan(), context)
     except Exception as error:
         _log.exception("the plan of tool %s failed", call.tool)
         reason = run.state.redactor.text(clean(f"the tool failed: {type(error).__name__}: {error}"))

@@ -198,15 +198,12 @@ def tape_batches(run_id: str, rows: Iterable[TapeRow]) -> Iterator[runs_pb2.RunS
     """Yield the rows in batches of at most 1 MiB of bodies; a larger body is spread over several."""
     response, size = runs_pb2.RunStreamResponse(), 0
     for row in rows:
-        begin, left = 0, len(row.body or b"")
-        while True:
-            if size and size + min(left, BATCH_BYTES) > BATCH_BYTES:
+        whole = len(row.body or b"")
+        for begin in range(0, whole, BATCH_BYTES) if whole > BATCH_BYTES else (0,):
+            if size and size + min(whole - begin, BATCH_BYTES) > BATCH_BYTES:
                 yield response
                 response, size = runs_pb2.RunStreamResponse(), 0
-            put = put_row(response.batch.items.add(), run_id, row, begin)
-            size, begin, left = size + put, begin + put, left - put
-            if not left:
-                break
+            size += put_row(response.batch.items.add(), run_id, row, begin)
     if response.batch.items:
         yield response
 

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from palyra_trio.core.commands import StartRun
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import Caller, Peer, Scope
 from palyra_trio.guard.auth import Metadata
@@ -61,6 +62,16 @@ class Access(Protocol):
     def require(self, caller: Caller, scope: Scope) -> None:
         """Return if the caller may ask for what needs `scope`, now. Raises Unauthenticated and PolicyError."""
         ...
+
+
+def require_for_start(access: Access, caller: Caller, command: StartRun) -> None:
+    """Return if the caller may start this run, now: to allow its tools beforehand is to approve.
+
+    Raises Unauthenticated and PolicyError.
+    """
+    access.require(caller, Scope.RUN)
+    if command.allowed_tools:
+        access.require(caller, Scope.APPROVE)
 
 
 class Service:

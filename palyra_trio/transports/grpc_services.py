@@ -25,7 +25,7 @@ from palyra_trio.core.commands import (
     UndoRun,
 )
 from palyra_trio.core.errors import InvalidArgument
-from palyra_trio.core.identity import Caller, RunId, SessionId
+from palyra_trio.core.identity import Caller, RunId, Scope, SessionId
 from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.tape import FinalAnswer, RunFinished, TapeEvent
 from palyra_trio.journal.queries import PAGE_ROWS, Reader
@@ -61,7 +61,7 @@ from palyra_trio.transports.convert import (
     token_message,
     usage_message,
 )
-from palyra_trio.transports.door import Access, Service, streaming, unary
+from palyra_trio.transports.door import Access, Service, require_for_start, streaming, unary
 from palyra_trio.transports.health import HealthService
 from palyra_trio.transports.run_stream import RunStream
 
@@ -101,11 +101,14 @@ class GatewayService(Service, GatewayServiceBase):
 
     @unary
     async def RouteMessage(self, request: runs.RouteMessageRequest, caller: Caller) -> runs.RouteMessageResponse:
-        accepted = await self.gateway.submit(start_run(request.start), caller.context)
+        command = start_run(request.start)
+        require_for_start(self.access, caller, command)
+        accepted = await self.gateway.submit(command, caller.context)
         assert isinstance(accepted, Accepted)
         follower = await self.gateway.follow(accepted.run_id, 0, caller.context)
         said: dict[int, TapeEvent | None] = {}
         while rows := await follower.next_rows():
+            self.access.require(caller, Scope.RUN)
             said |= {row.kind: row.event() for row in rows if row.kind in (FinalAnswer.kind, RunFinished.kind)}
         answer, finished = said.get(FinalAnswer.kind), said[RunFinished.kind]
         run = await self.gateway.run(accepted.run_id, caller.context)

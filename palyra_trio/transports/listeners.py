@@ -56,22 +56,20 @@ async def open_edges(
     health = HealthService(SERVICES)
     server = H2Server(handlers_of(grpc_services(gateway, access, health)), grpc_error)
     path = state_dir / SOCKET_NAME
-    listeners: list[trio.abc.Listener[trio.abc.Stream]] = [_unix_listener(path)]
-    try:
-        if grpc is not None:
-            listeners += await _tcp_listeners(grpc)
-        addresses = (f"unix:{path}", *(_address(listener) for listener in listeners[1:]))
-        edges = Edges(addresses, server, health)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(partial(server.serve, listeners))
-            try:
-                yield edges
-            except BaseException:
-                nursery.cancel_scope.cancel()
-                raise
-            edges.drain(trio.current_time())
-    finally:
-        path.unlink(missing_ok=True)
+    async with _unix_listener(path) as unix:
+        try:
+            tcp = await _tcp_listeners(grpc) if grpc is not None else []
+            edges = Edges((f"unix:{path}", *map(_address, tcp)), server, health)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(server.serve, [unix, *tcp]))
+                try:
+                    yield edges
+                except BaseException:
+                    nursery.cancel_scope.cancel()
+                    raise
+                edges.drain(trio.current_time())
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _unix_listener(path: Path) -> trio.SocketListener:

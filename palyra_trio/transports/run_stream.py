@@ -13,12 +13,12 @@ from palyra_trio.core.commands import Accepted, CancelRun, DecideApproval, Start
 from palyra_trio.core.errors import Busy, InvalidArgument, PalyraError
 from palyra_trio.core.identity import Caller, RunId, Scope, SessionId
 from palyra_trio.core.session import SessionRef
-from palyra_trio.core.tape import RunFinished
+from palyra_trio.core.tape import RunFinished, TapeEvent
 from palyra_trio.pb import runs_pb2
 from palyra_trio.runtime.follow import Follower
 from palyra_trio.runtime.gateway import Gateway
 from palyra_trio.transports.convert import start_run, state_number, tape_batches
-from palyra_trio.transports.door import Access
+from palyra_trio.transports.door import Access, require_for_start
 from palyra_trio.transports.refusals import OF_CODE
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class RunStream:
     async def serve(self) -> None:
         """Follow what the client asks for until it has closed its side and the last run has ended.
 
-        Raises the refusal of the first request. If cancelled, the runs go on.
+        Raises the refusal of the first request, and Unauthenticated before the next rows once the caller's token has
+        ended. If cancelled, the runs go on.
         """
         first = await self._stream.recv_message()
         follower = await self._first(first or runs_pb2.RunStreamRequest())
@@ -90,7 +91,6 @@ class RunStream:
     async def _later(self, request: runs_pb2.RunStreamRequest, number: int) -> None:
         which = request.WhichOneof("request")
         if which == "message":
-            self._access.require(self._caller, Scope.RUN)
             await self._message(start_run(request.message.start), number)
         elif which == "cancel":
             self._access.require(self._caller, Scope.RUN)
@@ -114,6 +114,7 @@ class RunStream:
         await self._accept(accepted, number)
 
     async def _start(self, command: StartRun) -> Accepted:
+        require_for_start(self._access, self._caller, command)
         accepted = await self._gateway.submit(command, self._context)
         assert isinstance(accepted, Accepted)
         return accepted
@@ -122,17 +123,23 @@ class RunStream:
 
     async def _follow(self, follower: Follower) -> None:
         self._run_id = follower.run_id
+        event: TapeEvent | None = None
         while rows := await follower.next_rows():
+            self._access.require(self._caller, Scope.RUN)
             for batch in tape_batches(follower.run_id, rows):
                 await self._send(batch)
-        run, row = await self._gateway.last_row(follower.run_id, self._context)
-        event = row.event()
+            event = rows[-1].event()
+        if isinstance(event, RunFinished):
+            state, reason, last_seq = event.state, event.reason, follower.seq
+        else:  # the client had all rows already, or the last one was erased
+            run, row = await self._gateway.last_row(follower.run_id, self._context)
+            event, state, reason, last_seq = row.event(), run.state, run.reason, row.seq
         ended = runs_pb2.Ended(
-            run_id=run.run_id,
-            state=state_number(run.state),
-            reason=run.reason,
+            run_id=follower.run_id,
+            state=state_number(state),
+            reason=reason,
             detail=event.detail if isinstance(event, RunFinished) else "",
-            last_seq=row.seq,
+            last_seq=last_seq,
         )
         await self._send(runs_pb2.RunStreamResponse(ended=ended))
 

@@ -163,6 +163,10 @@ class Call:
                 await self._handler.func(self)
         except Exception as error:
             failure = error
+        except BaseExceptionGroup as group:  # the transport is leaving, and what failed beside that has nobody to tell
+            leaving = group.split(Exception)[1]
+            assert leaving is not None
+            raise leaving from None
         if self.scope.cancelled_caught:
             self._cut()
             return

@@ -3,7 +3,6 @@ import signal
 import socket
 import stat
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 import trio
@@ -18,6 +17,7 @@ from palyra_trio.cli.door import (
     submit,
     watch,
 )
+from palyra_trio.cli.main import innermost
 from palyra_trio.cli.open import is_held, principal, read_settings, reading
 from palyra_trio.cli.remote import RemoteGateway
 from palyra_trio.core.agents import AgentSpec
@@ -53,12 +53,11 @@ def test_a_command_is_carried_out_in_this_process_when_nobody_serves(home: Home)
     assert not (home.state_dir / SOCKET_NAME).exists()
 
 
-def test_a_refusal_is_raised_as_it_is(home: Home) -> None:
+def test_a_refusal_comes_down_to_one_error(home: Home) -> None:
     home.record_run()
-    with pytest.raises(BaseException) as refused:
+    with pytest.RaisesGroup(NotFound, flatten_subgroups=True) as refused:
         submit(CancelRun(UNKNOWN))
-    assert module.NotFound is NotFound if hasattr(module, "NotFound") else True
-    assert refused.group_contains(NotFound) if isinstance(refused.value, BaseExceptionGroup) else True
+    assert isinstance(innermost(refused.value), NotFound)
 
 
 def test_a_holder_that_does_not_answer_is_named_when_patience_has_run_out(
@@ -93,9 +92,12 @@ async def test_a_run_of_the_one_is_followed_and_cancelled_by_the_other(home: Hom
         assert isinstance(accepted, Accepted)
         assert await second.session_named("last", context) == await first.session_named("last", context)
         for door in (first, second):
-            async with door.following(accepted.run_id, 0, context) as rows:
-                while not any(row.kind == ModelDelta.kind for row in await rows.next_rows()):
-                    pass
+            async with door.following(accepted.run_id, 0, context) as follower:
+                kinds: set[int] = set()
+                while ModelDelta.kind not in kinds:
+                    rows = await follower.next_rows()
+                    assert rows, "the run has ended"
+                    kinds |= {row.kind for row in rows}
         assert await second.submit(CancelRun(accepted.run_id), context) == Applied()
 
 
@@ -171,9 +173,7 @@ async def _signal_when_quiet(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
-async def test_when_nobody_else_has_a_run_leaving_says_nothing(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_when_nobody_else_has_a_run_leaving_says_nothing(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     async with open_door(read_settings()) as (door, context):
         accepted = await door.submit(StartRun("what time is it", workspace=str(home.folder)), context)
         assert isinstance(accepted, Accepted)
@@ -196,8 +196,9 @@ async def test_watching_shows_every_row_once_in_order(home: Home, thinking: Star
         assert isinstance(accepted, Accepted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(module._watch, accepted.run_id, 0, shown.extend)
-            while not any(row.kind == ModelDelta.kind for row in shown):
-                await trio.testing.wait_all_tasks_blocked(0.01)
+            with trio.fail_after(10):
+                while not any(row.kind == ModelDelta.kind for row in shown):
+                    await trio.testing.wait_all_tasks_blocked(0.01)
             await door.submit(CancelRun(accepted.run_id), context)
     with reading() as reader:
         assert shown == list(reader.tape(run_stream(accepted.run_id)))
@@ -209,4 +210,5 @@ async def test_a_refused_attempt_is_said_and_has_no_reply(home: Home) -> None:
         assert await attempt(door, CancelRun(UNKNOWN), context, said.append) is None
         assert await attempt(door, DefineAgent(AgentSpec("scribe")), context, said.append) == Applied()
     (line,) = said
-    assert line.startswith(f"error: there is no run {UNKNOWN}")
+    assert line.startswith("error: ")
+    assert UNKNOWN in line

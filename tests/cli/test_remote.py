@@ -223,7 +223,7 @@ async def test_health_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        StartRun(""),
+        StartRun("", workspace="/"),
         StartRun("x", workspace="/no/such/folder"),
         StartRun("x", agent="nobody", workspace="/"),
         CancelRun(RunId(UNKNOWN)),

@@ -13,7 +13,7 @@ from palyra_trio.core.tape import (
     TapeEvent,
     ToolProposed,
 )
-from tests.cli.conftest import RUN, Home, Palyra
+from tests.cli.conftest import RUN, STARTED, Home, Palyra
 
 
 def rows(*events: TapeEvent) -> list[TapeRow]:
@@ -91,6 +91,23 @@ def test_a_tape_can_be_read_from_a_place_and_by_kind(palyra: Palyra, home: Home)
     assert palyra("tape", RUN, "--jsonl", "--after", str(len(everything))).stdout == ""
     lines = palyra("tape", RUN, "--kind", "toolfinished", "--kind", "ToolStarted").stdout.splitlines()
     assert [line.split()[2] for line in lines] == ["ToolStarted", "ToolFinished"]
+
+
+@pytest.mark.parametrize("options", [(), ("--jsonl",), ("--after", "3"), ("--kind", "toolfinished")])
+def test_following_a_run_that_has_ended_shows_what_there_is(
+    palyra: Palyra, home: Home, options: tuple[str, ...]
+) -> None:
+    home.record_whole_run()
+    followed, read = palyra("tape", RUN, "--follow", *options), palyra("tape", RUN, *options)
+    assert (followed.exit_code, followed.stdout, followed.stderr) == (0, read.stdout, read.stderr)
+    assert followed.stdout
+
+
+def test_following_a_run_that_nobody_runs_says_so(palyra: Palyra, home: Home) -> None:
+    home.record_run(*STARTED)
+    result = palyra("tape", RUN, "--follow")
+    assert (result.exit_code, result.stdout) == (0, palyra("tape", RUN).stdout)
+    assert f"run {RUN} is interrupted: nobody runs it now" in result.stderr
 
 
 def test_a_place_that_the_tape_has_not_reached_is_refused(palyra: Palyra, home: Home) -> None:

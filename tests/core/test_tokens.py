@@ -77,6 +77,7 @@ def test_a_token_is_active_until_it_expires_or_is_revoked(
         ("n", "user:a", ("run", "root"), 0, "there is no scope 'root'"),
         ("n", "user:a", ("run",), -1, "expired already"),
         ("n", "user:a", ("run",), 5000, "expired already"),
+        ("n", "user:a", ("run",), 253_402_300_800_000, "after the year 9999"),
     ],
 )
 def test_a_token_that_may_not_be_made_is_refused(

@@ -6,6 +6,7 @@ a word more than its library says.
 
 import asyncio  # ruff: ignore[banned-api]  # grpclib's client is an asyncio program; it has a thread of its own
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import attrs
 import grpc
@@ -13,6 +14,7 @@ import grpclib.client
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
+from h2.exceptions import StreamClosedError
 
 from palyra_trio.core.codec import decode
 from palyra_trio.core.run import RunState
@@ -101,13 +103,15 @@ async def over_grpclib(port: int, metadata: Mapping[str, str], request: RunStrea
                     await call.send_message(request, end=True)
                     async for response in call:
                         if not heard(response):
-                            await call.cancel()
+                            with suppress(StreamClosedError):
+                                await call.cancel()
                             return LEFT
             except GRPCError as error:
                 return error.status, error.message or ""
             except TimeoutError:
                 return Status.DEADLINE_EXCEEDED, ""
-            except (StreamTerminatedError, OSError) as error:
+            except (StreamTerminatedError, OSError, AttributeError) as error:
+                # AttributeError: grpclib takes a transport away from a stream that is about to begin.
                 return Status.UNAVAILABLE, str(error)
         return Status.OK, ""
 

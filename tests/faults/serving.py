@@ -17,7 +17,9 @@ from palyra_trio.core.identity import mint_ulid
 from palyra_trio.core.tape import run_stream
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.writer import wall_clock_ms
-from palyra_trio.pb import runs_pb2
+from palyra_trio.pb import agents_pb2, runs_pb2
+from palyra_trio.pb.gateway_grpc import GatewayServiceStub
+from palyra_trio.wire.h2_client import connect
 from tests.processes import PROGRAM, Shell
 
 STARTING_S = 20.0
@@ -100,15 +102,19 @@ class Server:
 
     # --- runs ---
 
-    def new_run(self, name: str, *turns: dict[str, Any]) -> runs_pb2.StartRun:
-        """Return the order of a run with an id of its own that plays `turns`. The same `name` must have the same turns."""
-        script = self.shell.root / f"{name}.json"
-        if not script.exists():
-            script.write_text(json.dumps({"turns": turns}), "utf-8")
+    async def define(self, agent: str, *turns: dict[str, Any]) -> None:
+        """Define an agent that plays `turns`. Only the local user may name the file that they are in."""
+        script = self.shell.root / f"{agent}.json"
+        await trio.Path(script).write_text(json.dumps({"turns": turns}), "utf-8")
+        spec = agents_pb2.AgentSpec(name=agent, model=f"scripted/{script}")
+        async with connect(await trio.open_unix_socket(str(self.shell.state_dir / "socket"))) as channel:
+            stub = GatewayServiceStub(channel)  # type: ignore[arg-type]
+            await stub.CreateAgent(agents_pb2.CreateAgentRequest(spec=spec))
+
+    def new_run(self, agent: str) -> runs_pb2.StartRun:
+        """Return the order of a run with an id of its own."""
         run_id = mint_ulid(wall_clock_ms(), os.urandom(10))
-        return runs_pb2.StartRun(
-            text="go on", run_id=run_id, model=f"scripted/{script}", workspace=str(self.shell.folder)
-        )
+        return runs_pb2.StartRun(text="go on", run_id=run_id, agent=agent, workspace=str(self.shell.folder))
 
     def recorded(self, run_id: str, most: int | None = None) -> list[Row]:
         """Return the rows of a run, or the first `most`, as they lie in the journal."""

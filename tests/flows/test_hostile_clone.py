@@ -278,7 +278,7 @@ def test_what_one_folder_may_do_is_not_lent_to_another_that_the_same_process_ser
     with shell.process("run", "--model", hanging, "think") as owner:
         assert owner.stderr is not None
         assert f"model {hanging}" in owner.stderr.readline()
-        writing = shell.script({"calls": [write_call("planted.txt", "x")]}, ANSWERED)
+        writing = shell.script(write_call("planted.txt", "x"), ANSWERED)
         done = shell.run("run", "--workspace", str(other), "--model", writing, "write")
 
         assert done.returncode == 4, done.stderr

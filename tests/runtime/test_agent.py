@@ -78,12 +78,12 @@ async def test_the_model_is_shown_its_own_calls_and_their_results(tmp_path: Path
 
 
 async def test_call_ids_that_come_again_in_a_later_turn_are_made_unique(tmp_path: Path) -> None:
-    call = ToolCall("call_0", "clock.now")
-    provider = FakeProvider(says("", call, call), says("", call, ToolCall("call_0.2.0", "clock.now")), says("done"))
+    call, like_ours = ToolCall("call_0", "clock.now"), ToolCall("call_0.2.0", "clock.now")
+    provider = FakeProvider(says("", call, call, like_ours), says("", call, like_ours), says("done"))
     async with open_fake_runtime(tmp_path, provider) as runtime:
         tape = await runtime.run()
     ids = [event.call.call_id for event in tape.of(ToolProposed)]
-    assert len(set(ids)) == 4
+    assert len(set(ids)) == 5
     assert tape.end == (RunState.DONE, "final_answer")
 
 

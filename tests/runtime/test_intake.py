@@ -8,8 +8,9 @@ import attrs
 import pytest
 import trio
 
+from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import digest
-from palyra_trio.core.commands import NewAttachment
+from palyra_trio.core.commands import DefineAgent, NewAttachment
 from palyra_trio.core.config import Config, WorkspacesConfig
 from palyra_trio.core.errors import DiskLow, InvalidArgument, NotFound, WorkspaceRefused
 from palyra_trio.core.identity import RunId
@@ -17,7 +18,18 @@ from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef
 from palyra_trio.core.tape import Input
-from tests.fakes import CONFIG, ME, OTHER, SECRET, FakeProvider, assert_journal, in_session, open_fake_runtime, says
+from tests.fakes import (
+    CONFIG,
+    ME,
+    OTHER,
+    SECRET,
+    FakeProvider,
+    assert_journal,
+    in_session,
+    open_fake_runtime,
+    says,
+    scripted,
+)
 
 RUN_ID = RunId("01JZZZZZZZZZZZZZZZZZZZZZZZ")
 
@@ -134,6 +146,14 @@ async def test_a_workspace_that_vanishes_while_its_run_waits_fails_the_run(tmp_p
     assert tape.end == (RunState.FAILED, "not_found")
 
 
+async def test_an_agent_keeps_within_the_limits_that_hold_in_its_folder(tmp_path: Path) -> None:
+    limits = attrs.evolve(CONFIG.limits, turns=CONFIG.limits.turns + 1, tool_s=1)
+    async with open_fake_runtime(tmp_path) as runtime:
+        await runtime.do(DefineAgent(AgentSpec("judge", limits=limits)))
+        tape = await runtime.run(agent="judge")
+    assert tape.one(Input).agent.limits == attrs.evolve(CONFIG.limits, tool_s=1)
+
+
 # --- in which folder somebody else than the local user may work ---
 
 REMOTE = attrs.evolve(ME, channel="cli", local=False)
@@ -174,9 +194,11 @@ async def test_from_elsewhere_what_leads_out_of_the_principals_folders_is_refuse
         ):
             with pytest.raises(WorkspaceRefused, match="beneath none of the folders of user:me"):
                 await runtime.start(workspace=str(folder), context=REMOTE)
-        for folder in ("", ".", "root"):
+        with pytest.raises(InvalidArgument, match="no workspace is named"):
+            await runtime.start(workspace="", context=REMOTE)
+        for relative in (".", "root"):
             with pytest.raises(WorkspaceRefused):
-                await runtime.start(workspace=folder, context=REMOTE)
+                await runtime.start(workspace=relative, context=REMOTE)
         with pytest.raises(WorkspaceRefused, match="user:other has no folder"):
             await runtime.start(workspace=str(root), context=attrs.evolve(REMOTE, principal=OTHER.principal))
         with pytest.raises(NotFound):
@@ -199,3 +221,12 @@ async def test_from_elsewhere_the_state_directory_is_out_of_reach_whatever_the_f
             with pytest.raises(WorkspaceRefused, match="the daemon's own state"):
                 await runtime.start(workspace=str(folder), context=REMOTE)
         await runtime.run(context=REMOTE)
+
+
+async def test_from_elsewhere_no_model_is_read_from_a_file_of_this_machine(tmp_path: Path) -> None:
+    script = scripted({"text": "from the file"})
+    async with open_fake_runtime(tmp_path, config=rooted(tmp_path / "work")) as runtime:
+        runtime.models["scripted/turns.json"] = script
+        with pytest.raises(InvalidArgument, match="names a file"):
+            await runtime.start(model="scripted/turns.json", context=REMOTE)
+        await runtime.run(model="scripted/turns.json")

@@ -150,6 +150,14 @@ async def test_what_will_fail_again_is_not_tried_again(tmp_path: Path) -> None:
     assert tape.end == (RunState.FAILED, "provider_auth")
 
 
+async def test_a_server_that_asks_to_wait_for_longer_than_the_run_may_take_is_not_waited_for(tmp_path: Path) -> None:
+    provider = FakeProvider([Failure("rate_limited", "tomorrow", retryable=True, retry_after_s=1e306)], says("again"))
+    async with open_fake_runtime(tmp_path, provider) as runtime:
+        tape = await runtime.run()
+    assert len(provider.requests) == 1
+    assert tape.end == (RunState.FAILED, "provider_rate_limited")
+
+
 async def test_after_the_first_delta_nothing_is_tried_again(tmp_path: Path) -> None:
     provider = FakeProvider(["half an ", "ans", Failure("network", "broken", retryable=True)], says("again"))
     async with open_fake_runtime(tmp_path, provider) as runtime:

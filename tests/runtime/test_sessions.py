@@ -1,6 +1,7 @@
 """One live run a session: the line, the busy modes, the mailbox, cancelling in line, and draining."""
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,37 @@ class _Slow(SqliteStore):
     def append_batch(self, tickets: Any, at_ms: int) -> list[Outcome]:
         self.open.wait()
         return super().append_batch(tickets, at_ms)
+
+
+async def _pending(runtime: Runtime, tickets: int) -> None:
+    with trio.fail_after(5):
+        while len(runtime.state.journal._pending) < tickets:
+            await wait_all_tasks_blocked(0.01)
+
+
+async def test_an_interrupt_does_not_wait_behind_a_run_that_was_accepted_in_the_same_commit(tmp_path: Path) -> None:
+    store, replies = _Slow(tmp_path / "state"), dict[str, Accepted]()
+
+    async def start(text: str, **fields: Any) -> None:
+        replies[text] = await runtime.start(text, session=in_session(opened), **fields)
+
+    async with open_fake_runtime(tmp_path, store=store) as runtime:
+        opened = await runtime.start()
+        await runtime.ended(opened.run_id)
+        await runtime.gateway.sessions.idle()
+        async with trio.open_nursery() as nursery:
+            store.open.clear()
+            nursery.start_soon(runtime.state.journal.settled)
+            await wait_all_tasks_blocked(0.05)
+            nursery.start_soon(partial(start, "a", provider=scripted({"hang": True})))
+            await _pending(runtime, 2)
+            nursery.start_soon(partial(start, "b", when_busy=WhenBusy.INTERRUPT))
+            await _pending(runtime, 3)
+            store.open.set()
+        with trio.fail_after(5):
+            tape = await runtime.ended(replies["b"].run_id)
+        await runtime.do(CancelRun(replies["a"].run_id))
+    assert tape.end == (RunState.DONE, "final_answer")
 
 
 async def test_a_run_that_is_accepted_after_the_runtime_has_closed_stays_in_line(tmp_path: Path) -> None:

@@ -307,6 +307,16 @@ async def test_a_grant_lets_the_call_run(tmp_path: Path) -> None:
     assert _results(provider) == ["w"]
 
 
+async def test_a_refusal_that_quotes_a_file_is_redacted_before_anybody_sees_it(tmp_path: Path) -> None:
+    call = ToolCall("a", "files.edit", {"path": "key.txt", "diff": "@@ -1 +1 @@\n-x\n+y\n"})
+    provider = FakeProvider(says("", call), says("done"))
+    async with open_fake_runtime(tmp_path, provider) as runtime:
+        (runtime.workspace / "key.txt").write_text(f"{SECRET}\n")
+        tape = await runtime.run()
+    assert "[redacted:openai_key]" in tape.one(PolicyDecision).reason
+    assert all(SECRET.encode() not in (row.body or b"") for row in tape.rows)
+
+
 async def test_a_denial_reaches_the_model_with_its_reason_redacted(tmp_path: Path) -> None:
     tape, provider = await _asked(tmp_path, _decide(False, f"not with {SECRET} \udcff"))
     assert tape.of(ToolStarted) == []

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
@@ -223,7 +224,7 @@ async def test_a_decision_needs_its_own_scope(tmp_path: Path) -> None:
     assert last.ended.state == runs.RUN_STATE_CANCELLED
 
 
-async def test_a_token_that_was_revoked_in_mid_stream_asks_for_nothing_more(tmp_path: Path) -> None:
+async def test_a_token_that_was_revoked_in_mid_stream_asks_for_nothing_and_is_sent_nothing_more(tmp_path: Path) -> None:
     go_on = trio.Event()
     async with open_served(tmp_path, FakeProvider(["Well. ", go_on.wait, *says("b")])) as served:
         issued = await served.token(ALICE)
@@ -235,8 +236,44 @@ async def test_a_token_that_was_revoked_in_mid_stream_asks_for_nothing_more(tmp_
             await talk.say(runs.RunStreamRequest(cancel=runs.StopRun()))
             assert (await talk.hear()).refused.code == "unauthenticated"
             go_on.set()
-            *_, last = await talk.rest()
+            with pytest.raises(GRPCError) as ended:
+                await talk.hear()
+        assert code_of(ended.value) == "unauthenticated"
+        await served.runtime.gateway.sessions.idle()
+        run = (await served.call("ListRuns", runs.ListRunsRequest())).runs[0]
+    assert run.state == runs.RUN_STATE_DONE
+
+
+async def test_to_allow_tools_beforehand_is_to_approve(tmp_path: Path) -> None:
+    async with open_served(tmp_path, FakeProvider(["Well. "], ASKS, says("done")), tools=(WRITES,)) as served:
+        served.tokens["runner"] = (await served.token(ALICE, Scope.RUN)).secret
+        served.tokens["approver"] = (await served.token(ALICE, Scope.RUN, Scope.APPROVE)).secret
+        allowing = start(served, allowed_tools=["fake.write"], attended=False)
+        refused = await refusal(served, allowing, "runner")
+        assert (refused.status, code_of(refused)) == (Status.PERMISSION_DENIED, "denied")
+        with pytest.raises(GRPCError, match="scope approve"):
+            await served.call("RouteMessage", runs.RouteMessageRequest(start=allowing.start), "runner")
+        async with served.talk(METHOD, "runner") as talk:
+            await talk.say(start(served))
+            assert (await talk.hear()).HasField("accepted")
+            await talk.say(message(served, "and", allowed_tools=["fake.write"]))
+            heard = await talk.rest()
+        assert [each.refused.code for each in heard if each.HasField("refused")] == ["denied"]
+        *_, last = await whole(served, allowing, "approver")
     assert last.ended.state == runs.RUN_STATE_DONE
+
+
+async def test_a_client_that_leaves_what_it_does_not_read_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_served(tmp_path, FakeProvider(says("x" * 900_000))) as served:
+        async with served.unix_socket() as channel, served.talk(METHOD, channel=channel) as talk:
+            await talk.say(start(served))
+            assert (await talk.hear()).HasField("accepted")
+            await served.runtime.gateway.sessions.idle()
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.testing.wait_all_tasks_blocked()
+    assert caplog.records == []
 
 
 async def test_what_makes_no_sense_in_mid_stream_is_refused_and_the_stream_goes_on(tmp_path: Path) -> None:

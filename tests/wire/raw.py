@@ -15,6 +15,7 @@ from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.metadata import Headers, request_headers
 from tests.wire.echo import Echo, server_of
 
+WITHIN_S = 40  # a server that never answers fails the test, also one in which silence is what is tested
 HEADERS: Headers = request_headers("/tests.wire.Echo/Wait", "x", "http", float("inf"), "raw", {})
 
 
@@ -32,7 +33,8 @@ class Raw:
 
     async def read(self) -> bool:
         """Take what comes next. Return False at the end of the connection."""
-        data = await self.stream.receive_some(65536)
+        with trio.fail_after(WITHIN_S):
+            data = await self.stream.receive_some(65536)
         if data:
             self.events += self.machine.receive_data(bytes(data))
         return bool(data)

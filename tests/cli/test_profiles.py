@@ -1,0 +1,107 @@
+import ssl
+import stat
+from pathlib import Path
+
+import click
+import pytest
+import trustme
+
+from palyra_trio.cli.profiles import FILE_NAME, Profile, chosen, load, parse_url, save
+from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound
+
+PROFILE = Profile("daemon.example", 7443, tls=True, token="hush")
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls"),
+    [
+        ("grpcs://daemon.example:7443", "daemon.example", 7443, True),
+        ("grpcs://[2001:db8::1]:1/", "2001:db8::1", 1, True),
+        ("grpc://127.0.0.1:7443", "127.0.0.1", 7443, False),
+        ("grpc://localhost:7443", "localhost", 7443, False),
+        ("grpc://[::1]:7443", "::1", 7443, False),
+    ],
+)
+def test_an_address_is_read_and_written_again(url: str, host: str, port: int, tls: bool) -> None:
+    profile = parse_url(url)
+    assert profile == Profile(host, port, tls, "")
+    assert profile.address == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "daemon.example:7443",
+        "https://daemon.example:7443",
+        "grpcs://daemon.example",
+        "grpcs://:7443",
+        "grpcs://daemon.example:many",
+        "grpcs://daemon.example:70000",
+        "grpcs://daemon.example:7443/path",
+    ],
+)
+def test_what_is_no_address_of_a_daemon_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        parse_url(url)
+    assert refused.value.remedy == "write grpcs://HOST:PORT"
+
+
+def test_a_token_does_not_travel_in_the_clear() -> None:
+    with pytest.raises(InvalidArgument, match="in the clear"):
+        parse_url("grpc://daemon.example:7443")
+
+
+def test_what_was_saved_is_loaded_and_the_file_is_this_users_alone(environ: dict[str, str]) -> None:
+    path = save(environ, "there", PROFILE)
+    assert path.name == FILE_NAME
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    save(environ, "other", Profile("127.0.0.1", 1, tls=False, token="t"))
+    assert load(environ, "there") == PROFILE
+    save(environ, "there", Profile("127.0.0.1", 2, tls=False, token="t"))
+    assert load(environ, "there").port == 2
+    assert load(environ, "other").port == 1
+    assert [each.name for each in path.parent.iterdir()] == [FILE_NAME]
+
+
+def test_a_name_that_was_not_saved_is_refused_with_those_that_were(environ: dict[str, str]) -> None:
+    with pytest.raises(NotFound) as refused:
+        load(environ, "there")
+    assert "none yet" in refused.value.remedy
+    save(environ, "here", PROFILE)
+    with pytest.raises(NotFound) as refused:
+        load(environ, "there")
+    assert "there are here" in refused.value.remedy
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"there": {"port": 1}}', '{"there": 7}'])
+def test_a_damaged_file_is_named(environ: dict[str, str], text: str) -> None:
+    save(environ, "there", PROFILE).write_text(text)
+    with pytest.raises(ConfigInvalid, match=FILE_NAME):
+        load(environ, "there")
+
+
+def test_a_token_goes_with_every_call_and_does_not_print() -> None:
+    assert PROFILE.metadata["authorization"] == "Bearer hush"
+    assert "hush" not in repr(PROFILE)
+
+
+def test_only_what_is_pinned_is_trusted() -> None:
+    certificate = trustme.CA().cert_pem.bytes().decode()
+    (trusted,) = Profile("h", 1, tls=True, token="", certificate=certificate).context().get_ca_certs(binary_form=True)
+    assert trusted == ssl.PEM_cert_to_DER_cert(certificate)
+
+
+def test_nobody_is_chosen_without_the_option(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    save(environ, "there", PROFILE)
+    monkeypatch.setenv("XDG_CONFIG_HOME", environ["XDG_CONFIG_HOME"])
+    assert chosen() is None
+    root = click.Context(click.Command("palyra-trio"))
+    root.params = {"daemon": "there"}
+    with root, click.Context(click.Command("runs"), parent=root):
+        assert chosen() == PROFILE

@@ -1,0 +1,246 @@
+"""The daemon as who operates it meets it: what it says, what signals do, and what it refuses to begin with."""
+
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+import attrs
+import grpc
+import pytest
+import trustme
+
+from palyra_trio import __version__
+from palyra_trio.pb import gateway_pb2
+from tests.processes import PATIENCE_S, Shell
+
+HANGS = {"deltas": ["thinking"], "hang": True}
+HEALTH = "/palyra.gateway.v1.GatewayService/GetHealth"
+
+
+@attrs.define
+class Serving:
+    """A `serve` that is ready: its process, its addresses, and its log."""
+
+    process: "subprocess.Popen[str]"
+    addresses: list[str]
+    _read: bytes = b""
+
+    @property
+    def target(self) -> str:
+        return self.addresses[1].partition("://")[2]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def logged(self, event: str) -> dict[str, Any]:
+        """Read log lines until one says `event`, and return it."""
+        assert self.process.stderr is not None
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            line, newline, rest = self._read.partition(b"\n")
+            if newline:
+                self._read = rest
+                entry: dict[str, Any] = json.loads(line)
+                if entry["event"] == event:
+                    return entry
+                continue
+            if not select.select([self.process.stderr], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                pytest.fail(f"{event!r} was not logged")
+            data = os.read(self.process.stderr.fileno(), 65536)
+            if not data:
+                pytest.fail(f"the log ended without {event!r}: {self._read!r}")
+            self._read += data
+
+    def ends(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+
+@contextmanager
+def serving(shell: Shell, *options: str, environ: Mapping[str, str] | None = None) -> Generator[Serving]:
+    with shell.process("serve", *(options or ("--port", "0")), environ=environ) as process:
+        assert process.stdout is not None
+        ready, *addresses = process.stdout.readline().split() or [""]
+        if ready != "ready":
+            pytest.fail(process.communicate(timeout=PATIENCE_S)[1])
+        yield Serving(process, addresses)
+
+
+def local_token(shell: Shell) -> tuple[tuple[str, str], ...]:
+    (path,) = shell.state_dir.glob("*token*")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    return (("authorization", f"Bearer {path.read_text().strip()}"),)
+
+
+def health(channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]) -> Any:
+    call = channel.unary_unary(
+        HEALTH,
+        request_serializer=gateway_pb2.GetHealthRequest.SerializeToString,
+        response_deserializer=gateway_pb2.GetHealthResponse.FromString,
+    )
+    return call(gateway_pb2.GetHealthRequest(), metadata=metadata, timeout=PATIENCE_S)
+
+
+# --- it serves ---
+
+
+def test_it_says_when_it_is_ready_and_where_and_ends_with_0_on_sigterm(shell: Shell) -> None:
+    with serving(shell) as daemon:
+        unix, tcp = daemon.addresses
+        assert unix == f"unix:{shell.state_dir / 'socket'}"
+        assert tcp.startswith("grpc://127.0.0.1:")
+        ready = daemon.logged("ready")
+        assert (ready["pid"], ready["addresses"], ready["level"]) == (daemon.process.pid, daemon.addresses, "info")
+        with grpc.insecure_channel(daemon.target) as channel:
+            assert health(channel, local_token(shell)).version == __version__
+            with pytest.raises(grpc.RpcError) as refused:
+                health(channel, ())
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        with grpc.insecure_channel(unix) as channel:
+            assert health(channel, ()).version == __version__
+        daemon.signal(signal.SIGTERM)
+        assert daemon.logged("draining")["live_runs"] == 0
+        assert daemon.ends() == 0
+    assert not (shell.state_dir / "socket").exists()
+    shell.assert_verifies()
+
+
+def test_with_a_certificate_it_speaks_tls(shell: Shell) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_pem.write_to_path(shell.root / "key.pem")
+    (shell.root / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    environ = {
+        "PALYRA_GRPC__TLS_CERTIFICATE_FILE": str(shell.root / "chain.pem"),
+        "PALYRA_GRPC__TLS_KEY_FILE": str(shell.root / "key.pem"),
+    }
+    with serving(shell, "--port", "0", "--host", "0.0.0.0", environ=environ) as daemon:
+        assert daemon.addresses[1].startswith("grpcs://0.0.0.0:")
+        port = daemon.target.rpartition(":")[2]
+        with grpc.secure_channel(
+            f"localhost:{port}", grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        ) as channel:
+            assert health(channel, local_token(shell)).version == __version__
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+
+
+def test_a_socket_that_a_dead_daemon_left_is_in_nobodys_way(shell: Shell) -> None:
+    with serving(shell) as daemon:
+        daemon.process.kill()
+        daemon.ends()
+    assert (shell.state_dir / "socket").exists()
+    assert shell.run("status").returncode == 69
+    with serving(shell) as daemon:
+        assert shell.run("status").returncode == 0
+        daemon.signal(signal.SIGINT)
+        assert daemon.ends() == 0
+
+
+# --- it ends ---
+
+
+def test_a_drain_lets_a_run_end_that_is_about_to(shell: Shell) -> None:
+    slow = {"deltas": ["think", "ing", " done"], "delta_pause_s": 0.4}
+    with serving(shell) as daemon:
+        with shell.process("run", "--model", shell.script(slow), "go", "--jsonl") as run:
+            assert run.stdout is not None
+            while "ModelDelta" not in run.stdout.readline():
+                assert run.poll() is None
+            daemon.signal(signal.SIGTERM)
+            assert daemon.logged("draining")["live_runs"] == 1
+            rest, _ = run.communicate(timeout=PATIENCE_S)
+            assert run.returncode == 0
+            assert '"RunFinished"' in rest
+        assert daemon.ends() == 0
+    assert shell.states() == [("go", "done")]
+
+
+def test_a_drain_leaves_interrupted_what_has_not_ended_by_its_deadline(shell: Shell) -> None:
+    with serving(shell, environ={"PALYRA_DAEMON__DRAIN_S": "1"}) as daemon, _thinking(shell):
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+    assert shell.states() == [("go", "interrupted")]
+    shell.assert_verifies()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once(shell: Shell, number: signal.Signals) -> None:
+    with serving(shell, environ={"PALYRA_DAEMON__DRAIN_S": "100"}) as daemon, _thinking(shell):
+        daemon.signal(signal.SIGTERM)
+        daemon.logged("draining")
+        daemon.signal(number)
+        assert daemon.ends() == -number
+    assert shell.states() == [("go", "interrupted")]
+    shell.assert_verifies()
+
+
+@contextmanager
+def _thinking(shell: Shell) -> Generator[None]:
+    """A run of another process that thinks for ever."""
+    with shell.process("run", "--model", shell.script(HANGS), "go", "--jsonl") as run:
+        assert run.stdout is not None
+        while "ModelDelta" not in run.stdout.readline():
+            assert run.poll() is None
+        yield
+
+
+# --- it reloads ---
+
+
+def test_a_reload_tells_what_it_applied_what_needs_a_restart_and_what_it_refused(shell: Shell) -> None:
+    path = shell.home / ".config" / "palyra-trio" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("[limits]\nturns = 7\n")
+    with serving(shell) as daemon:
+        daemon.logged("ready")
+        path.write_text('[limits]\nturns = 1\ntool_calls = 3\n[log]\nlevel = "error"\n[grpc]\nport = 1\n')
+        daemon.signal(signal.SIGHUP)
+        done = daemon.logged("reloaded")
+        assert (done["applied"], done["needs_restart"]) == (["limits.turns", "limits.tool_calls"], ["log.level"])
+        looks = {"calls": [{"tool": "clock.now"}]}
+        run = shell.run("run", "--model", shell.script(looks, loop=True), "go")
+        assert run.returncode == 5  # by the limit that was applied
+        assert "limit reached: 1 turns" in run.stderr
+        path.write_text("[limits]\nturns = -1\nturnips = 2\n")
+        daemon.signal(signal.SIGHUP)
+        refused = daemon.logged("reload refused")
+        assert refused["level"] == "error"
+        assert "limits.turns" in refused["faults"]
+        assert "limits.turnips" in refused["faults"]
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+
+
+# --- what it refuses ---
+
+
+def test_a_port_that_is_in_use_is_a_fault_of_configuration_with_a_remedy(shell: Shell) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        done = shell.run("serve", "--port", str(taken.getsockname()[1]))
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "cannot be listened on" in done.stderr
+    assert "choose another grpc.port" in done.stderr
+    assert not (shell.state_dir / "socket").exists()
+
+
+def test_beyond_loopback_nothing_is_served_without_tls(shell: Shell) -> None:
+    done = shell.run("serve", "--host", "0.0.0.0", "--port", "0")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "there is no TLS" in done.stderr
+    assert "or listen on 127.0.0.1" in done.stderr
+
+
+def test_a_second_daemon_is_told_who_holds_the_directory(shell: Shell) -> None:
+    with serving(shell) as daemon:
+        done = shell.run("serve", "--port", "0")
+        assert done.returncode == 75
+        assert f"in use by process {daemon.process.pid}" in done.stderr
+        assert shell.run("status").returncode == 0

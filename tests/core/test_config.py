@@ -1,0 +1,49 @@
+"""The tree: frozen, with defaults that stand in the design, and without a place for a secret."""
+
+import attrs
+import pytest
+
+from palyra_trio.core.config import MIB, Config, Credentials
+from palyra_trio.core.layers import KEYS, value_of
+from palyra_trio.core.session import WhenBusy
+
+# What the design promises whoever configures nothing.
+DEFAULTS = {
+    "limits.turns": 50,
+    "limits.tool_calls": 200,
+    "limits.active_s": 30 * 60,
+    "limits.tool_s": 10 * 60,
+    "session.when_busy": WhenBusy.FOLLOWUP,
+    "session.mailbox": 64,
+    "approval.expires_s": 10 * 60,
+    "journal.queue_bytes": 64 * MIB,
+    "attachments.max_count": 32,
+    "attachments.max_bytes": 100 * MIB,
+    "grpc.host": "127.0.0.1",
+    "grpc.tls_certificate_file": "",
+    "workspaces.roots": {},
+}
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    assert {key: value_of(Config(), key) for key in DEFAULTS} == DEFAULTS
+
+
+def test_no_section_can_be_changed() -> None:
+    config = Config()
+    for section in attrs.fields(Config):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(config, section.name, None)
+        body = getattr(config, section.name)
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(body, attrs.fields(type(body))[0].name, None)
+
+
+def test_there_is_no_key_for_a_secret() -> None:
+    assert not [key for key in KEYS if key.rpartition(".")[2] in {"api_key", "token", "secret", "password"}]
+
+
+def test_credentials_do_not_print_their_keys() -> None:
+    said = repr(Credentials(openai_api_key="hush", anthropic_api_key="hush", ollama_host="there"))
+    assert "hush" not in said
+    assert "there" in said

@@ -1,0 +1,104 @@
+import io
+import json
+import logging
+from collections.abc import Generator
+from datetime import datetime, timedelta
+
+import pytest
+
+from palyra_trio.guard.redactor import Redactor
+from palyra_trio.runtime.telemetry import set_up_logging
+from tests.fakes import SECRET
+
+log = logging.getLogger("palyra_trio.test")
+
+
+@pytest.fixture(autouse=True)
+def _root_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    monkeypatch.setattr(log, "disabled", False)  # import-linter, in another test, disables all loggers that there are
+    yield
+    root.handlers, root.level = handlers, level
+
+
+def logging_to(level: str = "info", *, as_json: bool = True) -> io.StringIO:
+    out = io.StringIO()
+    set_up_logging(level, as_json=as_json, redactor=Redactor(), out=out)
+    return out
+
+
+def test_an_event_is_one_json_object_on_one_line() -> None:
+    out = logging_to()
+    log.info("ready\nset", extra={"pid": 7, "addresses": ("a", "b")})
+    (line,) = out.getvalue().splitlines()
+    entry = json.loads(line)
+    at = datetime.fromisoformat(entry.pop("timestamp"))
+    assert at.utcoffset() == timedelta()
+    assert entry == {
+        "event": "ready\nset",
+        "level": "info",
+        "logger": "palyra_trio.test",
+        "pid": 7,
+        "addresses": ["a", "b"],
+    }
+
+
+def test_what_is_below_the_level_is_not_said() -> None:
+    out = logging_to("warning")
+    log.info("no")
+    log.warning("yes")
+    assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["yes"]
+
+
+def test_arguments_are_put_into_the_event() -> None:
+    out = logging_to()
+    log.warning("%s failed %d times", "x", 3)
+    assert json.loads(out.getvalue())["event"] == "x failed 3 times"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_secret_is_masked_wherever_it_stands(as_json: bool) -> None:
+    out = logging_to(as_json=as_json)
+    log.info(f"key {SECRET}", extra={"nested": {"deep": [SECRET]}, "authorization": f"Bearer {SECRET}"})
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        log.exception("it failed with %s", SECRET)
+    assert SECRET not in out.getvalue()
+    assert out.getvalue().count("it failed with") == 1
+
+
+def test_an_exception_is_told_with_its_traceback_on_the_same_line() -> None:
+    out = logging_to()
+    try:
+        raise ValueError("oh no")
+    except ValueError as error:
+        log.error("it failed", exc_info=error)
+    (line,) = out.getvalue().splitlines()
+    entry = json.loads(line)
+    assert (entry["event"], entry["level"]) == ("it failed", "error")
+    assert entry["exception"].startswith("Traceback")
+    assert entry["exception"].endswith("ValueError: oh no")
+
+
+def test_what_is_no_json_value_is_told_as_text() -> None:
+    out = logging_to()
+    log.info("odd", extra={"what": object()})
+    assert json.loads(out.getvalue())["what"].startswith("<object")
+
+
+def test_as_text_a_line_reads_without_colours() -> None:
+    out = logging_to(as_json=False)
+    log.warning("the disk is slow", extra={"took_ms": 30})
+    assert "\x1b" not in out.getvalue()
+    assert "[warning" in out.getvalue()
+    assert "the disk is slow" in out.getvalue()
+    assert "took_ms=30" in out.getvalue()
+
+
+def test_setting_it_up_again_takes_the_place_of_what_was() -> None:
+    first, second = logging_to(), logging_to()
+    log.info("once")
+    assert first.getvalue() == ""
+    assert len(second.getvalue().splitlines()) == 1
