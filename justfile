@@ -10,7 +10,7 @@ default: lint types test
 lint:
     ruff check --quiet {{code}}
     ruff format --check --quiet {{code}}
-    python -m flake8 --select ASYNC --extend-ignore ASYNC124,ASYNC9 {{code}}
+    python -m flake8 --select ASYNC --extend-ignore ASYNC113,ASYNC114,ASYNC124,ASYNC9 {{code}}
     lint-imports --no-logo
 
 # Strict types

@@ -13,7 +13,7 @@ import trio
 from palyra_trio.cli.open import confirm
 from palyra_trio.cli.profiles import Profile, parse_url, save
 from palyra_trio.cli.remote import open_remote
-from palyra_trio.core.errors import NoDaemon
+from palyra_trio.core.errors import InvalidArgument, NoDaemon
 
 
 @click.command()
@@ -29,6 +29,8 @@ def connect(url: str, name: str, token_file: TextIO | None, yes: bool) -> None:
     A certificate that no authority of this system vouches for is shown by its fingerprint, and pinned if you accept it.
     """
     token = token_file.read().strip() if token_file is not None else click.prompt("token", hide_input=True, err=True)
+    if not token.isascii() or not token.isprintable():
+        raise InvalidArgument("that is no token", remedy="a token is what `palyra-trio token create` printed, one line")
     profile = attrs.evolve(parse_url(url), token=token)
     if profile.tls and not _vouched_for(profile):
         profile = attrs.evolve(profile, certificate=_shown(profile, yes))

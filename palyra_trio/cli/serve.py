@@ -45,6 +45,7 @@ def serve(host: str | None, port: int | None) -> None:
 
 async def _serve(settings: Settings, flags: Flags) -> int:
     config = settings.base
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # outside of the loop below it would end the process
     async with open_daemon(
         config, model_settings(settings), settings.state_dir, settings.sources.config_in, tcp=True
     ) as daemon:

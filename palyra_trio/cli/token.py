@@ -10,6 +10,7 @@ import click
 
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import has_journal, principal, reading
+from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table
 from palyra_trio.core.commands import CreateToken, RevokeToken, RotateToken, TokenCommand, TokenIssued
 from palyra_trio.core.identity import Scope, parse_ulid
@@ -54,7 +55,7 @@ def token() -> None:
 def create(name: str, scopes: tuple[str, ...], expires_in_ms: int, speaks_for: str | None, as_json: bool) -> None:
     """Make a token, and print its secret. It is shown this once."""
     expires_ms = _now_ms() + expires_in_ms if expires_in_ms else 0
-    _print_issued(CreateToken(name, speaks_for or principal(), scopes, expires_ms), as_json)
+    _print_issued(CreateToken(name, speaks_for or ("" if chosen() else principal()), scopes, expires_ms), as_json)
 
 
 @token.command("list")

@@ -18,7 +18,7 @@ Principal = NewType("Principal", str)
 
 ULID_RANDOM_BYTES = 10
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_ULID_LENGTH = 26
+ULID_LENGTH = 26
 PRINCIPAL_PATTERN = r"^[a-z][a-z0-9_-]{0,31}:[!-~]{1,128}$"
 
 
@@ -99,7 +99,7 @@ def mint_ulid(now_ms: int, random: bytes) -> str:
 def parse_ulid(text: str, what: str = "id") -> str:
     """Return `text` in its canonical upper-case form. Raises InvalidArgument when it is not a ULID."""
     canonical = text.upper() if text.isascii() else ""
-    if len(canonical) != _ULID_LENGTH or canonical[0] > "7" or any(char not in _ALPHABET for char in canonical):
+    if len(canonical) != ULID_LENGTH or canonical[0] > "7" or any(char not in _ALPHABET for char in canonical):
         raise InvalidArgument(
             f"{what} {text!r} is not a ULID", remedy="pass the 26 characters that the id was shown with"
         )

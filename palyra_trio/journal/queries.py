@@ -18,7 +18,7 @@ from palyra_trio.core.bindings import BindingPlace
 from palyra_trio.core.chain import ChainRow
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import Ambiguous, InvalidArgument, JournalInvalid, NotFound
-from palyra_trio.core.identity import Principal, RunId, Scope, SessionId
+from palyra_trio.core.identity import ULID_LENGTH, Principal, RunId, Scope, SessionId
 from palyra_trio.core.run import LIVE, TERMINAL, RunState
 from palyra_trio.core.session import Session
 from palyra_trio.core.tape import CancelRequested, ModelDelta, run_stream
@@ -146,6 +146,8 @@ class Reader:
         """
         if text == "last":
             found = list(self._runs("principal = ?", (principal,), 1))
+        elif len(text) == ULID_LENGTH:
+            found = list(self._runs("run_id = ? AND principal = ?", (text.upper(), principal), 1))
         else:
             _check_prefix(text, "run")
             found = list(self._runs("principal = ? AND run_id GLOB ?", (principal, f"{text.upper()}*"), 3))

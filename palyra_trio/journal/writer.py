@@ -105,6 +105,7 @@ class Journal(trio.abc.Instrument):
         self._batch_done = threading.Lock()
         self._batch_done.acquire()
         self._token = trio.lowlevel.current_trio_token()
+        self._gave_way_s = 0.0
         self._stopped: JournalStopped | None = None
         self.failed = trio.Event()
 
@@ -194,8 +195,15 @@ class Journal(trio.abc.Instrument):
         A loop that never idles takes the GIL back before the writer's thread can ask for it: measured, an
         acknowledgement then takes a second; with this, about 5 ms.
         """
-        if timeout == 0 and self._pending and time.monotonic() - self._pending[0].queued_s > DONATE_AFTER_S:
+        if timeout > 0:
+            self._gave_way_s = time.monotonic()  # an idle loop gives way by itself
+        elif self._pending and self._waits_since() > DONATE_AFTER_S:
             self._batch_done.acquire(timeout=DONATE_FOR_S)
+            self._gave_way_s = time.monotonic()
+
+    def _waits_since(self) -> float:
+        """Return for how long the oldest ticket has waited while the loop did not give way, in seconds."""
+        return time.monotonic() - max(self._pending[0].queued_s, self._gave_way_s)
 
     # --- the writer's thread ---
 

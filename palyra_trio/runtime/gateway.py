@@ -45,6 +45,7 @@ from palyra_trio.core.tape import (
     SYSTEM_STREAM,
     AgentDefined,
     AgentRemoved,
+    CancelRequested,
     DefaultAgentSet,
     SessionArchived,
     TapeEvent,
@@ -62,6 +63,7 @@ from palyra_trio.runtime.follow import Follower, find_place
 from palyra_trio.runtime.intake import attach, prepare
 from palyra_trio.runtime.opening import Opening, prepare_opening, session_is_busy
 from palyra_trio.runtime.recovery import mark_interrupted
+from palyra_trio.runtime.runs import Run
 from palyra_trio.runtime.sessions import Admission, Sessions
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.runtime.tokens import Tokens
@@ -221,8 +223,11 @@ class Gateway:
                 assert isinstance(submission.prepared, Admission)
                 self.sessions.admit(submission, submission.prepared)
             case CancelRun():
-                assert isinstance(submission.prepared, RunSummary)
-                self.sessions.cancel(submission.prepared, by, command.reason, settle)
+                if isinstance(submission.prepared, Run):
+                    submission.prepared.cancel(CancelRequested(by, command.reason), settle)
+                else:
+                    assert isinstance(submission.prepared, RunSummary)
+                    self.sessions.cancel(submission.prepared, by, command.reason, settle)
             case DecideApproval():
                 self._approvals.decide(command.approval_id, command.granted, by, command.reason, settle)
             case OpenSession():
@@ -277,7 +282,11 @@ class Gateway:
                 f"there is no session {session_id} of yours", remedy="`palyra-trio sessions list` shows them"
             )
 
-    async def _cancellable(self, run_id: str, context: RequestContext) -> RunSummary:
+    async def _cancellable(self, run_id: str, context: RequestContext) -> RunSummary | Run:
+        """Return the run: a live one at once, so that stopping it waits for no disk."""
+        live = self.sessions.live(run_id)
+        if live is not None and live.principal == context.principal:
+            return live
         run = await self.run(run_id, context)
         if run.state in TERMINAL:
             raise StateConflict(f"run {run.run_id} is {run.state} already")

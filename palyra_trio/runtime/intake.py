@@ -67,7 +67,7 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
     if not command.workspace:
         raise InvalidArgument("no workspace is named", remedy="name the folder that the run is to work in")
     workspace = _workspace(state, command.workspace, context)
-    config = state.config_in(workspace)
+    config = state.config_in(workspace) if context.local else state.config
     _check_attachments(config, command.attachments)
     ref = command.session
     spec, found = await state.readers.ask(lambda reader: _agent_and_session(config.limits, reader, command, context))
@@ -97,7 +97,9 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
         opened = SessionOpened(session_id, context.principal, ref.key, title_of(text))
         entries.append(entry(SESSION_STREAM + session_id, opened))
     entries.append(entry(run_stream(run_id), event))
-    order = RunOrder(run_id, session_id, event, config, choice, problem_with, past_runs=found is not None)
+    order = RunOrder(
+        run_id, session_id, event, config, choice, problem_with, past_runs=found is not None, confined=not context.local
+    )
     blobs = tuple(
         (attachment.digest, each.data) for attachment, each in zip(event.attachments, command.attachments, strict=True)
     )

@@ -6,6 +6,7 @@ shield, when no task of the run is alive any more. What the run does in between 
 
 import logging
 import math
+import os
 from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
@@ -13,7 +14,7 @@ import trio
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.config import Config
-from palyra_trio.core.errors import JournalStopped, PalyraError, StateConflict
+from palyra_trio.core.errors import JournalStopped, PalyraError, StateConflict, WorkspaceRefused
 from palyra_trio.core.identity import Principal, RunId, SessionId
 from palyra_trio.core.messages import Message
 from palyra_trio.core.run import CallState, RunState
@@ -29,7 +30,7 @@ from palyra_trio.core.tape import (
     ToolFinished,
     run_stream,
 )
-from palyra_trio.core.text import clean
+from palyra_trio.core.text import clean, text_to_name
 from palyra_trio.core.turn import AnswerCheck
 from palyra_trio.core.view import RunView, fold
 from palyra_trio.journal.store import RunIn, entry
@@ -50,7 +51,8 @@ CLOSE_GRACE_S = 5.0  # an ending is one commit; past this the disk has stopped, 
 class RunOrder:
     """A run that was accepted, and all that it takes to run it. `past_runs` is false for a session's first run.
 
-    `config` is what held in the run's workspace when it was accepted.
+    `config` is what held in the run's workspace when it was accepted. A `confined` run may work only in the very folder
+    that was checked then: it must not have become a link meanwhile.
     """
 
     run_id: RunId
@@ -60,6 +62,7 @@ class RunOrder:
     choice: Choice
     problem_with: AnswerCheck
     past_runs: bool
+    confined: bool = False
 
 
 class Run:
@@ -148,6 +151,8 @@ class Run:
         try:
             with self.scope:
                 with self.state.open_workspace(self.order.input.workspace) as workspace, self._clock:
+                    if self.order.confined:
+                        check_place(workspace, self.order.input.workspace)
                     self.start_clock()
                     await drive(self, workspace)
                 if self._clock.cancelled_caught:
@@ -197,6 +202,12 @@ class Run:
             elif call.state is CallState.STARTED:
                 events.append(ToolFinished(call_id, f"Stopped: the run ended ({reason}).", 0, "stopped"))
         return events
+
+
+def check_place(workspace: Workspace, folder: str) -> None:
+    """Raise WorkspaceRefused unless the opened folder is the one that a resolved path was checked for."""
+    if not workspace.lies_at(os.fsdecode(text_to_name(folder))):
+        raise WorkspaceRefused("the workspace is another folder now than when it was checked", remedy="start again")
 
 
 def cancel_ticket(

@@ -151,6 +151,10 @@ class Sessions:
         end = RunFinished(run.state, RunState.CANCELLED, "cancelled", f"by {by}")
         cancel_ticket(self._state, run.run_id, (request, end), settle)
 
+    def live(self, run_id: str) -> Run | None:
+        """Return the run if it is live here."""
+        return next((run for run in self._live() if run.order.run_id == run_id and not run.view.terminal), None)
+
     def busy(self, session_id: SessionId) -> bool:
         """Return whether the session has a run here, live, in line or arriving."""
         session = self._sessions.get(session_id)

@@ -18,6 +18,7 @@ from palyra_trio.core.text import text_to_name
 from palyra_trio.journal.queries import RunSummary, Tapes, whole_tape
 from palyra_trio.journal.store import entry
 from palyra_trio.runtime.intake import permitted
+from palyra_trio.runtime.runs import check_place
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.undo import undo
 
@@ -42,6 +43,8 @@ async def undo_run(state: RuntimeState, run: RunSummary, context: RequestContext
         lambda reader: {name: reader.blob(name) for change in changes for name in (change.before, change.after) if name}
     )
     with state.open_workspace(run.workspace) as workspace:
+        if not context.local:
+            check_place(workspace, run.workspace)
         made = tuple(await trio.to_thread.run_sync(undo, workspace, changes, blobs.__getitem__))
     await state.journal.append(
         (entry(SESSION_STREAM + run.session_id, RunUndone(run.run_id, context.principal, made)),)

@@ -90,6 +90,10 @@ class Workspace:
     def root(self) -> Path:
         return Path(os.fsdecode(self._spellings[0]))
 
+    def lies_at(self, path: str | Path) -> bool:
+        """Whether the opened folder still lies at `path`, which is absolute and resolved: no link leads there."""
+        return os.readlink(f"/proc/self/fd/{self._fd}") == os.fspath(path)
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:

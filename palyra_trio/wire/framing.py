@@ -29,6 +29,10 @@ class MessageParser:
         self._limit_bytes = limit_bytes
         self._buffer = bytearray()
 
+    def limit(self, limit_bytes: int) -> None:
+        """Take messages of at most `limit_bytes` from now on."""
+        self._limit_bytes = limit_bytes
+
     @property
     def unfinished_bytes(self) -> int:
         """How many bytes of the next message, its prefix included, are here."""

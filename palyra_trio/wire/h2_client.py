@@ -18,6 +18,7 @@ from h2.errors import ErrorCodes
 from multidict import MultiDict
 
 from palyra_trio import __version__
+from palyra_trio.core.errors import PeerError
 from palyra_trio.core.identity import Peer
 from palyra_trio.wire.call import ConnectionLost, Deadline
 from palyra_trio.wire.framing import encode_messages
@@ -49,8 +50,12 @@ async def connect(
     """
     failure: Exception | None = None
     try:
-        await handshake(stream)
-        channel = Channel(stream, authority, metadata, limits or Limits())
+        limits = limits or Limits()
+        with trio.move_on_after(limits.preface_s) as shaking:
+            await handshake(stream)
+        if shaking.cancelled_caught:
+            raise PeerError(f"the TLS handshake took longer than {limits.preface_s:g} s", remedy="check the address")
+        channel = Channel(stream, authority, metadata, limits)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(channel.run)
             try:

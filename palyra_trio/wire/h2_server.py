@@ -4,7 +4,7 @@ A connection that fails, in whatever way, ends alone. What is not gRPC gets an H
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,10 +43,20 @@ def handlers_of(services: "Iterable[IServable]") -> dict[str, Handler]:
 
 
 class H2Server:
-    """Serves calls on any number of listeners. `translate` says what an error of ours is called on the wire."""
+    """Serves calls on any number of listeners. `translate` says what an error of ours is called on the wire.
 
-    def __init__(self, handlers: Handlers, translate: Translate, limits: Limits | None = None) -> None:
+    `unproven` are the methods that read a message before they know who asks; they take small ones only.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        translate: Translate,
+        limits: Limits | None = None,
+        unproven: Container[str] = (),
+    ) -> None:
         self._handlers = handlers
+        self._unproven = unproven
         self._translate = translate
         self._limits = limits or Limits()
         self._connections: set[_ServerConnection] = set()
@@ -93,7 +103,7 @@ class H2Server:
             await handshake(stream)
         if shaking.cancelled_caught or self._drain_by is not None:
             return
-        connection = _ServerConnection(stream, self._handlers, self._translate, self._limits)
+        connection = _ServerConnection(stream, self._handlers, self._translate, self._limits, self._unproven)
         self._connections.add(connection)
         try:
             await connection.run()
@@ -109,9 +119,17 @@ class H2Server:
 
 
 class _ServerConnection(H2Pump):
-    def __init__(self, stream: trio.abc.Stream, handlers: Handlers, translate: Translate, limits: Limits) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        handlers: Handlers,
+        translate: Translate,
+        limits: Limits,
+        unproven: Container[str],
+    ) -> None:
         super().__init__(stream, peer_of(stream), limits, client=False)
         self._handlers = handlers
+        self._unproven = unproven
         self._translate = translate
         self._calls: dict[int, Call] = {}
         self._resets = Bucket(limits.resets, limits.resets_per_s, trio.current_time())
@@ -159,6 +177,8 @@ class _ServerConnection(H2Pump):
         except GRPCError as error:
             stream.end(response_headers() + trailers(error.status, error.message), drop=True)
         else:
+            if request.method in self._unproven:
+                stream.limit_messages(self.limits.unproven_message_bytes)
             call = self._calls[stream.id] = Call(stream, handler, request, trio.current_time())
             self._nursery.start_soon(self._answer, stream.id, call)
 

@@ -45,6 +45,9 @@ class H2Stream:
     def peer(self) -> Peer:
         return self._pump.peer
 
+    def limit_messages(self, limit_bytes: int) -> None:
+        self._parser.limit(limit_bytes)
+
     # --- the call's side ---
 
     async def receive(self) -> bytes | None:

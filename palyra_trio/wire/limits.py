@@ -8,6 +8,7 @@ class Limits:
     """Bounds of a connection and of the calls on it; a peer that goes over one is refused or cut off."""
 
     message_bytes: int = 4 * 1024 * 1024
+    unproven_message_bytes: int = 64 * 1024  # where anybody may ask, before it is known who does
     streams: int = 100  # calls at a time on a connection
     connections: int = 1024
     header_bytes: int = 32 * 1024

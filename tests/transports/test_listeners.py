@@ -227,7 +227,7 @@ async def test_after_a_drain_nobody_new_comes_in_and_the_block_ends_with_the_las
             assert ended.value.status is Status.UNAVAILABLE
         gone.set()
 
-    async with trio.open_nursery() as nursery, listening(tmp_path, provider=hanging, left=["waiting"]) as there:
+    async with listening(tmp_path, provider=hanging, left=["waiting"]) as there, trio.open_nursery() as nursery:
         accepted = await there.runtime.start()
         nursery.start_soon(follow, there, accepted.run_id)
         await gone.wait()
