@@ -143,8 +143,8 @@ class RemoteGateway:
             return await getattr(TokenServiceStub(await self._connected()), method)(request)
 
     async def health(self) -> gateway_pb2.GetHealthResponse:
-        with _refusals():
-            return await GatewayServiceStub(await self._connected()).GetHealth(gateway_pb2.GetHealthRequest())
+        found: gateway_pb2.GetHealthResponse = await self.gateway_call("GetHealth", gateway_pb2.GetHealthRequest())
+        return found
 
     @asynccontextmanager
     async def following(self, run_id: RunId, after_seq: int, context: RequestContext) -> AsyncGenerator[Rows, None]:

@@ -2,9 +2,7 @@
 
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import RunFinished, RunInterrupted, StatusChange, run_stream
-from palyra_trio.core.view import RunView, fold_rows
-from palyra_trio.journal.queries import Reader, whole_tape
+from palyra_trio.core.tape import RunFinished, RunInterrupted, StatusChange, TapeEvent, run_stream
 from palyra_trio.journal.store import entry
 from palyra_trio.runtime.runs import INTERRUPTED, RunOrder
 from palyra_trio.runtime.state import RuntimeState
@@ -16,19 +14,16 @@ async def mark_interrupted(state: RuntimeState) -> int:
     One whose cancellation was acknowledged ends as CANCELLED instead: it is never taken up again.
     """
     left = await state.readers.ask(
-        lambda reader: [(run, _cancelled_by(reader, run.run_id)) for run in reader.left_live(state.boot_id)]
+        lambda reader: [(run, reader.cancel_request(run.run_id)) for run in reader.left_live(state.boot_id)]
     )
-    for run, cancelled_by in left:
+    for run, request in left:
         stream = run_stream(run.run_id)
         found = RunInterrupted(state.boot_id, f"process {run.boot_id} ended while it was {run.state}")
-        cancelled = RunFinished(run.state, RunState.CANCELLED, "cancelled", f"by {cancelled_by}")
-        parked = StatusChange(run.state, RunState.WAITING, INTERRUPTED, run.boot_id)
-        await state.journal.append((entry(stream, found), entry(stream, cancelled if cancelled_by else parked)))
+        then: TapeEvent = StatusChange(run.state, RunState.WAITING, INTERRUPTED, run.boot_id)
+        if request is not None:
+            then = RunFinished(run.state, RunState.CANCELLED, "cancelled", f"by {request.by}")
+        await state.journal.append((entry(stream, found), entry(stream, then)))
     return len(left)
-
-
-def _cancelled_by(reader: Reader, run_id: str) -> str:
-    return fold_rows(RunView(), whole_tape(reader, run_id)).cancelled_by
 
 
 async def end_interrupted(state: RuntimeState, order: RunOrder) -> None:
