@@ -6,7 +6,6 @@ the edges, inside the runs, so that they leave before what they use. Whoever lea
 
 import gc
 import os
-import pwd
 import random
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -19,10 +18,10 @@ import trio
 
 from palyra_trio import __version__
 from palyra_trio.core.config import Config
-from palyra_trio.core.identity import Principal, RequestContext, mint_ulid
+from palyra_trio.core.identity import RequestContext, mint_ulid
 from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted
 from palyra_trio.core.text import text_to_name
-from palyra_trio.guard.auth import Authenticator
+from palyra_trio.guard.auth import Authenticator, user_principal
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.feed import Feed
 from palyra_trio.journal.queries import ReaderPool
@@ -108,14 +107,6 @@ async def open_daemon(
         access = Access(authenticator, gateway.journal)
         async with open_edges(gateway, access, state_dir, config.grpc if tcp else None) as edges:
             yield Daemon(gateway, edges)
-
-
-def user_principal(uid: int) -> Principal:
-    """Return the principal of a user of this machine: `user:` and the login name, or the number where there is none."""
-    try:
-        return Principal(f"user:{pwd.getpwuid(uid).pw_name}")
-    except KeyError:
-        return Principal(f"user:{uid}")
 
 
 def calm_collector() -> None:

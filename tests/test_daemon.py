@@ -16,7 +16,8 @@ from palyra_trio.core.identity import Principal, RequestContext
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted, ModelDelta, StatusChange, TapeEvent, run_stream
 from palyra_trio.core.tokens import hash_of
-from palyra_trio.daemon import open_daemon, open_runtime, user_principal
+from palyra_trio.daemon import open_daemon, open_runtime
+from palyra_trio.guard.auth import user_principal
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME

@@ -6,7 +6,6 @@ it takes, or is refused. What is read is printed elsewhere.
 
 import fcntl
 import os
-import pwd
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from palyra_trio.cli.settings import Settings, current_folder, find_state_dir, l
 from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RequestContext, mint_ulid
 from palyra_trio.core.run import LIVE, RunState
+from palyra_trio.guard.auth import user_principal
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.journal.store import FILE_NAME, LOCK_NAME
 from palyra_trio.providers.choose import ModelSettings
@@ -40,11 +40,7 @@ def state_dir() -> Path:
 
 def principal() -> Principal:
     """Return who runs this process, `user:` and the login name, by the process's user id: no variable can say otherwise."""
-    uid = os.getuid()
-    try:
-        return Principal(f"user:{pwd.getpwuid(uid).pw_name}")
-    except KeyError:
-        return Principal(f"user:{uid}")
+    return user_principal(os.getuid())
 
 
 def request_context(folder: Path) -> RequestContext:

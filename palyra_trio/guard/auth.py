@@ -5,6 +5,7 @@ process runs as is that user, with every scope; nobody else is anybody. Nothing 
 """
 
 import hmac
+import pwd
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -106,6 +107,14 @@ class Authenticator:
                 f"token {token.token_id} has expired", remedy="palyra-trio token create NAME makes another one"
             )
         return token
+
+
+def user_principal(uid: int) -> Principal:
+    """Return the principal of a user of this machine: `user:` and the login name, or the number where there is none."""
+    try:
+        return Principal(f"user:{pwd.getpwuid(uid).pw_name}")
+    except KeyError:
+        return Principal(f"user:{uid}")
 
 
 def _sent(metadata: Metadata, name: str) -> str | None:

@@ -51,7 +51,8 @@ from palyra_trio.core.identity import RequestContext, RunId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.core.tape import ApprovalRequested, ModelDelta, RunFinished, TapeEvent, run_stream
-from palyra_trio.daemon import Daemon, open_daemon, user_principal
+from palyra_trio.daemon import Daemon, open_daemon
+from palyra_trio.guard.auth import user_principal
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.providers.choose import ModelSettings
