@@ -1,9 +1,8 @@
 """`palyra-trio connect`: get to know a daemon elsewhere once, and pin what it shows."""
 
-import hashlib
 import os
-import ssl
-import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TextIO
 
 import attrs
@@ -13,7 +12,7 @@ import trio
 from palyra_trio.cli.open import confirm
 from palyra_trio.cli.profiles import Profile, parse_url, save
 from palyra_trio.cli.remote import open_remote
-from palyra_trio.core.errors import InvalidArgument, NoDaemon
+from palyra_trio.core.errors import InvalidArgument, NoDaemon, PeerError
 
 
 @click.command()
@@ -32,8 +31,9 @@ def connect(url: str, name: str, token_file: TextIO | None, yes: bool) -> None:
     if not token.isascii() or not token.isprintable():
         raise InvalidArgument("that is no token", remedy="a token is what `palyra-trio token create` printed, one line")
     profile = attrs.evolve(parse_url(url), token=token)
-    if profile.tls and not _vouched_for(profile):
-        profile = attrs.evolve(profile, certificate=_shown(profile, yes))
+    with _answering(profile):
+        if profile.tls and not trio.run(_vouched_for, profile):
+            profile = attrs.evolve(profile, fingerprint=_fingerprint(profile, yes))
     version = trio.run(_version, profile)
     path = save(os.environ, name, profile)
     click.echo(f"connected to {profile.address} (version {version}); saved as {name} in {path}", err=True)
@@ -44,30 +44,27 @@ async def _version(profile: Profile) -> str:
         return (await remote.health()).version
 
 
-def _vouched_for(profile: Profile) -> bool:
+async def _vouched_for(profile: Profile) -> bool:
     try:
-        trio.run(_handshake, profile)
-    except (ssl.SSLError, trio.BrokenResourceError):
+        await trio.aclose_forcefully(await profile.dial())
+    except PeerError:
         return False
-    except OSError as error:
-        raise NoDaemon(f"{profile.address} does not answer: {error}") from error
     return True
 
 
-async def _handshake(profile: Profile) -> None:
-    stream = await profile.dial()
-    async with stream:
-        if isinstance(stream, trio.SSLStream):
-            await stream.do_handshake()
-
-
-def _shown(profile: Profile, yes: bool) -> str:
-    certificate = ssl.get_server_certificate((profile.host, profile.port))
-    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest().upper()
-    fingerprint = ":".join(digest[place : place + 2] for place in range(0, len(digest), 2))
+def _fingerprint(profile: Profile, yes: bool) -> str:
+    shown = trio.run(profile.shown_fingerprint)
+    pairs = ":".join(shown[place : place + 2] for place in range(0, len(shown), 2)).upper()
     click.echo(
-        f"{profile.address} shows a certificate that no authority here vouches for:\n  SHA-256 {fingerprint}", err=True
+        f"{profile.address} shows a certificate that no authority here vouches for:\n  SHA-256 {pairs}", err=True
     )
     confirm("Is this the daemon that you mean?", yes)
-    sys.stderr.flush()
-    return certificate
+    return shown
+
+
+@contextmanager
+def _answering(profile: Profile) -> Generator[None, None, None]:
+    try:
+        yield
+    except OSError as error:
+        raise NoDaemon(f"{profile.address} does not answer: {error}") from error

@@ -6,10 +6,11 @@ certificate is not talked to.
 
 import json
 import os
-import ssl
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -18,21 +19,27 @@ import trio
 
 from palyra_trio.cli.settings import user_file
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound
-from palyra_trio.wire.tls import client_context
+from palyra_trio.wire.tls import client_context, fingerprint_of, handshake, open_pinned
 
 FILE_NAME = "daemons.json"
+DIAL_S = 10.0  # until the connection and its TLS stand
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+T = TypeVar("T")
 
 
 @attrs.frozen
 class Profile:
-    """A daemon. `certificate` is the PEM that is pinned; empty with `grpcs` means the system's authorities."""
+    """A daemon. `fingerprint` is the SHA-256 of the one certificate that is pinned, in hex.
+
+    Empty with `grpcs`, the system's authorities vouch for the host's name.
+    """
 
     host: str
     port: int
     tls: bool
     token: str = attrs.field(repr=False)
-    certificate: str = ""
+    fingerprint: str = ""
 
     @property
     def address(self) -> str:
@@ -44,16 +51,33 @@ class Profile:
         return {"authorization": f"Bearer {self.token}", "x-palyra-channel": "cli"}
 
     async def dial(self) -> trio.abc.Stream:
-        """Return a connected stream. Raises OSError when nobody answers."""
-        stream = await trio.open_tcp_stream(self.host, self.port)
-        return trio.SSLStream(stream, self.context(), server_hostname=self.host) if self.tls else stream
+        """Return a connected stream, after its TLS handshake. Raises OSError when nobody answers, and PeerError."""
+        with trio.move_on_after(DIAL_S):
+            return await self._opened(self._secured)
+        raise TimeoutError(f"nothing within {DIAL_S:g} s")
 
-    def context(self) -> ssl.SSLContext:
-        context = client_context()
-        if self.certificate:
-            context = client_context(cadata=self.certificate)
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the pin may be the daemon's own certificate
-        return context
+    async def shown_fingerprint(self) -> str:
+        """Return the SHA-256 of the certificate that is shown there, whoever shows it. Raises as `dial` does."""
+        with trio.move_on_after(DIAL_S):
+            return await self._opened(lambda stream: fingerprint_of(stream, self.host))
+        raise TimeoutError(f"nothing within {DIAL_S:g} s")
+
+    async def _opened(self, then: Callable[[trio.abc.Stream], Awaitable[T]]) -> T:
+        stream = await trio.open_tcp_stream(self.host, self.port)
+        try:
+            return await then(stream)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+
+    async def _secured(self, stream: trio.abc.Stream) -> trio.abc.Stream:
+        if not self.tls:
+            return stream
+        if self.fingerprint:
+            return await open_pinned(stream, self.host, self.fingerprint)
+        secured = trio.SSLStream(stream, client_context(), server_hostname=self.host)
+        await handshake(secured)
+        return secured
 
 
 def parse_url(url: str) -> Profile:
@@ -61,19 +85,20 @@ def parse_url(url: str) -> Profile:
 
     Without TLS only loopback is taken: the token would travel in the clear.
     """
-    parts = urlsplit(url)
     try:
-        port = parts.port
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
     except ValueError:
-        port = None
-    if parts.scheme not in {"grpc", "grpcs"} or not parts.hostname or port is None or parts.path not in {"", "/"}:
+        host, port = "", None
+    if not host or port is None or "@" in url or not re.fullmatch(r"grpcs?://[^/?#]+/?", url):
         raise InvalidArgument(f"{url!r} is no address of a daemon", remedy="write grpcs://HOST:PORT")
     tls = parts.scheme == "grpcs"
-    if not tls and parts.hostname not in _LOOPBACK:
+    if not tls and host not in _LOOPBACK:
         raise InvalidArgument(
             f"{url} would send the token in the clear", remedy="use grpcs://, or a tunnel to loopback"
         )
-    return Profile(parts.hostname, port, tls, "")
+    return Profile(host, port, tls, "")
 
 
 def load(environ: Mapping[str, str], name: str) -> Profile:

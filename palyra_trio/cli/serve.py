@@ -2,9 +2,10 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import attrs
 import click
@@ -12,9 +13,9 @@ import trio
 
 from palyra_trio.cli.exit_codes import OK
 from palyra_trio.cli.open import model_settings, read_settings
-from palyra_trio.cli.settings import Settings
+from palyra_trio.cli.settings import Settings, current_folder
 from palyra_trio.core.config import Config, LogFormat
-from palyra_trio.core.errors import PalyraError
+from palyra_trio.core.errors import ConfigInvalid, PalyraError
 from palyra_trio.core.layers import KEYS, value_of
 from palyra_trio.daemon import Daemon, calm_collector, open_daemon
 from palyra_trio.guard.redactor import Redactor
@@ -22,7 +23,7 @@ from palyra_trio.runtime.telemetry import set_up_logging
 
 AT_START = ("model", "journal", "grpc", "log")  # sections that are read once
 
-Flags = Mapping[str, object]
+OPEN_FILES = 8192  # of which transports.listeners gives connections their part
 
 _log = logging.getLogger("palyra_trio.serve")
 
@@ -34,21 +35,37 @@ def serve(host: str | None, port: int | None) -> None:
     """Run the daemon in the foreground: gRPC over TCP, and over a Unix socket in the state directory.
 
     Says `ready` and its addresses on stdout once it takes calls; logs go to stderr. SIGTERM or Ctrl-C takes no more
-    work and gives live runs `daemon.drain_s` seconds; a second signal ends at once. SIGHUP reads the configuration again.
+    work and gives live runs `daemon.drain_s` seconds; a second signal ends at once. SIGHUP reads the configuration
+    and your policies again.
     """
-    flags = {"grpc.host": host, "grpc.port": port}
-    settings = read_settings(flags)
+    flags, folder = {"grpc.host": host, "grpc.port": port}, current_folder()
+    settings = read_settings(flags, folder)
+    allow_open_files()
     log = settings.base.log
     set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=Redactor())
-    sys.exit(trio.run(_serve, settings, flags))
+    sys.exit(trio.run(_serve, settings, lambda: read_settings(flags, folder)))
 
 
-async def _serve(settings: Settings, flags: Flags) -> int:
+def allow_open_files() -> None:
+    """Let this process open as many files as the system lets it, within reason: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+async def _serve(settings: Settings, read_again: Callable[[], Settings]) -> int:
     config = settings.base
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # outside of the loop below it would end the process
-    async with open_daemon(
-        config, model_settings(settings), settings.state_dir, settings.sources.config_in, tcp=True
-    ) as daemon:
+    opening = open_daemon(
+        config,
+        model_settings(settings),
+        settings.state_dir,
+        settings.sources.config_in,
+        settings.policies_dir,
+        tcp=True,
+    )
+    async with opening as daemon:
         calm_collector()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             click.echo(f"ready {' '.join(daemon.edges.addresses)}")
@@ -56,7 +73,8 @@ async def _serve(settings: Settings, flags: Flags) -> int:
             async for number in signals:
                 if number != signal.SIGHUP:
                     break
-                config = _reload(daemon, config, flags)
+                config = _reload(daemon, config, read_again)
+                await _reload_policies(daemon)
             _log.info(
                 "draining", extra={"drain_s": config.daemon.drain_s, "live_runs": daemon.gateway.sessions.live_runs}
             )
@@ -66,10 +84,10 @@ async def _serve(settings: Settings, flags: Flags) -> int:
     return OK
 
 
-def _reload(daemon: Daemon, old: Config, flags: Flags) -> Config:
+def _reload(daemon: Daemon, old: Config, read_again: Callable[[], Settings]) -> Config:
     """Act by the configuration as it is written now, as far as that can be done without a restart; log what was done."""
     try:
-        settings = read_settings(flags)
+        settings = read_again()
     except PalyraError as error:
         _log.error("reload refused", extra={"faults": error.message})
         return old
@@ -80,3 +98,15 @@ def _reload(daemon: Daemon, old: Config, flags: Flags) -> Config:
     daemon.gateway.reload(applied, settings.sources.config_in)
     _log.info("reloaded", extra={"applied": [key for key in changed if key not in later], "needs_restart": later})
     return applied
+
+
+async def _reload_policies(daemon: Daemon) -> None:
+    """Put the user's policies in force as they are written now; log what was done. A fault leaves the old ones in force."""
+    policies = daemon.gateway.policies
+    try:
+        changed = await policies.reload("SIGHUP")
+    except ConfigInvalid as error:
+        _log.error("policies refused", extra={"faults": error.message, "policy_hash": policies.hash})
+        return
+    files = [each.name for each in policies.files]
+    _log.info("policies reloaded", extra={"changed": changed, "policy_hash": policies.hash, "files": files})

@@ -6,6 +6,7 @@ needs none, because the socket is that user's alone.
 
 import ipaddress
 import os
+import resource
 import socket
 import ssl
 from collections.abc import AsyncGenerator
@@ -24,10 +25,11 @@ from palyra_trio.transports.grpc_services import SERVICES, grpc_services
 from palyra_trio.transports.health import HealthService
 from palyra_trio.transports.refusals import grpc_error
 from palyra_trio.wire.h2_server import H2Server, handlers_of
+from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.tls import server_context
 
 SOCKET_NAME = "socket"
-BACKLOG = 128
+BACKLOG = 1024  # a storm of connects: when it is full, a TCP client waits a second, and one on this machine fails
 
 
 @attrs.frozen
@@ -56,7 +58,8 @@ async def open_edges(
     health = HealthService(SERVICES)
     handlers = handlers_of(grpc_services(gateway, access, health))
     unproven = {path for path in handlers if path.split("/")[1] not in SERVICES}
-    server = H2Server(handlers, grpc_error, unproven=unproven)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = H2Server(handlers, grpc_error, limits_of(files), unproven)
     path = state_dir / SOCKET_NAME
     async with _unix_listener(path) as unix:
         try:
@@ -72,6 +75,15 @@ async def open_edges(
                 edges.drain(trio.current_time())
         finally:
             path.unlink(missing_ok=True)
+
+
+def limits_of(files: int) -> Limits:
+    """Return the limits of a process that may open so many files (-1: any number).
+
+    Half of them are left for work, and half of the rest for the Unix socket, whose connections are counted apart.
+    """
+    limits = Limits()
+    return limits if files < 0 else attrs.evolve(limits, connections=min(limits.connections, files // 4))
 
 
 def _unix_listener(path: Path) -> trio.SocketListener:

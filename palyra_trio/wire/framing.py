@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from palyra_trio.core.errors import TooLarge
+
 PREFIX_BYTES = 5
 _PREFIX = struct.Struct(">BI")  # compressed flag, length of the message in bytes
 
@@ -41,8 +43,8 @@ class MessageParser:
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes and return the messages that they complete, without their prefixes.
 
-        Raises GRPCError: RESOURCE_EXHAUSTED for a message over the limit, as soon as its prefix is here; UNIMPLEMENTED for a
-        compressed one; INTERNAL for an undefined flag. The parser is of no use after that.
+        Raises TooLarge for a message over the limit, as soon as its prefix is here, and GRPCError: UNIMPLEMENTED for a
+        compressed one, INTERNAL for an undefined flag. The parser is of no use after that.
         """
         buffer = self._buffer
         buffer += data
@@ -54,9 +56,9 @@ class MessageParser:
                 if flag:
                     raise _flagged(flag)
                 if length > self._limit_bytes:
-                    raise GRPCError(
-                        Status.RESOURCE_EXHAUSTED,
+                    raise TooLarge(
                         f"a message of {length} bytes is over the limit of {self._limit_bytes}",
+                        remedy=f"send at most {self._limit_bytes} bytes in one message",
                     )
                 body = start + PREFIX_BYTES
                 if end - body < length:

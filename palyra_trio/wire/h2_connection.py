@@ -46,6 +46,8 @@ _COSTLY = (
     h2.events.PingReceived,
     h2.events.RemoteSettingsChanged,
     h2.events.UnknownFrameReceived,
+    h2.events.PriorityUpdated,
+    h2.events.ConnectionTerminated,
 )
 
 
@@ -77,6 +79,7 @@ class H2Pump:
         self.peer = peer
         self.limits = limits
         self.streams: dict[int, H2Stream] = {}
+        self.unread_bytes = 0  # of messages, on all streams
         self._stream = stream
         self._h2 = _machine(limits, client=client)
         self._heard_at = now
@@ -130,6 +133,9 @@ class H2Pump:
         with self._touching(stream):
             self._h2.send_headers(stream.id, headers)
         self._writer.unpark_all()
+
+    def check_unread(self) -> None:
+        """Return if what has arrived and is not read may stay. Raises Busy."""
 
     def hand_back(self, stream: H2Stream, flow_bytes: int) -> None:
         if not self._stopping:

@@ -15,7 +15,7 @@ from grpclib.exceptions import GRPCError
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame, SettingsFrame
 
-from palyra_trio.core.errors import PeerError
+from palyra_trio.core.errors import Busy, PeerError
 from palyra_trio.wire.call import Call, Translate
 from palyra_trio.wire.h2_connection import H2Pump
 from palyra_trio.wire.h2_stream import H2Stream
@@ -45,6 +45,7 @@ def handlers_of(services: "Iterable[IServable]") -> dict[str, Handler]:
 class H2Server:
     """Serves calls on any number of listeners. `translate` says what an error of ours is called on the wire.
 
+    Connections over a Unix socket are counted apart from the others, so that strangers do not keep this user out.
     `unproven` are the methods that read a message before they know who asks; they take small ones only.
     """
 
@@ -60,8 +61,9 @@ class H2Server:
         self._translate = translate
         self._limits = limits or Limits()
         self._connections: set[_ServerConnection] = set()
-        self._count = 0
+        self._count = {True: 0, False: 0}  # by whether the peer is on this machine's Unix socket
         self._accepting = trio.CancelScope()
+        self._shaking: set[trio.CancelScope] = set()
         self._drain_by: float | None = None
 
     async def serve(
@@ -82,27 +84,39 @@ class H2Server:
 
     async def serve_connection(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end and close it. Raises nothing but Cancelled, whatever the peer sends."""
-        self._count += 1
+        unix = peer_of(stream).address == "unix"
+        self._count[unix] += 1
         try:
-            await self._serve(stream)
+            if self._count[unix] > self._limits.connections:
+                await self._turn_away(stream)
+            elif await self._is_greeted(stream):
+                await self._serve(stream)
         except (PeerError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             _log.debug("a connection was refused: %s", error)
         except Exception as error:
             _log.error("a connection failed", exc_info=error)
         finally:
-            self._count -= 1
+            self._count[unix] -= 1
             await trio.aclose_forcefully(stream)
 
+    async def _turn_away(self, stream: trio.abc.Stream) -> None:
+        if not isinstance(stream, trio.SSLStream):
+            with trio.move_on_after(self._limits.flush_s):
+                await stream.send_all(_FULL)
+
+    async def _is_greeted(self, stream: trio.abc.Stream) -> bool:
+        """Finish the handshake, and return whether to go on: not when it took too long, or a drain has begun."""
+        if self._drain_by is None:
+            with trio.move_on_after(self._limits.preface_s) as shaking:
+                self._shaking.add(shaking)
+                try:
+                    await handshake(stream)
+                finally:
+                    self._shaking.discard(shaking)
+                return self._drain_by is None
+        return False
+
     async def _serve(self, stream: trio.abc.Stream) -> None:
-        if self._count > self._limits.connections:
-            if not isinstance(stream, trio.SSLStream):
-                with trio.move_on_after(self._limits.flush_s):
-                    await stream.send_all(_FULL)
-            return
-        with trio.move_on_after(self._limits.preface_s) as shaking:
-            await handshake(stream)
-        if shaking.cancelled_caught or self._drain_by is not None:
-            return
         connection = _ServerConnection(stream, self._handlers, self._translate, self._limits, self._unproven)
         self._connections.add(connection)
         try:
@@ -114,6 +128,8 @@ class H2Server:
         """Take no more connections and calls. Calls may end until the deadline (Trio's clock); then they are UNAVAILABLE."""
         self._drain_by = deadline
         self._accepting.cancel()
+        for shaking in self._shaking:
+            shaking.cancel()
         for connection in self._connections:
             connection.drain(deadline)
 
@@ -159,6 +175,13 @@ class _ServerConnection(H2Pump):
                 self.wasted()
             else:
                 self._accept(stream, event)
+
+    def check_unread(self) -> None:
+        if self.unread_bytes > self.limits.unread_bytes:
+            raise Busy(
+                f"over {self.limits.unread_bytes} bytes of requests on this connection are not read yet",
+                remedy="send fewer large requests at a time",
+            )
 
     def _is_full(self) -> bool:
         most = self.limits.streams

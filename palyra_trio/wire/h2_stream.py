@@ -11,6 +11,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from h2.errors import ErrorCodes
 
+from palyra_trio.core.errors import PalyraError
 from palyra_trio.core.identity import Peer
 from palyra_trio.wire.framing import PREFIX_BYTES, MessageParser
 from palyra_trio.wire.metadata import Headers, RawHeaders
@@ -33,8 +34,9 @@ class H2Stream:
         self._parser = MessageParser(pump.limits.message_bytes)
         self._room_bytes = pump.limits.send_buffer_bytes
         self._messages: deque[bytes] = deque()
-        self._malformed: GRPCError | None = None
+        self._malformed: GRPCError | PalyraError | None = None
         self._unread_bytes = 0  # flow-controlled, not handed back
+        self._held_bytes = 0  # of messages, whole or begun, that nobody has read: their windows may be handed back
         self._waiting = False
         self._out = bytearray()
         self._last: Headers | None = None  # to send after _out; empty: the end alone
@@ -63,6 +65,7 @@ class H2Stream:
                 self._waiting = False
         if self._messages:
             body = self._messages.popleft()
+            self._hold(-(PREFIX_BYTES + len(body)))
             self._hand_back(min(self._unread_bytes, PREFIX_BYTES + len(body)))
             return body
         if error := self._malformed or (None if self.remote_ended else self.gone):
@@ -109,10 +112,14 @@ class H2Stream:
         """Take a DATA frame's bytes; `flow_bytes` counts its padding too."""
         self._unread_bytes += flow_bytes
         if self._malformed is None:
+            self._hold(len(data))
             try:
+                self._pump.check_unread()
                 self._messages.extend(self._parser.feed(data))
-            except GRPCError as error:
+            except (GRPCError, PalyraError) as error:
                 self._malformed = error
+                self._parser = MessageParser(0)
+                self._hold(sum(PREFIX_BYTES + len(body) for body in self._messages) - self._held_bytes)
         if self._malformed is not None or (self._waiting and not self._messages):
             self._hand_back(self._unread_bytes)
         self._arrived.unpark_all()
@@ -134,6 +141,7 @@ class H2Stream:
 
     def is_gone(self, why: GRPCError) -> None:
         """The stream is closed. Whoever waits is told."""
+        self._hold(-self._held_bytes)
         self.gone = why
         self._out.clear()
         self._hand_back(self._unread_bytes)
@@ -179,6 +187,11 @@ class H2Stream:
     def _require(self) -> None:
         if self.gone is not None:
             raise self.gone
+
+    def _hold(self, more_bytes: int) -> None:
+        if self.gone is None:
+            self._held_bytes += more_bytes
+            self._pump.unread_bytes += more_bytes
 
     def _hand_back(self, flow_bytes: int) -> None:
         if flow_bytes:

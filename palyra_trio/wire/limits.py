@@ -9,6 +9,7 @@ class Limits:
 
     message_bytes: int = 4 * 1024 * 1024
     unproven_message_bytes: int = 64 * 1024  # where anybody may ask, before it is known who does
+    unread_bytes: int = 16 * 1024 * 1024  # of requests on a connection, whole or begun: what four large ones take
     streams: int = 100  # calls at a time on a connection
     connections: int = 1024
     header_bytes: int = 32 * 1024
@@ -23,7 +24,7 @@ class Limits:
     flush_s: float = 1  # for the last bytes of a connection that is being closed
     resets: int = 400  # calls that a peer may cancel in a burst, and then
     resets_per_s: float = 50
-    control_frames: int = 1000  # PING, SETTINGS, PRIORITY, empty DATA: frames that cost us and carry nothing
+    control_frames: int = 1000  # PING, SETTINGS, PRIORITY, GOAWAY, empty DATA: frames that cost us and carry nothing
     control_frames_per_s: float = 100
 
 

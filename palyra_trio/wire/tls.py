@@ -1,5 +1,10 @@
-"""TLS for HTTP/2: contexts for both ends, and a handshake that insists on `h2`. Keys and pins are files that others keep."""
+"""TLS for HTTP/2: contexts for both ends, and a handshake that insists on `h2`. Keys and pins are files that others keep.
 
+A peer is trusted because an authority vouches for its name, or because it shows exactly the certificate that is pinned,
+which then needs no authority and no name.
+"""
+
+import hashlib
 import ssl
 from pathlib import Path
 
@@ -17,20 +22,56 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return _for_http2(context)
 
 
-def client_context(pinned_ca: Path | None = None, *, cadata: str | None = None) -> ssl.SSLContext:
-    """Return a context that trusts only the authority of a file or of a PEM text, or without either those of the system.
-
-    Names are checked.
+def client_context(pinned_ca: Path | None = None) -> ssl.SSLContext:
+    """Return a context that trusts only the authority of a file, or without one those of the system. Names are checked.
 
     Raises OSError and ssl.SSLError when the file is not a certificate.
     """
-    return _for_http2(ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=pinned_ca, cadata=cadata))
+    return _for_http2(ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=pinned_ca))
 
 
 def _for_http2(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols([PROTOCOL])
     return context
+
+
+async def open_pinned(stream: trio.abc.Stream, host: str, fingerprint: str) -> trio.SSLStream[trio.abc.Stream]:
+    """Return a TLS stream to the peer whose own certificate has this SHA-256 (hex), as `fingerprint_of` told it once.
+
+    Nothing but the handshake has been sent then. Raises PeerError when the handshake fails, or shows another one.
+    """
+    secured = _unverified(stream, host)
+    shown = await _shown_by(secured)
+    if shown != fingerprint:
+        raise PeerError(
+            f"the certificate has the SHA-256 {shown}, and {fingerprint} is pinned",
+            remedy="somebody may be listening in; if the certificate was replaced, connect again",
+        )
+    return secured
+
+
+async def fingerprint_of(stream: trio.abc.Stream, host: str) -> str:
+    """Return the SHA-256 (hex) of whatever certificate the peer shows, for a person to judge, and close the stream.
+
+    Raises PeerError.
+    """
+    try:
+        return await _shown_by(_unverified(stream, host))
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _shown_by(stream: trio.SSLStream[trio.abc.Stream]) -> str:
+    await handshake(stream)
+    return hashlib.sha256(stream.getpeercert(binary_form=True)).hexdigest()
+
+
+def _unverified(stream: trio.abc.Stream, host: str) -> trio.SSLStream[trio.abc.Stream]:
+    context = client_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return trio.SSLStream(stream, context, server_hostname=host)
 
 
 async def handshake(stream: trio.abc.Stream) -> None:

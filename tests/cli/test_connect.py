@@ -2,9 +2,10 @@
 
 import json
 import re
+import socket
 import stat
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from tests.processes import Shell
 
 @contextmanager
 def elsewhere(shell: Shell) -> Generator[str]:
-    """A daemon with TLS that no authority of this machine vouches for. Yields its address."""
-    issued = trustme.CA().issue_cert("localhost")
+    """A daemon with TLS that no authority of this machine vouches for, by another name. Yields its address."""
+    issued = trustme.CA().issue_cert("daemon.example")
     issued.private_key_pem.write_to_path(shell.root / "key.pem")
     issued.cert_chain_pems[0].write_to_path(shell.root / "chain.pem")
     config = daemons(shell).with_name("config.toml")
@@ -33,7 +34,7 @@ def elsewhere(shell: Shell) -> Generator[str]:
         assert daemon.stdout is not None
         ready = daemon.stdout.readline()
         assert ready.startswith("ready "), daemon.communicate()[1]
-        yield f"grpcs://localhost:{ready.rpartition(':')[2].strip()}"
+        yield f"grpcs://127.0.0.1:{ready.rpartition(':')[2].strip()}"
 
 
 def daemons(shell: Shell) -> Path:
@@ -86,6 +87,27 @@ def test_where_nobody_answers_nothing_is_saved(shell: Shell) -> None:
     assert done.returncode == 69
     assert "grpcs://localhost:1 does not answer" in done.stderr
     assert not daemons(shell).exists()
+
+
+def test_a_daemon_that_shows_another_certificate_than_the_pinned_one_is_not_talked_to(shell: Shell) -> None:
+    with elsewhere(shell) as url:
+        connect = ("connect", url, "--name", "far", "--token-file", str(token_file(shell)), "--yes")
+        assert shell.run(*connect).returncode == 0
+        saved = json.loads(daemons(shell).read_text())
+        saved["far"]["fingerprint"] = "0" * 64
+        daemons(shell).write_text(json.dumps(saved))
+        done = shell.run("--daemon", "far", "runs", "list")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{'0' * 64} is pinned" in done.stderr
+    assert "connect again" in done.stderr
+
+
+def test_who_accepts_the_connection_and_says_nothing_does_not_answer(shell: Shell) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"grpcs://127.0.0.1:{silent.getsockname()[1]}"
+        done = shell.run("connect", url, "--token-file", "-", "--yes", stdin=b"t\n")
+    assert done.returncode == 69
+    assert f"{url} does not answer" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["status", "runs list", "tape last"])

@@ -1,11 +1,13 @@
-import ssl
+import socket
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
-import trustme
+import trio
 
+from palyra_trio.cli import profiles
 from palyra_trio.cli.profiles import FILE_NAME, Profile, chosen, load, parse_url, save
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound
 
@@ -44,6 +46,12 @@ def test_an_address_is_read_and_written_again(url: str, host: str, port: int, tl
         "grpcs://daemon.example:many",
         "grpcs://daemon.example:70000",
         "grpcs://daemon.example:7443/path",
+        "grpcs://daemon.example:7443?query",
+        "grpcs://me:secret@daemon.example:7443",
+        "grpcs://.example:7443",
+        "grpcs://daemon..example:7443",
+        f"grpcs://{'a' * 64}:7443",
+        "grpcs://[::1:7443",
     ],
 )
 def test_what_is_no_address_of_a_daemon_is_refused(url: str) -> None:
@@ -91,10 +99,14 @@ def test_a_token_goes_with_every_call_and_does_not_print() -> None:
     assert "hush" not in repr(PROFILE)
 
 
-def test_only_what_is_pinned_is_trusted() -> None:
-    certificate = trustme.CA().cert_pem.bytes().decode()
-    (trusted,) = Profile("h", 1, tls=True, token="", certificate=certificate).context().get_ca_certs(binary_form=True)
-    assert trusted == ssl.PEM_cert_to_DER_cert(certificate)
+async def test_who_accepts_a_connection_and_says_nothing_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "DIAL_S", 0.1)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        profile = Profile("127.0.0.1", silent.getsockname()[1], tls=True, token="t")
+        with pytest.raises(TimeoutError), trio.fail_after(5):
+            await profile.dial()
+        with pytest.raises(TimeoutError), trio.fail_after(5):
+            await profile.shown_fingerprint()
 
 
 def test_nobody_is_chosen_without_the_option(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 import os
+import resource
 import socket
 import stat
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import attrs
 import pytest
 import trio
 import trustme
+from google.rpc.error_details_pb2 import ErrorInfo
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
@@ -20,11 +22,12 @@ from palyra_trio.core.identity import Principal
 from palyra_trio.guard.auth import Authenticator
 from palyra_trio.pb.gateway_grpc import GatewayServiceStub
 from palyra_trio.pb.gateway_pb2 import GetHealthRequest
-from palyra_trio.pb.runs_pb2 import AttachRun, RunStreamRequest
+from palyra_trio.pb.runs_pb2 import AttachRun, GetRunRequest, RunStreamRequest
 from palyra_trio.runtime.access import Access
-from palyra_trio.transports.listeners import SOCKET_NAME, Edges, open_edges
+from palyra_trio.transports.listeners import SOCKET_NAME, Edges, limits_of, open_edges
 from palyra_trio.wire.call import ConnectionLost
 from palyra_trio.wire.h2_client import connect
+from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.tls import client_context
 from tests.fakes import FakeProvider, Runtime, open_fake_runtime
 
@@ -51,7 +54,7 @@ async def listening(folder: Path, grpc: GrpcConfig | None = LOOPBACK, **fields: 
         async with open_fake_runtime(folder, **fields) as runtime:
             gateway = runtime.gateway
             authenticator = Authenticator(gateway.tokens, os.getuid(), Principal("user:me"), runtime.state.now_s)
-            access = Access(authenticator, gateway.journal)
+            access = Access(authenticator, gateway)
             async with open_edges(gateway, access, runtime.state_dir, grpc) as edges:
                 yield Listening(edges, runtime)
 
@@ -91,6 +94,16 @@ async def test_the_socket_is_this_users_alone_and_asks_for_no_token(tmp_path: Pa
         assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
         assert await health(await trio.open_unix_socket(there.path)) == "boot-1"
     assert not there.path.exists()
+
+
+async def test_a_storm_of_terminals_is_let_in_however_busy_this_process_is(tmp_path: Path) -> None:
+    async with listening(tmp_path, None) as there:
+        with ExitStack() as storm:
+            for _ in range(300):  # nothing is accepted meanwhile: this task does not yield
+                terminal = storm.enter_context(closing(socket.socket(socket.AF_UNIX)))
+                terminal.setblocking(False)
+                terminal.connect(os.fspath(there.path))
+        assert await health(await trio.open_unix_socket(there.path)) == "boot-1"
 
 
 async def test_the_mode_of_other_files_is_left_as_it_was(tmp_path: Path) -> None:
@@ -150,6 +163,34 @@ async def test_beyond_loopback_tls_is_a_condition(tmp_path: Path, host: str) -> 
     error = await refused(tmp_path, GrpcConfig(host, 0))
     assert f"grpc.host {host} is reachable from elsewhere, and there is no TLS" in error.message
     assert "grpc.tls_certificate_file" in error.remedy
+
+
+@pytest.mark.parametrize(("files", "connections"), [(-1, 1024), (1 << 20, 1024), (4096, 1024), (1024, 256), (64, 16)])
+def test_connections_leave_files_for_work(files: int, connections: int) -> None:
+    assert limits_of(files) == Limits(connections=connections)
+
+
+async def test_where_few_files_may_be_open_connections_are_turned_away_before_they_run_out(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))
+    try:
+        async with listening(tmp_path) as there, AsyncExitStack() as strangers:
+            for _ in range(100):
+                await strangers.enter_async_context(await trio.open_tcp_stream("127.0.0.1", there.port))
+            with pytest.raises(ConnectionLost, match="too many connections"):
+                await health(await trio.open_tcp_stream("127.0.0.1", there.port))
+            assert await health(await trio.open_unix_socket(there.path)) == "boot-1"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_message_that_is_too_large_is_refused_with_its_code_and_a_remedy(tmp_path: Path) -> None:
+    async with listening(tmp_path) as there, connect(await trio.open_unix_socket(there.path)) as channel:
+        with pytest.raises(GRPCError) as refused:
+            await stub(channel).GetRun(GetRunRequest(run_id="x" * (5 << 20)))
+    info = ErrorInfo(reason="too_large", domain="palyra-trio")
+    info.metadata["remedy"] = "send at most 4194304 bytes in one message"
+    assert (refused.value.status, refused.value.details) == (Status.RESOURCE_EXHAUSTED, [info])
 
 
 # --- TLS ---

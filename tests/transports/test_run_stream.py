@@ -11,10 +11,12 @@ from grpclib.exceptions import GRPCError
 
 from palyra_trio.core.identity import RequestContext, Scope
 from palyra_trio.core.messages import ToolCall
+from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import ApprovalRequested, CancelRequested, ModelDelta, run_stream
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.pb import runs_pb2 as runs
 from palyra_trio.pb.tokens_pb2 import RevokeTokenRequest
+from palyra_trio.transports.run_stream import ANSWERS
 from tests.fakes import FakeProvider, echo, fake_tool, says
 from tests.journal.tickets import read, tampering
 from tests.transports.served import ALICE, Served, Talk, code_of, open_served
@@ -167,6 +169,66 @@ async def test_a_reader_that_stands_still_holds_up_neither_its_run_nor_what_it_a
     assert rest[-1].ended.state == runs.RUN_STATE_CANCELLED
 
 
+async def test_a_client_that_has_stopped_reading_is_obeyed_beyond_its_unread_answers(tmp_path: Path) -> None:
+    provider = FakeProvider(["x" * 900_000, trio.sleep_forever], says("b"))
+    async with open_served(tmp_path, provider) as served:
+        async with served.talk(METHOD) as talk:
+            await talk.say(start(served))
+            accepted = (await talk.hear()).accepted
+            await served.runtime.until(accepted.run_id, ModelDelta, 1, RequestContext(ALICE))
+            await talk.say(message(served, "and then?"))
+            await talk.say(runs.RunStreamRequest())
+            await talk.say(runs.RunStreamRequest(cancel=runs.StopRun(reason="enough")))
+            with trio.fail_after(20):
+                await served.runtime.until(accepted.run_id, CancelRequested, 1, RequestContext(ALICE))
+            rest = await talk.rest()
+        said = [each.WhichOneof("response") for each in rest]
+        second = next(each.accepted.run_id for each in rest if each.HasField("accepted"))
+        assert said.count("refused") == 1
+        assert [each.ended.run_id for each in rest if each.HasField("ended")] == [accepted.run_id, second]
+        first_rows = next(
+            place for place, each in enumerate(rest) if any(row.run_id == second for row in each.batch.items)
+        )
+        assert said.index("accepted") < first_rows
+        for run_id in (accepted.run_id, second):
+            assert items(rest, run_id) == recorded(served, run_id)
+
+
+async def test_a_client_that_leaves_too_many_answers_unread_is_told_and_its_stream_ends(tmp_path: Path) -> None:
+    async with open_served(
+        tmp_path, FakeProvider(["x" * 900_000, trio.sleep_forever]), left=[RunState.WAITING]
+    ) as served:
+        async with served.talk(METHOD) as talk:
+            await talk.say(start(served))
+            accepted = (await talk.hear()).accepted
+            await served.runtime.until(accepted.run_id, ModelDelta, 1, RequestContext(ALICE))
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(GRPCError) as ended, trio.fail_after(20):
+                for _ in range(ANSWERS + 2):
+                    await talk.say(runs.RunStreamRequest())
+                await talk.rest()
+        assert (ended.value.status, code_of(ended.value)) == (Status.RESOURCE_EXHAUSTED, "busy")
+
+
+async def test_following_an_interrupted_run_ends_after_its_last_row_and_says_why(tmp_path: Path) -> None:
+    async with open_served(tmp_path, FakeProvider(["Well. ", trio.sleep_forever]), left=[RunState.WAITING]) as served:
+        async with served.talk(METHOD) as talk:
+            await talk.say(start(served))
+            run_id = (await until(talk, "ModelDelta"))[1].run_id
+    async with open_served(tmp_path, left=[RunState.WAITING], boot_id="boot-2") as served:
+        heard = []
+        async with served.talk(METHOD) as talk:
+            await talk.say(attach(run_id))
+            with pytest.raises(GRPCError) as ended, trio.fail_after(20):
+                while True:
+                    heard.append(await talk.hear())
+        assert (ended.value.status, code_of(ended.value)) == (Status.FAILED_PRECONDITION, "run_interrupted")
+        assert run_id in (ended.value.message or "")
+        assert ended.value.details[0].metadata["remedy"]
+        assert items(heard) == recorded(served, run_id)
+        assert not any(response.HasField("ended") for response in heard)
+
+
 # --- in mid-stream ---
 
 
@@ -177,7 +239,7 @@ async def test_a_message_is_accepted_at_once_and_followed_after_the_run_before_i
             await talk.say(start(served))
             first = (await talk.hear()).accepted
             await talk.say(message(served, "and then?"))
-            heard = []
+            heard: list[runs.RunStreamResponse] = []
             while not heard or heard[-1].WhichOneof("response") != "accepted":
                 heard.append(await talk.hear())
             second = heard[-1].accepted

@@ -9,7 +9,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from palyra_trio.core.errors import PalyraError
+from palyra_trio.core.errors import PalyraError, TooLarge
 from palyra_trio.wire.call import Call
 from palyra_trio.wire.h2_client import Channel, connect
 from palyra_trio.wire.h2_server import H2Server, handlers_of
@@ -19,7 +19,8 @@ from tests.wire.echo_pb2 import Failure, Order, Sum, Text
 
 
 def translate(error: PalyraError) -> GRPCError:
-    return GRPCError(Status.FAILED_PRECONDITION, error.message, [ErrorInfo(reason=error.code, domain="tests")])
+    status = Status.RESOURCE_EXHAUSTED if isinstance(error, TooLarge) else Status.FAILED_PRECONDITION
+    return GRPCError(status, error.message, [ErrorInfo(reason=error.code, domain="tests")])
 
 
 class Echo(EchoBase):

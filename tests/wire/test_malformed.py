@@ -8,7 +8,17 @@ import pytest
 import trio
 from grpclib.const import Status
 from h2.errors import ErrorCodes
-from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -194,9 +204,11 @@ async def test_a_flood_of_continuations() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [PingFrame(0, b"12345678"), SettingsFrame(0), DataFrame(1)], ids=["ping", "settings", "data"]
+    "frame",
+    [PingFrame(0, b"12345678"), SettingsFrame(0), DataFrame(1), PriorityFrame(1, depends_on=3), GoAwayFrame(0)],
+    ids=lambda frame: type(frame).__name__,
 )
-async def test_a_flood_of_frames_that_carry_nothing(frame: PingFrame | SettingsFrame | DataFrame) -> None:
+async def test_a_flood_of_frames_that_carry_nothing(frame: Frame) -> None:
     async with raw_client(Echo()) as raw:
         raw.machine.send_headers(1, HEADERS)
         await raw.flush()

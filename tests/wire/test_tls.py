@@ -1,3 +1,4 @@
+import hashlib
 import ssl
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from trio.testing import memory_stream_pair
 
 from palyra_trio.core.errors import PeerError
 from palyra_trio.wire.h2_client import connect
-from palyra_trio.wire.tls import client_context, server_context
+from palyra_trio.wire.tls import client_context, fingerprint_of, open_pinned, server_context
 from tests.wire.echo import Echo, server_of
 from tests.wire.echo_grpc import EchoStub
 from tests.wire.echo_pb2 import Text
@@ -51,6 +52,35 @@ async def refused(files: Path, context: ssl.SSLContext, name: str = "localhost")
 async def test_an_unknown_authority_is_refused_and_a_wrong_name_too(files: Path) -> None:
     assert "CERTIFICATE_VERIFY_FAILED" in await refused(files, client_context())
     assert "Hostname mismatch" in await refused(files, client_context(files / "ca.pem"), "elsewhere")
+
+
+async def pinned(files: Path, fingerprint: str, name: str = "198.51.100.7") -> bytes:
+    serving = server_context(files / "chain.pem", files / "key.pem")
+    (plain,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server_of(Echo()).serve, [trio.SSLListener(plain, serving)])
+        async with await trio.testing.open_stream_to_socket_listener(plain) as stream:
+            shown = await fingerprint_of(stream, name)
+        async with await trio.testing.open_stream_to_socket_listener(plain) as stream:
+            async with connect(await open_pinned(stream, name, fingerprint or shown)) as channel:
+                said = await EchoStub(channel).Say(Text(body=b"hello"))
+        nursery.cancel_scope.cancel()
+    return said.body
+
+
+async def test_a_pinned_certificate_needs_no_authority_and_no_name(files: Path) -> None:
+    assert await pinned(files, "") == b"hello"
+    chain = (files / "chain.pem").read_text()
+    leaf = chain[: chain.index("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")]
+    assert await pinned(files, hashlib.sha256(ssl.PEM_cert_to_DER_cert(leaf)).hexdigest()) == b"hello"
+
+
+@pytest.mark.parametrize("other", ["ca.pem", "another"])
+async def test_another_certificate_than_the_pinned_one_is_refused_its_authority_too(files: Path, other: str) -> None:
+    text = (files / "ca.pem").read_text() if other == "ca.pem" else trustme.CA().cert_pem.bytes().decode()
+    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(text)).hexdigest()
+    with pytest.RaisesGroup(pytest.RaisesExc(PeerError, match=f"{fingerprint} is pinned")):
+        await pinned(files, fingerprint, "localhost")
 
 
 async def test_a_client_that_does_not_speak_http_2_is_refused(files: Path) -> None:

@@ -1,0 +1,1 @@
+"""gRPC's published interop cases, by clients and servers of several kinds: `python -m tests.wire.interop`."""
