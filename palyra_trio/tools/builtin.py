@@ -2,13 +2,18 @@
 
 import trio
 
+from palyra_trio.tools.ask_user import ASK_USER
 from palyra_trio.tools.clock import CLOCK_NOW
+from palyra_trio.tools.fetch import fetch_tools
+from palyra_trio.tools.files_delete import delete_tool
 from palyra_trio.tools.files_edit import edit_tool
 from palyra_trio.tools.files_list import list_tool
+from palyra_trio.tools.files_patch import patch_tool
 from palyra_trio.tools.files_read import read_tool
 from palyra_trio.tools.files_search import search_tool
 from palyra_trio.tools.files_write import write_tool
 from palyra_trio.tools.registry import Tool
+from palyra_trio.tools.todo import TODO_WRITE
 
 FILE_THREADS = 4  # files of one machine: more threads only queue at the disk
 
@@ -16,5 +21,5 @@ FILE_THREADS = 4  # files of one machine: more threads only queue at the disk
 def builtin_tools() -> tuple[Tool, ...]:
     """Return the built-in tools, which share one small pool of worker threads."""
     threads = trio.CapacityLimiter(FILE_THREADS)
-    files = (list_tool, read_tool, search_tool, write_tool, edit_tool)
-    return (CLOCK_NOW, *(tool(threads) for tool in files))
+    files = (list_tool, read_tool, search_tool, write_tool, edit_tool, patch_tool, delete_tool)
+    return (CLOCK_NOW, TODO_WRITE, ASK_USER, *fetch_tools(), *(tool(threads) for tool in files))

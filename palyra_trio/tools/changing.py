@@ -1,16 +1,19 @@
-"""A change of one file, planned and then carried out only if the file still is what the plan saw.
+"""Changes of files, planned and then carried out only if the files still are what the plan saw.
 
-What the change is, the caller says as a function of the file's bytes. All of it runs in a worker thread; a cancel
-leaves the file either changed or not, never half, and the result says which.
+What a change makes of a file, the caller says as a function of its bytes, or as `Edit`s of several files. All of it
+runs in a worker thread, which a cancel does not break off: each file is left either changed or not, never half, and
+several are left all changed or, where one write fails, as they were. The result says which.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import attrs
 import trio
 
 from palyra_trio.core.chain import digest
-from palyra_trio.core.errors import InvalidArgument, StateConflict
+from palyra_trio.core.errors import InvalidArgument, PalyraError, StateConflict
+from palyra_trio.core.policy import PathResource
 from palyra_trio.core.tape import FileChange
 from palyra_trio.core.text import clean
 from palyra_trio.tools import unified_diff
@@ -20,18 +23,68 @@ from palyra_trio.tools.workspace_rules import sensitive
 
 CHANGED_SINCE_PLANNED = "changed_since_planned"
 
-Change = Callable[[bytes | None], bytes]
-"""From a file's bytes (None where there is none) to its new ones. May raise PalyraError."""
+Blobs = Callable[[str], bytes]
+Change = Callable[[bytes | None], bytes | None]
+"""From a file's bytes (None where there is none) to its new ones (None to remove it). May raise PalyraError."""
+
+
+@attrs.frozen
+class Edit:
+    """A file before and after: `asked` is the path as the call names it, `path` where a write to it lands.
+
+    `why` says why the change is asked for in any case, "" where its path alone decides.
+    """
+
+    asked: str
+    path: str
+    before: bytes | None
+    after: bytes | None
+    why: str = ""
 
 
 async def plan_change(path: str, change: Change, context: ToolContext, threads: trio.CapacityLimiter) -> Plan:
-    """Return what `change` would make of the file at `path`: the diff, the two blobs, and whether it is sensitive."""
+    """Return what `change` would make of the file at `path`: the diff, the two blobs, and the path for the gate."""
     return await trio.to_thread.run_sync(partial(_planned, context.workspace, path, change), limiter=threads)
 
 
-async def carry_out(path: str, context: ToolContext, plan: Plan, threads: trio.CapacityLimiter) -> ToolResult:
-    """Make the planned change of the file at `path`."""
-    return await trio.to_thread.run_sync(partial(_carried_out, context.workspace, path, plan), limiter=threads)
+def plan_edits(edits: Sequence[Edit]) -> Plan:
+    """Return the plan of several edits: first what is written, then what is removed."""
+    for edit in edits:
+        if edit.after is not None and len(edit.after) > MAX_CHANGED_BYTES:
+            raise InvalidArgument(f"{edit.asked} would be larger than {MAX_CHANGED_BYTES} bytes")
+    real = sorted((edit for edit in edits if edit.before != edit.after), key=lambda edit: edit.after is None)
+    return Plan(
+        preview="".join(diff_bytes(edit.path, edit.before, edit.after) for edit in real),
+        changes=tuple(FileChange(edit.path, _name(edit.before), _name(edit.after)) for edit in real),
+        blobs={digest(data): data for edit in real for data in (edit.before, edit.after) if data is not None},
+        resources=tuple(resource for edit in edits for resource in _resources(edit)),
+    )
+
+
+async def carry_out(context: ToolContext, plan: Plan, threads: trio.CapacityLimiter) -> ToolResult:
+    """Make the planned changes, all of them or none. Raises PalyraError when the first cannot be made."""
+    return await trio.to_thread.run_sync(partial(_carried_out, context.workspace, plan), limiter=threads)
+
+
+def put(workspace: Workspace, change: FileChange, blobs: Blobs) -> None:
+    """Bring one file from `before` to `after`. Blocks on the disk. Raises as Workspace.write and remove do."""
+    if change.after is not None:
+        workspace.write(change.path, blobs(change.after), before=change.before)
+    elif change.before is not None:
+        workspace.remove(change.path, before=change.before)
+
+
+def digest_of(workspace: Workspace, path: str) -> str | None:
+    """Return the digest of the file that `locate` named, None where there is none."""
+    return _name(workspace.content(path))
+
+
+def check_whole(text: str, what: str) -> None:
+    """Raise InvalidArgument where `text`, which is called `what`, cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{what} holds half a character: {error}") from error
 
 
 def as_text(data: bytes, path: str) -> str:
@@ -55,26 +108,66 @@ def diff_bytes(path: str, before: bytes | None, after: bytes | None) -> str:
 def _planned(workspace: Workspace, path: str, change: Change) -> Plan:
     located = workspace.locate(path)
     before = workspace.content(located)
-    after = change(before)
-    if len(after) > MAX_CHANGED_BYTES:
-        raise InvalidArgument(f"{path} would be larger than {MAX_CHANGED_BYTES} bytes")
-    why = sensitive(workspace.relative(path), writing=True) or sensitive(located, writing=True)
-    if before == after:
-        return Plan(sensitive=why)
-    blobs = {digest(data): data for data in (before, after) if data is not None}
-    planned = FileChange(located, None if before is None else digest(before), digest(after))
-    return Plan(why, diff_bytes(located, before, after), (planned,), blobs)
+    return plan_edits([Edit(workspace.relative(path), located, before, change(before))])
 
 
-def _carried_out(workspace: Workspace, path: str, plan: Plan) -> ToolResult:
+def _resources(edit: Edit) -> tuple[PathResource, ...]:
+    """Return the path as it was asked for and as it is, which differ where a symlink is on the way."""
+    paths = dict.fromkeys((edit.asked, edit.path))
+    why = next(filter(None, (sensitive(path, writing=True) for path in paths)), edit.why)
+    return tuple(PathResource(path, exists=edit.before is not None, sensitive=why) for path in paths)
+
+
+def _name(data: bytes | None) -> str | None:
+    return None if data is None else digest(data)
+
+
+def _carried_out(workspace: Workspace, plan: Plan) -> ToolResult:
     if not plan.changes:
-        return ToolResult(f"{workspace.relative(path)} has this content already; nothing was written")
-    (planned,) = plan.changes
-    if planned.after is None:
-        raise InvalidArgument(f"the plan for {path} writes nothing")
+        return ToolResult(f"{', '.join(_asked(plan))}: the content is this already; nothing was written")
+    if stale := [each.path for each in plan.changes if digest_of(workspace, each.path) != each.before]:
+        told = f"{', '.join(stale)} changed since it was planned; nothing was written (look at it again, then decide)"
+        return ToolResult(told, CHANGED_SINCE_PLANNED)
+    done: list[FileChange] = []
+    for change in plan.changes:
+        try:
+            put(workspace, change, plan.blobs.__getitem__)
+        except PalyraError as error:
+            if _took_effect(workspace, change):
+                done.append(change)
+            if not done and not isinstance(error, StateConflict):
+                raise
+            code = CHANGED_SINCE_PLANNED if isinstance(error, StateConflict) else error.code
+            return ToolResult(f"{error}; {_rolled_back(workspace, done, plan)}", code)
+        done.append(change)
+    return ToolResult("\n".join(_in_words(change, plan) for change in done))
+
+
+def _took_effect(workspace: Workspace, change: FileChange) -> bool:
+    """Whether the file is what a change that failed was to make of it: the failure may have come after the rename."""
     try:
-        workspace.write(planned.path, plan.blobs[planned.after], before=planned.before)
-    except StateConflict as conflict:
-        return ToolResult(f"{conflict}; nothing was written", CHANGED_SINCE_PLANNED)
-    did = "created" if planned.before is None else "changed"
-    return ToolResult(f"{did} {planned.path} ({len(plan.blobs[planned.after])} bytes)")
+        return digest_of(workspace, change.path) == change.after
+    except PalyraError:
+        return False
+
+
+def _rolled_back(workspace: Workspace, done: Sequence[FileChange], plan: Plan) -> str:
+    """Take back what was done, newest first, and return in words what became of it."""
+    kept: list[str] = []
+    for change in reversed(done):
+        try:
+            put(workspace, FileChange(change.path, change.after, change.before), plan.blobs.__getitem__)
+        except PalyraError as error:
+            kept.append(f"{change.path} stays changed, because it could not be put back: {error}")
+    return "; ".join(kept) or ("what was written before it was put back" if done else "nothing was written")
+
+
+def _asked(plan: Plan) -> list[str]:
+    return [resource.name for resource in plan.resources]
+
+
+def _in_words(change: FileChange, plan: Plan) -> str:
+    if change.after is None:
+        return f"deleted {change.path}"
+    did = "created" if change.before is None else "changed"
+    return f"{did} {change.path} ({len(plan.blobs[change.after])} bytes)"

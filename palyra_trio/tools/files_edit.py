@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.tools import unified_diff
-from palyra_trio.tools.changing import as_text, carry_out, plan_change
+from palyra_trio.tools.changing import as_text, carry_out, check_whole, plan_change
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult, ToolSpec
 
 _LINES_NAMED = 10
@@ -56,29 +56,26 @@ def edit_tool(threads: trio.CapacityLimiter) -> Tool:
         return await plan_change(arguments.path, change, context, threads)
 
     async def run(arguments: EditArguments, context: ToolContext, plan: Plan) -> ToolResult:
-        return await carry_out(arguments.path, context, plan, threads)
+        return await carry_out(context, plan, threads)
 
     return Tool(spec, plan, run)
 
 
 def edited(text: str, arguments: EditArguments) -> str:
     """Return the text of a file as the edit makes it. Raises InvalidArgument when the edit does not fit exactly."""
+    for given in (arguments.old, arguments.new, arguments.diff):
+        check_whole(given, "the edit")
+    if arguments.diff:
+        return unified_diff.apply(arguments.diff, text).text
     newlines = text.count("\n")
     if newlines and newlines == text.count("\r\n"):
-        old, new, diff = (each.replace("\r\n", "\n") for each in (arguments.old, arguments.new, arguments.diff))
-        unix = attrs.evolve(arguments, old=old, new=new, diff=diff)
-        return _edited(text.replace("\r\n", "\n"), unix).replace("\n", "\r\n")
-    return _edited(text, arguments)
+        old, new = (each.replace("\r\n", "\n") for each in (arguments.old, arguments.new))
+        unix = attrs.evolve(arguments, old=old, new=new)
+        return _replaced(text.replace("\r\n", "\n"), unix).replace("\n", "\r\n")
+    return _replaced(text, arguments)
 
 
-def _edited(text: str, arguments: EditArguments) -> str:
-    for given in (arguments.old, arguments.new, arguments.diff):
-        try:
-            given.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidArgument(f"the edit holds half a character: {error}") from error
-    if arguments.diff:
-        return unified_diff.apply(arguments.diff, text)
+def _replaced(text: str, arguments: EditArguments) -> str:
     lines = _lines_of(arguments.old, text)
     if not lines:
         raise InvalidArgument(

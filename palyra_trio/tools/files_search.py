@@ -16,7 +16,7 @@ from msgspec import Meta
 from palyra_trio.core.errors import InvalidArgument, PalyraError
 from palyra_trio.core.text import clean
 from palyra_trio.tools.gitignore import compile_patterns, walk
-from palyra_trio.tools.reading import check_asked, plan_read, why_ask
+from palyra_trio.tools.reading import asked_for, check_asked, plan_read, why_ask
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult, ToolSpec
 from palyra_trio.tools.workspace import Entry, Workspace
 from palyra_trio.tools.workspace_rules import sensitive
@@ -118,7 +118,7 @@ def _text(workspace: Workspace, entry: Entry, plan: Plan, skipped: Counter[str])
     """Return what is in a file, nothing if it is not to be searched."""
     try:
         with workspace.reading(entry.path, follow=False) as (file, found):
-            if not plan.sensitive and why_ask(entry.path, found):
+            if not asked_for(plan) and why_ask(entry.path, found):
                 skipped["to be asked for, with files.read"] += 1
                 return b""
             if found.size_bytes > MAX_SEARCHED_BYTES:

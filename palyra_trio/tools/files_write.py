@@ -6,8 +6,8 @@ import attrs
 import trio
 from msgspec import Meta
 
-from palyra_trio.core.errors import InvalidArgument, StateConflict
-from palyra_trio.tools.changing import carry_out, plan_change
+from palyra_trio.core.errors import StateConflict
+from palyra_trio.tools.changing import carry_out, check_whole, plan_change
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult, ToolSpec
 
 
@@ -30,19 +30,16 @@ def write_tool(threads: trio.CapacityLimiter) -> Tool:
     )
 
     async def plan(arguments: WriteArguments, context: ToolContext) -> Plan:
-        try:
-            data = arguments.text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidArgument(f"the text holds half a character: {error}") from error
+        check_whole(arguments.text, "the text")
 
         def change(before: bytes | None) -> bytes:
             if before is not None and not arguments.overwrite:
                 raise StateConflict(f"{arguments.path} exists", remedy="set overwrite, or choose another name")
-            return data
+            return arguments.text.encode()
 
         return await plan_change(arguments.path, change, context, threads)
 
     async def run(arguments: WriteArguments, context: ToolContext, plan: Plan) -> ToolResult:
-        return await carry_out(arguments.path, context, plan, threads)
+        return await carry_out(context, plan, threads)
 
     return Tool(spec, plan, run)

@@ -6,7 +6,7 @@ service: what it may touch is handed to it in the `ToolContext`.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import msgspec
@@ -14,11 +14,11 @@ import msgspec
 from palyra_trio.core.chain import canonical_json, digest
 from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.messages import ToolDefinition
+from palyra_trio.core.policy import Action, ProgramFacts, Resource, Risk
 from palyra_trio.core.tape import FileChange
 from palyra_trio.tools.workspace import Workspace
 
-Capability = Literal["fs.read", "fs.write", "clock"]
-Risk = Literal["low", "medium", "high"]
+OUTPUT_CAP_CHARACTERS = 64 * 1024  # about 16k tokens: more than this in one result crowds out the rest of a context
 
 
 @attrs.frozen
@@ -26,16 +26,21 @@ class ToolSpec:
     """What a tool declares of itself.
 
     `arguments` is an attrs class: its fields and their types are the argument schema. A `read_only` tool changes
-    nothing outside this process; an `idempotent` one may be run again after a crash.
+    nothing outside this process; an `idempotent` one may be run again after a crash. `untrusted_output` says that what
+    it returns may be the words of strangers; `asks` that a person's answer is its result. The model is shown the
+    beginning and the end of an output longer than `output_cap_characters`; the tape keeps all of it.
     """
 
     name: str
     description: str
     arguments: type[Any]
-    capability: Capability
+    capability: Action
     risk: Risk
     read_only: bool
     idempotent: bool
+    untrusted_output: bool = False
+    asks: bool = False
+    output_cap_characters: int = OUTPUT_CAP_CHARACTERS
 
     def definition(self) -> ToolDefinition:
         """Return what the model is told: the name, the description, the JSON Schema of the arguments."""
@@ -58,27 +63,32 @@ class ToolSpec:
 
 @attrs.frozen
 class ToolContext:
-    """What a call may use. `now` returns Unix seconds; `idempotency_key` names this call across retries."""
+    """What a call may use. `now` returns Unix seconds; `idempotency_key` names this call across retries.
+
+    `answer` is what the person said, for a tool that asks.
+    """
 
     workspace: Workspace
     now: Callable[[], float]
     call_id: str = ""
     idempotency_key: str = ""
+    answer: str = ""
 
 
 @attrs.frozen
 class Plan:
     """What a call would do, seen before it does it.
 
-    `sensitive` says why the call must be asked for even if its tool needs no asking (a key file, say); `preview` is
-    the text a person decides on beside the arguments, such as a diff; `changes` the files that would change, with
-    the blobs of their contents (by digest) in `blobs`, so that the change can be shown and undone later.
+    `resources` are what it would touch, as the gate judges them; none means the tool alone. `preview` is the text a
+    person decides on beside the arguments, such as a diff; `changes` the files that would change, with the blobs of
+    their contents (by digest) in `blobs`, so that the change can be shown and undone later.
     """
 
-    sensitive: str = ""
     preview: str = ""
     changes: tuple[FileChange, ...] = ()
     blobs: dict[str, bytes] = attrs.Factory(dict)
+    resources: tuple[Resource, ...] = ()
+    program: ProgramFacts | None = None
 
 
 @attrs.frozen

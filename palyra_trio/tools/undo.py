@@ -4,15 +4,12 @@ Between the first and the last change of a path only the run may have written it
 run back would take theirs too, so that is a conflict. Folders that a run made stay.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from palyra_trio.core.chain import digest
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.tape import FileChange
-from palyra_trio.tools.changing import diff_bytes
+from palyra_trio.tools.changing import Blobs, diff_bytes, digest_of, put
 from palyra_trio.tools.workspace import Workspace
-
-Blobs = Callable[[str], bytes]
 
 
 def net_changes(changes: Sequence[FileChange]) -> tuple[FileChange, ...]:
@@ -39,40 +36,43 @@ def diff(changes: Sequence[FileChange], blobs: Blobs) -> str:
 def undo(workspace: Workspace, changes: Sequence[FileChange], blobs: Blobs) -> list[FileChange]:
     """Take back the changes of a run, given in order, and return what was done: files put back, files removed.
 
-    What is already as it was before the run is left alone, so that an undo that broke off can be repeated. Blocks
-    on the disk. Raises StateConflict, before anything is touched, naming every file that is not as the run left it,
-    and WorkspaceRefused for one that a symlink or a hard link leads to now.
+    What is already as it was before the run is left alone, so that an undo that broke off can be repeated. A change
+    that was set out on but did not happen (its file still is what it was before that change) counts as not made.
+    Blocks on the disk. Raises StateConflict, before anything is touched, naming every file that is not as the run
+    left it, and WorkspaceRefused for one that a symlink or a hard link leads to now.
     """
-    pending = [change for change in reversed(net_changes(changes)) if _digest(workspace, change.path) != change.before]
-    conflicts = [*_interleaved(changes), *(c.path for c in pending if _digest(workspace, c.path) != c.after)]
+    first: dict[str, str | None] = {}
+    for change in changes:
+        first.setdefault(change.path, change.before)
+    last = {change.path: change for change in changes}
+    conflicts = _interleaved(changes)
+    pending: list[FileChange] = []
+    for path, before in reversed(first.items()):
+        workspace.locate(path)  # refuses what cannot be written back, before anything is
+        now = digest_of(workspace, path)
+        if now == before:
+            continue
+        if now in (last[path].before, last[path].after):
+            pending.append(FileChange(path, now, before))
+        elif before != last[path].after:
+            conflicts.append(path)
     if conflicts:
         raise StateConflict(
             f"changed since by somebody else: {', '.join(dict.fromkeys(conflicts))}; nothing was undone",
             remedy="save those changes elsewhere first, or undo by hand from the diff",
         )
-    return [_taken_back(workspace, change, blobs) for change in pending]
-
-
-def _taken_back(workspace: Workspace, change: FileChange, blobs: Blobs) -> FileChange:
-    if change.before is not None:
-        workspace.write(change.path, blobs(change.before), before=change.after)
-    elif change.after is not None:
-        workspace.remove(change.path, before=change.after)
-    return FileChange(change.path, change.after, change.before)
+    for change in pending:
+        put(workspace, change, blobs)
+    return pending
 
 
 def _interleaved(changes: Sequence[FileChange]) -> list[str]:
     """Return the paths that somebody else changed between two changes of the run."""
-    left: dict[str, str | None] = {}
+    last: dict[str, FileChange] = {}
     found: list[str] = []
     for change in changes:
-        if left.get(change.path, change.before) != change.before:
+        previous = last.get(change.path)
+        if previous is not None and change.before not in (previous.before, previous.after):
             found.append(change.path)
-        left[change.path] = change.after
+        last[change.path] = change
     return found
-
-
-def _digest(workspace: Workspace, path: str) -> str | None:
-    workspace.locate(path)  # refuses what cannot be written back, before anything is
-    content = workspace.content(path)
-    return None if content is None else digest(content)

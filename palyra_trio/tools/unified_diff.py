@@ -7,18 +7,17 @@ occur in one place alone.
 
 import difflib
 import re
-from collections.abc import Iterable
-
-import attrs
+from collections.abc import Iterable, Sequence
 
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.text import visible
+from palyra_trio.tools.patch import MAX_HUNKS, Applied, Hunk, apply_hunks, split_lines
 
 CONTEXT_LINES = 3
 _NO_NEWLINE = "\\ No newline at end of file\n"
 _MAX_COMPARED = 4_000_000  # lines before times lines after; difflib may take 0.5 s for so much; more is one hunk
 
-_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+HUNK = re.compile(r"@@ -([0-9]{1,9})(?:,([0-9]{1,9}))? \+([0-9]{1,9})(?:,([0-9]{1,9}))? @@")
 
 _Opcode = tuple[str, int, int, int, int]
 
@@ -42,37 +41,46 @@ def make(path: str, before: str | None, after: str | None) -> str:
     return "".join(out)
 
 
-def apply(diff: str, text: str) -> str:
+def apply(diff: str, text: str) -> Applied:
     """Return `text` with every hunk of `diff` applied. What stands before the first hunk is not looked at.
 
     Raises InvalidArgument for a diff that is malformed, does not fit or fits in several places; it names the hunk.
     """
-    source = split_lines(text)
-    result: list[str] = []
-    done = 0
-    for hunk in _parse(diff):
-        at = _place(hunk, source, done)
-        result += source[done:at]
-        result += hunk.new
-        done = at + len(hunk.old)
-    result += source[done:]
-    if any(not line.endswith("\n") for line in result[:-1]):
-        raise InvalidArgument("the diff adds lines after one that it leaves without a newline")
-    return "".join(result)
+    lines = split_lines(diff)
+    first = next((at for at, line in enumerate(lines) if HUNK.match(line)), len(lines))
+    hunks, stop = parse_hunks(lines, first)
+    if stop < len(lines):
+        raise stray(lines, stop, "a diff is about one file; files.apply_patch takes several")
+    if not hunks:
+        raise InvalidArgument("the diff has no hunk", remedy="a hunk begins with @@ -START,COUNT +START,COUNT @@")
+    return apply_hunks(hunks, text)
 
 
-def split_lines(text: str) -> list[str]:
-    r"""Return the lines of `text` with their "\n"; the last may be without."""
-    *lines, last = text.split("\n")
-    return [line + "\n" for line in lines] + ([last] if last else [])
+def parse_hunks(lines: Sequence[str], at: int) -> tuple[tuple[Hunk, ...], int]:
+    """Return the hunks that begin at line `at`, and the first line after them that is not blank.
+
+    Raises InvalidArgument, naming the line or the hunk, where one does not hold what its header says.
+    """
+    hunks: list[Hunk] = []
+    while at < len(lines):
+        if match := HUNK.match(lines[at]):
+            hunk, at = _parse_hunk(match, lines, at + 1)
+            hunks.append(hunk)
+        elif lines[at].strip():
+            break
+        else:
+            at += 1
+    if len(hunks) > MAX_HUNKS:
+        raise InvalidArgument(f"the diff has more than {MAX_HUNKS} hunks", remedy="apply it in parts")
+    return tuple(hunks), at
 
 
-@attrs.define
-class _Hunk:
-    header: str
-    start: int
-    old: list[str] = attrs.Factory(list)
-    new: list[str] = attrs.Factory(list)
+def stray(lines: Sequence[str], at: int, remedy: str) -> InvalidArgument:
+    """Return the refusal of a line that stands between hunks and is none."""
+    return InvalidArgument(
+        f"line {at + 1} of the diff belongs to no hunk: {lines[at].rstrip()!r}",
+        remedy=f"count the lines in each @@ header; {remedy}",
+    )
 
 
 def _groups(old: list[str], new: list[str]) -> list[list[_Opcode]]:
@@ -113,82 +121,47 @@ def _marked(tag: str, line: str) -> str:
     return tag + line if line.endswith("\n") else f"{tag}{line}\n{_NO_NEWLINE}"
 
 
-def _parse(diff: str) -> list[_Hunk]:
-    hunks: list[_Hunk] = []
-    old_left = new_left = 0
-    last_tag = ""
-    for number, line in enumerate(split_lines(diff), 1):
-        text = line if line.endswith("\n") else line + "\n"
-        if hunks and text.startswith("\\"):
-            _drop_newline(hunks[-1], last_tag)
-            continue
-        if not (old_left or new_left):
-            if match := _HUNK.match(text):
-                start, old_count, _, new_count = match.groups()
-                old_left, new_left = int(old_count or 1), int(new_count or 1)
-                # A hunk without old lines names the line after which it inserts.
-                hunks.append(_Hunk(match.group(), int(start) - 1 if old_left else int(start)))
-            elif hunks and text.strip():
-                raise InvalidArgument(
-                    f"line {number} of the diff belongs to no hunk: {text.rstrip()!r}",
-                    remedy="count the lines in each @@ header; a diff is about one file",
-                )
+def _parse_hunk(header: re.Match[str], lines: Sequence[str], at: int) -> tuple[Hunk, int]:
+    """Return the hunk whose lines begin at line `at`, and the line after it."""
+    start, old_count, _, new_count = header.groups()
+    old_left, new_left = int(old_count or 1), int(new_count or 1)
+    # A hunk without old lines names the line after which it inserts.
+    first = int(start) - 1 if old_left else int(start)
+    old: list[str] = []
+    new: list[str] = []
+    tag = ""
+    while old_left or new_left or (at < len(lines) and lines[at].startswith("\\")):
+        if at == len(lines) or HUNK.match(lines[at]):
+            raise _miscounted(header.group())
+        line = lines[at].removesuffix("\n") + "\n"
+        at += 1
+        if line.startswith("\\"):
+            for other, side in (("+", old), ("-", new)):
+                if tag != other and side:
+                    side[-1] = side[-1].removesuffix("\n")
             continue
         # Many programs strip the space from an empty context line.
-        last_tag, content = (" ", text) if text == "\n" else (text[0], text[1:])
-        if last_tag not in (" ", "-", "+"):
-            raise InvalidArgument(f"line {number} of the diff begins with none of ' ', '-', '+': {text.rstrip()!r}")
-        if last_tag != "+":
-            hunks[-1].old.append(content)
+        tag, content = (" ", line) if line == "\n" else (line[0], line[1:])
+        if tag not in (" ", "-", "+"):
+            raise InvalidArgument(
+                f"line {at} of the diff begins with none of ' ', '-', '+': {line.rstrip()!r}",
+                remedy=f"hunk {header.group()} lacks lines that its header counts",
+            )
+        if tag != "+":
+            old.append(content)
             old_left -= 1
-        if last_tag != "-":
-            hunks[-1].new.append(content)
+        if tag != "-":
+            new.append(content)
             new_left -= 1
         if old_left < 0 or new_left < 0:
-            raise _miscounted(hunks[-1])
-    if old_left or new_left:
-        raise _miscounted(hunks[-1])
-    if not hunks:
-        raise InvalidArgument("the diff has no hunk", remedy="a hunk begins with @@ -START,COUNT +START,COUNT @@")
-    return hunks
+            raise _miscounted(header.group())
+    if any(not line.endswith("\n") for side in (old, new) for line in side[:-1]):
+        raise InvalidArgument(f"hunk {header.group()} has lines after one without a newline")
+    return Hunk(header.group(), tuple(old), tuple(new), first), at
 
 
-def _drop_newline(hunk: _Hunk, tag: str) -> None:
-    for wanted, lines in (("+", hunk.old), ("-", hunk.new)):
-        if tag != wanted and lines:
-            lines[-1] = lines[-1].removesuffix("\n")
-
-
-def _miscounted(hunk: _Hunk) -> InvalidArgument:
+def _miscounted(header: str) -> InvalidArgument:
     return InvalidArgument(
-        f"hunk {hunk.header} does not hold as many lines as it says",
+        f"hunk {header} does not hold as many lines as it says",
         remedy="count the lines: old ones begin with ' ' or '-', new ones with ' ' or '+'",
     )
-
-
-def _place(hunk: _Hunk, source: list[str], done: int) -> int:
-    """Return the index in `source` at which the hunk fits, not before `done`."""
-    length = len(hunk.old)
-    if done <= hunk.start <= len(source) and source[hunk.start : hunk.start + length] == hunk.old:
-        return hunk.start
-    if not hunk.old:
-        raise InvalidArgument(f"hunk {hunk.header} inserts where there is no line", remedy="give context lines")
-    places = [at for at in range(done, len(source) - length + 1) if source[at : at + length] == hunk.old]
-    if len(places) == 1:
-        return places[0]
-    if places:
-        lines = ", ".join(str(at + 1) for at in places[:10])
-        raise InvalidArgument(f"hunk {hunk.header} fits at lines {lines}", remedy="give more context lines")
-    raise InvalidArgument(f"hunk {hunk.header} does not fit: {_misfit(hunk, source)}", remedy="read the file again")
-
-
-def _misfit(hunk: _Hunk, source: list[str]) -> str:
-    for offset, wanted in enumerate(hunk.old):
-        at = hunk.start + offset
-        if at >= len(source):
-            return f"the file has {len(source)} lines"
-        if source[at] != wanted:
-            if source[at].rstrip("\n") == wanted.rstrip("\n"):
-                return f"line {at + 1} and the diff differ in the newline at the end of the file"
-            return f"line {at + 1} is {source[at]!r}, not {wanted!r}"
-    return "its lines come before those of the hunk above it"

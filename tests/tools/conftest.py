@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 
+from palyra_trio.core.policy import PathResource
 from palyra_trio.tools.beneath import Opener, by_kernel, by_walk, choose
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.registry import Plan, Registry, ToolContext, ToolResult
 from palyra_trio.tools.workspace import Workspace
 
 Call = Callable[..., Awaitable[tuple[Plan, ToolResult]]]
+
+
+def why_asked(plan: Plan) -> str:
+    """Return why the gate asks for the plan in any case, as its paths say."""
+    return "; ".join({each.sensitive for each in plan.resources if isinstance(each, PathResource)})
 
 
 @pytest.fixture

@@ -3,23 +3,30 @@ import pytest
 
 from palyra_trio.tools.builtin import builtin_tools
 
-READS = {"clock.now", "files.list", "files.read", "files.search"}
-CHANGES = {"files.edit", "files.write"}
+LOCAL = {"ask_user", "clock.now", "todo.write"}
+FETCHES = {"fetch.get", "fetch.post"}
+READS = {"files.list", "files.read", "files.search", "fetch.get"} | LOCAL
+WRITES = {"files.apply_patch", "files.edit", "files.write"}
+CHANGES = WRITES | {"files.delete"}
 
 
 async def test_the_tools_have_the_names_that_the_documents_give_them() -> None:
-    assert {tool.spec.name for tool in builtin_tools()} == READS | CHANGES
+    assert {tool.spec.name for tool in builtin_tools()} == READS | CHANGES | FETCHES
 
 
 async def test_what_changes_files_says_so() -> None:
     specs = {tool.spec.name: tool.spec for tool in builtin_tools()}
 
     assert {name for name, spec in specs.items() if spec.read_only} == READS
-    assert {name for name, spec in specs.items() if spec.capability == "fs.write"} == CHANGES
+    assert {name for name, spec in specs.items() if spec.capability == "fs.write"} == WRITES
+    assert {name for name, spec in specs.items() if spec.capability == "run.local"} == LOCAL
+    assert {name for name, spec in specs.items() if spec.capability == "net.fetch"} == FETCHES
+    assert {name for name, spec in specs.items() if spec.untrusted_output} == FETCHES
+    assert specs["files.delete"].capability == "fs.delete"
     assert all(spec.idempotent for spec in specs.values() if spec.read_only)
 
 
-@pytest.mark.parametrize("name", sorted(READS | CHANGES))
+@pytest.mark.parametrize("name", sorted(READS | CHANGES | FETCHES))
 async def test_every_argument_is_described_to_the_model(name: str) -> None:
     (spec,) = [tool.spec for tool in builtin_tools() if tool.spec.name == name]
     schema = spec.definition().parameters
@@ -27,3 +34,4 @@ async def test_every_argument_is_described_to_the_model(name: str) -> None:
     assert spec.description
     assert set(schema["properties"]) == {field.name for field in attrs.fields(spec.arguments)}
     assert all(each.get("description") for each in schema["properties"].values())
+    assert "$ref" not in str(schema)

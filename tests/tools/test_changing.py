@@ -6,9 +6,18 @@ import trio
 from palyra_trio.core.chain import digest
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.tape import FileChange
-from palyra_trio.tools.changing import CHANGED_SINCE_PLANNED, as_text, carry_out, diff_bytes, plan_change
+from palyra_trio.tools.changing import (
+    CHANGED_SINCE_PLANNED,
+    Edit,
+    as_text,
+    carry_out,
+    diff_bytes,
+    plan_change,
+    plan_edits,
+)
 from palyra_trio.tools.registry import ToolContext
-from palyra_trio.tools.workspace import MAX_CHANGED_BYTES
+from palyra_trio.tools.workspace import MAX_CHANGED_BYTES, Workspace
+from tests.tools.conftest import why_asked
 
 
 @pytest.fixture
@@ -23,7 +32,7 @@ async def test_a_change_is_planned_from_what_is_there_and_written_as_planned(
 
     plan = await plan_change("f", lambda before: (before or b"") + b"two\n", context, threads)
     assert (root / "f").read_bytes() == b"one\n"
-    result = await carry_out("f", context, plan, threads)
+    result = await carry_out(context, plan, threads)
 
     assert plan.changes == (FileChange("f", digest(b"one\n"), digest(b"one\ntwo\n")),)
     assert result.error == ""
@@ -36,7 +45,7 @@ async def test_a_file_that_is_another_one_now_is_left_alone(
     plan = await plan_change("f", lambda _before: b"mine\n", context, threads)
     (root / "f").write_bytes(b"theirs\n")
 
-    result = await carry_out("f", context, plan, threads)
+    result = await carry_out(context, plan, threads)
 
     assert result.error == CHANGED_SINCE_PLANNED
     assert (root / "f").read_bytes() == b"theirs\n"
@@ -49,11 +58,12 @@ async def test_a_change_to_the_same_content_writes_nothing(
     before = (root / "f").stat()
 
     plan = await plan_change("f", lambda found: found or b"", context, threads)
-    result = await carry_out("f", context, plan, threads)
+    result = await carry_out(context, plan, threads)
 
     assert plan.changes == ()
     assert "nothing was written" in result.text
-    assert (root / "f").stat() == before
+    after = (root / "f").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 async def test_a_result_that_is_too_large_is_refused_in_the_plan(
@@ -61,6 +71,27 @@ async def test_a_result_that_is_too_large_is_refused_in_the_plan(
 ) -> None:
     with pytest.raises(InvalidArgument, match="would be larger"):
         await plan_change("f", lambda _before: bytes(MAX_CHANGED_BYTES + 1), context, threads)
+
+
+async def test_a_path_is_judged_by_its_own_name_and_by_where_a_write_to_it_lands(
+    kernel_workspace: Workspace, root: Path, threads: trio.CapacityLimiter
+) -> None:
+    (root / ".ssh").mkdir()
+    (root / "notes").symlink_to(".ssh")
+    context = ToolContext(kernel_workspace, now=lambda: 0.0)
+
+    plan = await plan_change("./notes/x", lambda _before: b"", context, threads)
+
+    assert [each.name for each in plan.resources] == ["notes/x", ".ssh/x"]
+    assert ".ssh" in why_asked(plan)
+    assert plan.changes[0].path == ".ssh/x"
+
+
+def test_what_is_written_comes_before_what_is_removed() -> None:
+    plan = plan_edits([Edit("a", "a", b"1", None), Edit("b", "b", b"2", b"3"), Edit("c", "c", b"4", b"4")])
+
+    assert [change.path for change in plan.changes] == ["b", "a"]
+    assert [each.name for each in plan.resources] == ["a", "b", "c"]
 
 
 def test_text_survives_decoding_byte_for_byte_and_binary_is_refused() -> None:

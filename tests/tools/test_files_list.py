@@ -6,7 +6,7 @@ import pytest
 from palyra_trio.core.errors import InvalidArgument, NotFound, WorkspaceRefused
 from palyra_trio.tools.beneath import Opener, by_walk
 from palyra_trio.tools.files_list import MAX_LISTED
-from tests.tools.conftest import Call
+from tests.tools.conftest import Call, why_asked
 
 
 async def test_a_listing_shows_paths_sizes_and_kinds(call: Call, root: Path) -> None:
@@ -43,7 +43,7 @@ async def test_a_long_listing_is_cut_and_says_so(call: Call, root: Path) -> None
 async def test_a_folder_for_secrets_asks(call: Call, root: Path) -> None:
     (root / ".ssh").mkdir()
     plan, _ = await call("files.list", path=".ssh")
-    assert ".ssh" in plan.sensitive
+    assert ".ssh" in why_asked(plan)
 
 
 async def test_a_symlink_to_a_folder_lists_the_real_one(call: Call, root: Path, opener: Opener) -> None:

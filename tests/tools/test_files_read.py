@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from palyra_trio.core.errors import InvalidArgument, NotFound, StateConflict, WorkspaceRefused
+from palyra_trio.core.policy import PathResource
 from palyra_trio.tools.beneath import Opener, by_walk
 from palyra_trio.tools.files_read import MAX_SHOWN_BYTES, SMALL_BYTES
 from palyra_trio.tools.registry import Plan, Registry, ToolContext
-from tests.tools.conftest import Call
+from tests.tools.conftest import Call, why_asked
 
 
 def numbered(count: int) -> str:
@@ -17,7 +18,7 @@ def numbered(count: int) -> str:
 async def test_a_file_is_read_whole(call: Call, root: Path) -> None:
     (root / "a.txt").write_text("one\ntwo")
     plan, result = await call("files.read", path="a.txt")
-    assert plan == Plan()
+    assert plan == Plan(resources=(PathResource("a.txt", exists=True),))
     assert result.text == "a.txt: lines 1-2 of 2\none\ntwo"
 
 
@@ -97,7 +98,7 @@ async def test_crlf_is_named_and_not_shown(call: Call, root: Path) -> None:
 async def test_a_secret_file_asks(call: Call, root: Path) -> None:
     (root / ".env").write_text("KEY=1\n")
     plan, result = await call("files.read", path=".env")
-    assert "environment file" in plan.sensitive
+    assert "environment file" in why_asked(plan)
     assert "KEY=1" in result.text
 
 
@@ -109,13 +110,13 @@ async def test_a_symlink_to_a_secret_file_asks_or_is_refused(call: Call, root: P
             await call("files.read", path="notes")
     else:
         plan, _ = await call("files.read", path="notes")
-        assert plan.sensitive.startswith("notes leads to .env")
+        assert why_asked(plan).startswith("notes leads to .env")
 
 
 async def test_a_hard_link_asks(call: Call, root: Path, outside: Path) -> None:
     (root / "notes").hardlink_to(outside / "secret.txt")
     plan, _ = await call("files.read", path="notes")
-    assert "hard link" in plan.sensitive
+    assert "hard link" in why_asked(plan)
 
 
 async def test_a_file_that_became_secret_after_the_plan_is_not_read(

@@ -11,7 +11,7 @@ from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.tools.files_search import MAX_LINE_BYTES, MAX_SEARCHED_BYTES
 from palyra_trio.tools.registry import Registry, ToolContext
 from palyra_trio.tools.workspace import Found, Workspace
-from tests.tools.conftest import Call
+from tests.tools.conftest import Call, why_asked
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ async def test_binary_secret_hard_linked_and_huge_files_are_not_searched(call: C
             f"not searched: 1 larger than {MAX_SEARCHED_BYTES} bytes",
         ]
     plan, result = await call("files.search", pattern="needle", path=".env")
-    assert "environment file" in plan.sensitive
+    assert "environment file" in why_asked(plan)
     assert result.text == ".env:1: needle"
 
 

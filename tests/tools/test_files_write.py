@@ -7,7 +7,7 @@ from palyra_trio.core.chain import digest
 from palyra_trio.core.errors import InvalidArgument, NotFound, StateConflict, WorkspaceRefused
 from palyra_trio.core.tape import FileChange
 from palyra_trio.tools.registry import Registry, ToolContext
-from tests.tools.conftest import Call
+from tests.tools.conftest import Call, why_asked
 
 
 async def test_a_new_file_is_planned_as_a_diff_from_nothing_and_then_written(call: Call, root: Path) -> None:
@@ -98,7 +98,7 @@ async def test_an_empty_new_file_still_has_a_preview(call: Call, root: Path) -> 
 @pytest.mark.parametrize("path", [".env", ".git/hooks/pre-commit", "palyra.toml"])
 async def test_a_write_to_a_sensitive_place_asks(call: Call, path: str) -> None:
     plan, _ = await call("files.write", path=path, text="x")
-    assert path in plan.sensitive
+    assert path in why_asked(plan)
 
 
 async def test_what_cannot_be_written_says_why(call: Call, root: Path, outside: Path) -> None:

@@ -5,7 +5,10 @@ import pytest
 from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.tools.registry import Registry, catalogue_digest
 
-TOOLS = ("clock.now", "files.edit", "files.list", "files.read", "files.search", "files.write")
+TOOLS = (
+    *("ask_user", "clock.now", "fetch.get", "fetch.post", "files.apply_patch", "files.delete", "files.edit"),
+    *("files.list", "files.read", "files.search", "files.write", "todo.write"),
+)
 
 
 def test_the_built_in_tools_are_offered_in_order_of_name(registry: Registry) -> None:
@@ -29,8 +32,9 @@ def test_a_schema_is_one_closed_object_whose_every_field_is_described(registry: 
 
 def test_only_the_file_writers_write(registry: Registry) -> None:
     writers = {name for name in TOOLS if not registry.get(name).spec.read_only}
-    assert writers == {"files.edit", "files.write"}
-    assert {name for name in TOOLS if registry.get(name).spec.capability == "fs.write"} == writers
+    assert writers == {"fetch.post", "files.apply_patch", "files.delete", "files.edit", "files.write"}
+    changes = {name for name in TOOLS if registry.get(name).spec.capability in {"fs.write", "fs.delete"}}
+    assert changes == writers - {"fetch.post"}
     assert not any(registry.get(name).spec.idempotent for name in writers)
 
 

@@ -1,10 +1,18 @@
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from palyra_trio.core.chain import digest
-from palyra_trio.core.errors import StateConflict
+from palyra_trio.core.errors import PalyraError, StateConflict
 from palyra_trio.core.tape import FileChange
+from palyra_trio.tools import unified_diff
+from palyra_trio.tools.builtin import builtin_tools
+from palyra_trio.tools.registry import Registry, ToolContext
 from palyra_trio.tools.undo import diff, net_changes, undo
 from palyra_trio.tools.workspace import Workspace
 
@@ -73,3 +81,85 @@ def test_an_undo_that_broke_off_can_be_repeated(workspace: Workspace, root: Path
     changes = [FileChange("a", ONE, TWO), FileChange("b", ONE, TWO), FileChange("never-written", None, ONE)]
     assert undo(workspace, changes, blobs) == [FileChange("b", TWO, ONE)]
     assert undo(workspace, changes, blobs) == []
+
+
+def test_a_change_that_did_not_happen_is_no_work_of_somebody_else(workspace: Workspace, root: Path) -> None:
+    (root / "f").write_bytes(b"two\n")
+    (root / "new").write_bytes(b"one\n")
+    changes = [
+        *(FileChange("f", ONE, THREE), FileChange("f", ONE, TWO), FileChange("f", TWO, THREE)),
+        *(FileChange("new", None, ONE), FileChange("new", ONE, None)),
+    ]
+    assert undo(workspace, changes, blobs) == [FileChange("new", ONE, None), FileChange("f", TWO, ONE)]
+
+
+def test_what_the_run_left_as_it_was_is_not_watched_any_more(workspace: Workspace, root: Path) -> None:
+    (root / "f").write_bytes(b"three\n")
+    assert undo(workspace, [FileChange("f", ONE, TWO), FileChange("f", TWO, ONE)], blobs) == []
+
+
+PATHS = ["a", "b", "sub/c"]
+TEXTS = st.lists(st.sampled_from(["x\n", "y\n", "z\r\n", "é"]), max_size=4).map("".join)
+PATHS_TO_TEXTS = st.dictionaries(st.sampled_from(PATHS), st.none() | TEXTS, max_size=3)
+STEPS = st.one_of(
+    st.tuples(st.just("files.write"), st.fixed_dictionaries({"path": st.sampled_from(PATHS), "text": TEXTS})),
+    st.tuples(
+        st.just("files.edit"),
+        st.fixed_dictionaries(
+            {"path": st.sampled_from(PATHS), "old": st.just("x"), "new": TEXTS, "all": st.just(True)}
+        ),
+    ),
+    st.tuples(st.just("files.delete"), st.fixed_dictionaries({"path": st.sampled_from(PATHS)})),
+    st.tuples(st.just("files.apply_patch"), PATHS_TO_TEXTS),
+    st.tuples(st.just("files.apply_patch"), st.tuples(st.sampled_from(PATHS), st.sampled_from(PATHS))),
+)
+
+
+def files_in(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def patch_to(wanted: dict[str, str | None] | tuple[str, str], root: Path) -> str:
+    if isinstance(wanted, tuple):
+        return "diff --git a/x b/x\nrename from {}\nrename to {}\n".format(*wanted)
+    found = {path: data.decode() for path, data in files_in(root).items()}
+    return "".join(unified_diff.make(path, found.get(path), text) for path, text in wanted.items())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(PATHS), TEXTS.map(str.encode)),
+    st.lists(st.tuples(STEPS, st.booleans()), max_size=8),
+)
+def test_undo_takes_back_whatever_the_tools_did(
+    before: dict[str, bytes], steps: list[tuple[tuple[str, Any], bool]]
+) -> None:
+    """Each step is planned, and its intent recorded; where the flag is off it then does not happen."""
+
+    async def run(root: Path, workspace: Workspace) -> None:
+        tools = Registry(builtin_tools())
+        context = ToolContext(workspace, now=lambda: 0.0)
+        changes: list[FileChange] = []
+        contents: dict[str, bytes] = {}
+        for (name, given_arguments), happens in steps:
+            tool = tools.get(name)
+            patch = name == "files.apply_patch"
+            arguments = tool.spec.parse({"patch": patch_to(given_arguments, root)} if patch else given_arguments)
+            try:
+                plan = await tool.plan(arguments, context)
+            except PalyraError:
+                continue
+            changes += plan.changes
+            contents |= plan.blobs
+            if happens:
+                assert not (await tool.run(arguments, context, plan)).error
+        undo(workspace, changes, contents.__getitem__)
+
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        for path, data in before.items():
+            (root / path).parent.mkdir(exist_ok=True)
+            (root / path).write_bytes(data)
+        with Workspace.open(root) as workspace:
+            trio.run(run, root, workspace)
+        assert files_in(root) == before

@@ -20,7 +20,7 @@ TEXT = st.one_of(texts.map("".join), st.text(max_size=40))
 @given(TEXT, TEXT)
 def test_applying_what_was_made_gives_the_new_text(before: str, after: str) -> None:
     if before != after:
-        assert apply(make("f", before, after), before) == after
+        assert apply(make("f", before, after), before).text == after
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.lists(st.sampled_from("abc"), max_size=60))
@@ -29,7 +29,7 @@ def test_so_does_the_coarse_diff_of_large_texts(before: list[str], after: list[s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(unified_diff, "_MAX_COMPARED", -1)
         if old != new:
-            assert apply(make("f", old, new), old) == new
+            assert apply(make("f", old, new), old).text == new
 
 
 def test_a_text_of_few_different_lines_gets_a_small_diff() -> None:
@@ -63,17 +63,19 @@ SOURCE = "one\ntwo\nthree\ntwo\nfive\n"
 
 
 def test_a_hunk_may_name_the_wrong_line_if_it_fits_in_one_place() -> None:
-    assert apply("@@ -40,2 +40,2 @@\n two\n-three\n+3\n", SOURCE) == "one\ntwo\n3\ntwo\nfive\n"
+    applied = apply("@@ -40,2 +40,2 @@\n two\n-three\n+3\n", SOURCE)
+    assert applied.text == "one\ntwo\n3\ntwo\nfive\n"
+    assert applied.moved == ("hunk @@ -40,2 +40,2 @@ fits at line 2 only, and went there",)
 
 
 def test_a_diff_without_its_last_newline_or_with_stripped_context_still_applies() -> None:
-    assert apply("@@ -1,2 +1,2 @@\n one\n-two\n+2", SOURCE).startswith("one\n2\nthree")
-    assert apply("@@ -1,3 +1,2 @@\n a\n\n-b\n", "a\n\nb\n") == "a\n\n"
+    assert apply("@@ -1,2 +1,2 @@\n one\n-two\n+2", SOURCE).text.startswith("one\n2\nthree")
+    assert apply("@@ -1,3 +1,2 @@\n a\n\n-b\n", "a\n\nb\n").text == "a\n\n"
 
 
 def test_a_header_before_the_first_hunk_is_passed_over() -> None:
     header = "diff --git a/f b/f\nindex 1..2 100644\n--- a/f\n+++ b/f\n"
-    assert apply(header + "@@ -1 +1 @@ def f():\n-one\n+1\n", SOURCE).startswith("1\ntwo\n")
+    assert apply(header + "@@ -1 +1 @@ def f():\n-one\n+1\n", SOURCE).text.startswith("1\ntwo\n")
 
 
 @pytest.mark.parametrize(
