@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import append, catch_up, idle, live, steps, stream
+from bench import append, catch_up, gate, idle, live, steps, stream
 from bench.contest import NOT_INSTALLED, Peer
 from bench.report import Bar, Report
 
@@ -71,3 +71,14 @@ def test_idle_watches_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(bars, list)
     assert [bar["unit"] for bar in bars] == ["%", "MB"]
     assert bars[1]["value"] > 10
+
+
+def test_gate_times_both_passes_with_few_and_with_many_policies(capsys: pytest.CaptureFixture[str]) -> None:
+    result = last_line(gate.compare(calls=10, rounds=1, extra=20), capsys)
+    bars, peers = result["bars"], result["peers"]
+    assert isinstance(bars, list)
+    assert isinstance(peers, dict)
+    assert [(bar["unit"], bar["bar"]) for bar in bars] == [("us", 300)]
+    assert len(peers) == 3
+    for figures in peers.values():
+        assert 0 < figures["p50 us"] <= figures["p99 us"]
