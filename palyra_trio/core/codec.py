@@ -4,24 +4,27 @@ A reader decodes by kind, ignores fields that it does not know and gives the def
 old tape stays readable.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
 import msgspec
 
 from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.errors import JournalInvalid
-from palyra_trio.core.tape import (
+from palyra_trio.core.system_events import (
     AgentDefined,
     AgentRemoved,
+    BootStarted,
+    DefaultAgentSet,
+    GrantRevoked,
+    PolicyLoaded,
+)
+from palyra_trio.core.tape import (
     ApprovalDecided,
     ApprovalRequested,
-    BootStarted,
     CancelRequested,
     ContextAssembled,
     Correction,
-    DefaultAgentSet,
     FinalAnswer,
     Input,
     LimitReached,
@@ -51,17 +54,18 @@ EVENT_CLASSES: tuple[type[TapeEvent], ...] = (
     ToolProposed, PolicyDecision, ApprovalRequested, ApprovalDecided, ToolStarted, ToolFinished,
     SessionOpened, SessionArchived, RunUndone,
     BootStarted, AgentDefined, AgentRemoved, DefaultAgentSet, AgentBound, AgentUnbound,
+    PolicyLoaded, GrantRevoked,
     TokenCreated, TokenRevoked, ActedAs,
 )  # fmt: skip
 KIND_NAMES: dict[int, str] = {cls.kind: cls.__name__ for cls in EVENT_CLASSES}
 _DECODERS = {cls.kind: msgspec.json.Decoder(cls) for cls in EVENT_CLASSES}
 
 
-@attrs.frozen
-class TapeRow:
+class TapeRow(NamedTuple):
     """An event with its place: `seq` is dense within `stream` from 1, `g` within the journal.
 
-    `body` is the stored bytes, None once erased; `event()` decodes them.
+    `body` is the stored bytes, None once erased; `event()` decodes them. A tuple, because one is made of every row that
+    is read, and nothing is made faster.
     """
 
     g: int

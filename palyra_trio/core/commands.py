@@ -5,6 +5,7 @@ import attrs
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.bindings import BindingPlace
 from palyra_trio.core.identity import RunId, SessionId
+from palyra_trio.core.policy import GrantScope
 from palyra_trio.core.session import Session, SessionRef, WhenBusy
 from palyra_trio.core.tokens import Token
 
@@ -22,7 +23,8 @@ class NewAttachment:
 class StartRun:
     """Start a run, or attach to it when `run_id` is known with the same payload.
 
-    `attended` says that a person is there to answer; where nobody is, a call that would ask ends the run.
+    `attended` says that a person is there to answer; where nobody is, a call that would ask ends the run. The questions of a
+    `detached` run wait for ever.
     `allowed_tools` are the tools that the person allowed for this run (`--yes-to`). An empty `agent` is the default one.
     """
 
@@ -34,6 +36,7 @@ class StartRun:
     workspace: str = ""
     attachments: tuple[NewAttachment, ...] = ()
     attended: bool = True
+    detached: bool = False
     allowed_tools: tuple[str, ...] = ()
     when_busy: WhenBusy | None = None
 
@@ -46,11 +49,30 @@ class CancelRun:
 
 @attrs.frozen
 class DecideApproval:
-    """A person's answer. `reason` is told to the model."""
+    """A person's answer. `reason` is told to the model, and is what a question is answered with.
+
+    `scope` says for how long: this call, the session, or until `until_ms` (Unix time) in this workspace.
+    """
 
     approval_id: str
     granted: bool
     reason: str = ""
+    scope: GrantScope = "once"
+    until_ms: int = 0
+
+
+@attrs.frozen
+class RevokeGrant:
+    """End what a person allowed; a call that was allowed by it and has not started will not."""
+
+    grant_id: str
+
+
+@attrs.frozen
+class TakeUpRun:
+    """Go on with a run that was left in line, or that somebody has answered, in this process if it is nowhere else."""
+
+    run_id: RunId
 
 
 @attrs.frozen
@@ -132,6 +154,8 @@ Command = (
     StartRun
     | CancelRun
     | DecideApproval
+    | RevokeGrant
+    | TakeUpRun
     | OpenSession
     | ArchiveSession
     | UndoRun

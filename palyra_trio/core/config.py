@@ -44,6 +44,19 @@ class ApprovalConfig:
 
 
 @attrs.frozen
+class NotifyConfig:
+    """How a person who is elsewhere learns that something waits for them: by a command, a webhook, or both.
+
+    `command` is a program, by its name or its absolute path, and its arguments. `webhook_secret_env` names the variable of
+    the environment that holds the key which requests are signed with; empty means unsigned. A project has no say in it.
+    """
+
+    command: tuple[str, ...] = ()
+    webhook_url: str = ""
+    webhook_secret_env: str = ""
+
+
+@attrs.frozen
 class JournalConfig:
     """How much may wait for the disk, and how much room must be left on it for a run to be admitted."""
 
@@ -114,6 +127,14 @@ class WorkspacesConfig:
 
 
 @attrs.frozen
+class RatesConfig:
+    """How many requests a second one token may make: for what needs the scope admin, and for what only reads."""
+
+    admin_per_s: int = 30
+    reads_per_s: int = 120
+
+
+@attrs.frozen
 class Config:
     """The whole configuration. A field is a table of the TOML file, its fields are the table's keys."""
 
@@ -122,11 +143,13 @@ class Config:
     session: SessionConfig = SessionConfig()
     policy: PolicyRules = PolicyRules()
     approval: ApprovalConfig = ApprovalConfig()
+    notify: NotifyConfig = NotifyConfig()
     journal: JournalConfig = JournalConfig()
     daemon: DaemonConfig = DaemonConfig()
     context: ContextConfig = ContextConfig()
     attachments: AttachmentsConfig = AttachmentsConfig()
     workspaces: WorkspacesConfig = WorkspacesConfig()
+    rates: RatesConfig = RatesConfig()
     grpc: GrpcConfig = GrpcConfig()
     log: LogConfig = LogConfig()
 

@@ -10,10 +10,11 @@ from palyra_trio.core.messages import Message
 
 @attrs.frozen
 class PastRun:
-    """An earlier run of the session, and its transcript."""
+    """An earlier run of the session, and its transcript; `tainted` when it had words of strangers in it."""
 
     run_id: str
     messages: tuple[Message, ...]
+    tainted: bool = False
 
 
 @attrs.frozen
@@ -23,6 +24,7 @@ class Context:
     messages: tuple[Message, ...]
     runs: tuple[str, ...]
     omitted_runs: int
+    tainted: bool = False
 
 
 def assemble(instructions: str, newest_first: Iterable[PastRun], past_runs: int, budget_bytes: int) -> Context:
@@ -40,7 +42,8 @@ def assemble(instructions: str, newest_first: Iterable[PastRun], past_runs: int,
         taken.append(past)
     taken.reverse()
     history = tuple(message for past in taken for message in past.messages)
-    return Context((system, *history), tuple(past.run_id for past in taken), past_runs - len(taken))
+    tainted = any(past.tainted for past in taken)
+    return Context((system, *history), tuple(past.run_id for past in taken), past_runs - len(taken), tainted)
 
 
 def message_digest(message: Message) -> str:

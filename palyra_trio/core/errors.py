@@ -37,6 +37,12 @@ class InvalidArgument(CallerError):
     code = "invalid_argument"
 
 
+class TooLarge(CallerError):
+    """A message has more bytes than one may have."""
+
+    code = "too_large"
+
+
 class ConfigInvalid(CallerError):
     """The configuration does not say what to do, or says it wrongly; the message lists every fault."""
 
@@ -73,6 +79,12 @@ class StateConflict(CallerError):
     code = "state_conflict"
 
 
+class Interrupted(StateConflict):
+    """The run's process has ended, or is ending, and none goes on with the run: there is nothing to wait for."""
+
+    code = "run_interrupted"
+
+
 class AlreadyDecided(CallerError):
     """The approval has been decided, has expired, or its run has ended."""
 
@@ -104,12 +116,6 @@ class Unauthenticated(PolicyError):
     """Nobody knows who asks: no token, or one that is unknown, revoked or expired."""
 
     code = "unauthenticated"
-
-
-class NotOwner(PolicyError):
-    """The run or session belongs to another principal."""
-
-    code = "not_owner"
 
 
 class WorkspaceRefused(PolicyError):

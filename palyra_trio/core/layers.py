@@ -25,10 +25,14 @@ DEBUG_VARIABLE = "PALYRA_DEBUG"
 
 @attrs.frozen
 class Layer:
-    """Values by section and key, and where they come from: a file, a variable, the command line."""
+    """Values by section and key, and where they come from: a file, a variable, the command line.
+
+    One `of_project` is of a file that came with a folder. Even one that was accepted has no say in what is the user's own.
+    """
 
     origin: str
     values: Mapping[str, Any]
+    of_project: bool = False
 
 
 # --- what each key takes ---
@@ -42,7 +46,10 @@ KEYS = tuple(_TYPES)
 _MAY_BE_ZERO = frozenset({"journal.min_free_bytes", "daemon.drain_s", "grpc.port"})
 _NUMBER_MAX = 2**53 - 1  # what every JSON reader keeps exact
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|authorization)$")
+_OF_THE_USER = frozenset({"notify"})  # sections: a command of a project's choice would run outside of every policy
 _TOOL_PATTERN = r"^[A-Za-z0-9_.:/-]*\*?$"
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 _FOLDER_PATTERN = "^/"
 
 
@@ -72,12 +79,9 @@ def _choice(value: Any, kind: type[StrEnum]) -> StrEnum:
     return kind(value)
 
 
-def _tool_patterns(value: Any, _: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"expected a list of tool names, not {value!r}")
-    for item in value:
-        if not isinstance(item, str) or not item or not re.search(_TOOL_PATTERN, item):
-            raise ValueError(f"expected names of tools, * only at their end, not {item!r}")
+def _texts(value: Any, _: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"expected a list of texts, not {value!r}")
     return tuple(value)
 
 
@@ -105,7 +109,7 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(int, _whole_number)
     converter.register_structure_hook(str, _text)
-    converter.register_structure_hook_func(_is_list, _tool_patterns)
+    converter.register_structure_hook_func(_is_list, _texts)
     converter.register_structure_hook_func(_is_table, _folders)
     for kind in filter(_is_choice, _TYPES.values()):
         converter.register_structure_hook(kind, _choice)
@@ -137,7 +141,39 @@ def _check_base_url(value: str) -> None:
         raise ValueError("a user or password does not belong in the address")
 
 
-_CHECKS: dict[str, Callable[[str], None]] = {"model.name": _check_model_name, "model.base_url": _check_base_url}
+def _check_tool_patterns(value: tuple[str, ...]) -> None:
+    for item in value:
+        if not item or not re.search(_TOOL_PATTERN, item):
+            raise ValueError(f"expected names of tools, * only at their end, not {item!r}")
+
+
+def _check_command(value: tuple[str, ...]) -> None:
+    if any("\0" in word for word in value):
+        raise ValueError("a command cannot hold the character 0")
+    if value and (not value[0] or ("/" in value[0] and not value[0].startswith("/"))):
+        raise ValueError(f"expected a program's name, or its absolute path, not {value[0]!r}")
+
+
+def _check_webhook_url(value: str) -> None:
+    _check_base_url(value)
+    url = urlsplit(value)
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise ValueError(f"expected https://HOST…, or http:// to this machine, not {value!r}")
+
+
+def _check_variable(value: str) -> None:
+    if value and not re.search(_VARIABLE_PATTERN, value):
+        raise ValueError("expected the name of a variable of the environment, not what it holds")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "model.name": _check_model_name,
+    "model.base_url": _check_base_url,
+    **dict.fromkeys(("policy.allow", "policy.ask", "policy.deny"), _check_tool_patterns),
+    "notify.command": _check_command,
+    "notify.webhook_url": _check_webhook_url,
+    "notify.webhook_secret_env": _check_variable,
+}
 
 
 def _checked(key: str, value: Any) -> Any:
@@ -174,6 +210,8 @@ def faults(layer: Layer) -> list[str]:
             found.append(f"{_spell(section)}: there is no such section{_meant(section, _SECTIONS)}")
         elif not isinstance(body, Mapping):
             found.append(f"{section}: expected a table, not {body!r}")
+        elif layer.of_project and section in _OF_THE_USER:
+            found.append(f"{section}: only your own configuration may say this, no project's")
         else:
             for key, value in body.items():
                 if f"{section}.{key}" not in _TYPES:
@@ -303,4 +341,6 @@ def _schema_of(key: str, kind: Any) -> dict[str, Any]:
     if _is_table(kind):
         folders = {"type": "array", "items": {"type": "string", "pattern": _FOLDER_PATTERN}}
         return {"type": "object", "propertyNames": {"pattern": PRINCIPAL_PATTERN}, "additionalProperties": folders}
+    if key == "notify.command":
+        return {"type": "array", "items": {"type": "string"}}
     return {"type": "array", "items": {"type": "string", "minLength": 1, "pattern": _TOOL_PATTERN}}

@@ -73,7 +73,11 @@ CALL_TRANSITIONS: dict[CallState, dict[CallInput, CallState]] = {
         CallInput.ASK: CallState.ASKED,
         CallInput.START: CallState.STARTED,
     },
-    CallState.ASKED: {CallInput.DENY: CallState.DENIED, CallInput.START: CallState.STARTED},
+    CallState.ASKED: {
+        CallInput.DENY: CallState.DENIED,
+        CallInput.ASK: CallState.ASKED,
+        CallInput.START: CallState.STARTED,
+    },
     CallState.STARTED: {CallInput.FINISH: CallState.FINISHED, CallInput.DOUBT: CallState.IN_DOUBT},
     CallState.IN_DOUBT: {CallInput.START: CallState.STARTED, CallInput.FINISH: CallState.FINISHED},
     CallState.DENIED: {},

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import attrs
 
-from palyra_trio.core.errors import InvalidArgument, NotFound, NotOwner, SessionConflict, StateConflict
+from palyra_trio.core.errors import InvalidArgument, NotFound, SessionConflict, StateConflict
 from palyra_trio.core.identity import Principal, SessionId
 
 MAX_KEY_LENGTH = 200
@@ -42,15 +42,12 @@ class Session:
 def resolve(ref: SessionRef, by_id: Session | None, by_key: Session | None, principal: Principal) -> Session | None:
     """Return the session that `ref` names, or None when one is to be created.
 
-    Any device of the session's principal may continue it; another principal may not, and is told no more than that.
-    Raises InvalidArgument, NotFound, NotOwner, SessionConflict, StateConflict.
+    Any device of the session's principal may continue it. To another principal it is as if there were none. `by_key` is
+    one of the principal's own. Raises InvalidArgument, NotFound, SessionConflict, StateConflict.
     """
     if ref.key is not None and not 0 < len(ref.key) <= MAX_KEY_LENGTH:
         raise InvalidArgument(f"a session key has 1 to {MAX_KEY_LENGTH} characters")
-    for session in (by_id, by_key):
-        if session is not None and session.principal != principal:
-            raise NotOwner(f"session {session.session_id} belongs to another principal")
-    if ref.session_id is not None and by_id is None:
+    if ref.session_id is not None and (by_id is None or by_id.principal != principal):
         raise NotFound(f"there is no session {ref.session_id}", remedy="`palyra-trio sessions list` shows them")
     if by_id is not None and ref.key is not None and by_id.key != ref.key:
         raise SessionConflict(

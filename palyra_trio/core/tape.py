@@ -5,12 +5,13 @@ kind's name. Events about tokens and bindings stand beside their rules. docs/tap
 are missing are reserved there.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.messages import Attachment, FinishReason, ToolCall, Usage
+from palyra_trio.core.policy import GrantScope, Pattern
 from palyra_trio.core.run import RunState
 
 RUN_STREAM = "run:"
@@ -46,6 +47,8 @@ class Input(TapeEvent):
     """What a run was asked, by whom, from where. The first event of a run's tape.
 
     `payload_digest` is the digest of all that the caller sent, so that a repeated run id can be told from a reused one.
+    `model` is the one that was asked for, or "". A question of an `attended` run expires unless the run is `detached`; one that
+    is not attended ends at its first question. A `confined` run came from another machine or user.
     """
 
     kind: ClassVar[int] = 1
@@ -60,6 +63,9 @@ class Input(TapeEvent):
     workspace: str = ""
     attended: bool = True
     allowed_tools: tuple[str, ...] = ()
+    model: str = ""
+    detached: bool = False
+    confined: bool = False
     v: int = 1
 
 
@@ -148,6 +154,7 @@ class ContextAssembled(TapeEvent):
 
     `messages` are the digests of the canonical JSON of each, in order: first the system message, then history from
     the tapes `runs` of the same session, oldest first. `omitted_runs` older ones did not fit in `budget_bytes`.
+    `tainted` when words of strangers are among them.
     """
 
     kind: ClassVar[int] = 17
@@ -155,6 +162,7 @@ class ContextAssembled(TapeEvent):
     runs: tuple[str, ...]
     omitted_runs: int
     budget_bytes: int
+    tainted: bool = False
     v: int = 1
 
 
@@ -246,7 +254,11 @@ class ToolProposed(TapeEvent):
 
 @attrs.frozen
 class PolicyDecision(TapeEvent):
-    """What the gate said of a call: `allow`, `deny` or `ask`, by which rule, and why in words."""
+    """What the gate said of a call: `allow`, `deny` or `ask`, and why in words.
+
+    `rule` names the policies that decided, separated by commas, or the check that failed before any was asked.
+    `facts` are what they were asked about (core.policy.plain_facts), so that another set can be asked the same.
+    """
 
     kind: ClassVar[int] = 33
     call_id: str
@@ -254,24 +266,38 @@ class PolicyDecision(TapeEvent):
     rule: str
     reason: str
     arguments_digest: str
+    policy_hash: str = ""
+    facts: dict[str, Any] | None = None
+    tainted: bool = False
     v: int = 1
 
 
 @attrs.frozen
 class ApprovalRequested(TapeEvent):
-    """A person is asked. `prompt` is exactly what the person is shown. `expires_at_ms` 0 means never."""
+    """A person is asked. `prompt` is exactly what the person is shown. `expires_at_ms` 0 means never.
+
+    `binding` is the digest of all that the answer is bound to (core.policy.binding). With a `pattern` the person may allow
+    more than this one call. A `question` is the tool's own: the person's words are its result.
+    """
 
     kind: ClassVar[int] = 34
     approval_id: str
     call_id: str
     prompt: str
     expires_at_ms: int = 0
+    tool: str = ""
+    binding: str = ""
+    pattern: Pattern | None = None
+    question: bool = False
     v: int = 1
 
 
 @attrs.frozen
 class ApprovalDecided(TapeEvent):
-    """`outcome` is `granted`, `denied`, `expired` or `withdrawn`; `reason` is told to the model."""
+    """`outcome` is `granted`, `denied`, `expired` or `withdrawn`; `reason` is told to the model, or answers the question.
+
+    `scope` is `once`, or `session` or `time`: then a grant with the approval's id stands, a timed one until `until_ms`.
+    """
 
     kind: ClassVar[int] = 35
     approval_id: str
@@ -279,17 +305,23 @@ class ApprovalDecided(TapeEvent):
     outcome: str
     by: str
     reason: str = ""
+    scope: GrantScope = "once"
+    until_ms: int = 0
     v: int = 1
 
 
 @attrs.frozen
 class ToolStarted(TapeEvent):
-    """The intent, durable before the effect. `changes` are the files that it will change."""
+    """The intent, durable before the effect. `changes` are the files that it will change.
+
+    `grant` is the approval or standing grant that it was started under, or "".
+    """
 
     kind: ClassVar[int] = 36
     call_id: str
     idempotency_key: str
     changes: tuple[FileChange, ...] = ()
+    grant: str = ""
     v: int = 1
 
 
@@ -297,7 +329,7 @@ class ToolStarted(TapeEvent):
 class ToolFinished(TapeEvent):
     """The result. `text` is what the model is told; where that is an excerpt, blob `output` holds all `size_bytes`.
 
-    `error` is empty or a stable code. A denied call ends with PolicyDecision or ApprovalDecided, not with this.
+    `error` is empty or a stable code. `untrusted` text may be the words of strangers. A denied call ends with PolicyDecision or ApprovalDecided, not with this.
     """
 
     kind: ClassVar[int] = 38
@@ -307,6 +339,7 @@ class ToolFinished(TapeEvent):
     error: str = ""
     output: str | None = None
     size_bytes: int = 0
+    untrusted: bool = False
     v: int = 1
 
 
@@ -341,39 +374,4 @@ class RunUndone(TapeEvent):
     run_id: str
     by: str
     changes: tuple[FileChange, ...]
-    v: int = 1
-
-
-@attrs.frozen
-class BootStarted(TapeEvent):
-    """A process opened the journal for writing."""
-
-    kind: ClassVar[int] = 80
-    boot_id: str
-    pid: int
-    version: str
-    v: int = 1
-
-
-@attrs.frozen
-class AgentDefined(TapeEvent):
-    kind: ClassVar[int] = 81
-    spec: AgentSpec
-    by: str
-    v: int = 1
-
-
-@attrs.frozen
-class AgentRemoved(TapeEvent):
-    kind: ClassVar[int] = 82
-    agent: str
-    by: str
-    v: int = 1
-
-
-@attrs.frozen
-class DefaultAgentSet(TapeEvent):
-    kind: ClassVar[int] = 83
-    agent: str
-    by: str
     v: int = 1

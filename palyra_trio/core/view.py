@@ -40,12 +40,16 @@ V = TypeVar("V", "RunView", "CallView")
 
 @attrs.define(slots=False)
 class CallView:
-    """A tool call so far. `answer` is what the model is told once the call is settled."""
+    """A tool call so far. `answer` is what the model is told once the call is settled.
+
+    `allowed`: by policy, or by a person (`granted` then says how). `asked` is the newest question about it.
+    """
 
     call: ToolCall
     state: CallState = CallState.PROPOSED
     allowed: bool = False
-    approval_id: str = ""
+    asked: ApprovalRequested | None = None
+    granted: ApprovalDecided | None = None
     answer: str = ""
     started: ToolStarted | None = None
 
@@ -53,13 +57,19 @@ class CallView:
     def settled(self) -> bool:
         return self.state in SETTLED
 
+    @property
+    def waits(self) -> bool:
+        """Whether a person has yet to decide."""
+        return self.state is CallState.ASKED and not self.allowed
+
 
 @attrs.define(slots=False)
 class RunView:
     """A run so far. `messages` are its own; what came before them in the session is in `context`, as digests.
 
     `turn` counts the model calls that were begun, `tool_calls` the calls that were proposed; `batch` holds the ids
-    of the calls of the newest turn, in the order in which the model named them.
+    of the calls of the newest turn, in the order in which the model named them. `tainted` once words of strangers have
+    entered the context.
     """
 
     state: RunState = RunState.QUEUED
@@ -80,6 +90,7 @@ class RunView:
     limit: LimitReached | None = None
     failure: ProviderError | None = None
     cancelled_by: str = ""
+    tainted: bool = False
     answer: FinalAnswer | None = None
     finished: RunFinished | None = None
     seq: int = 0
@@ -104,6 +115,16 @@ class RunView:
     def unsettled(self) -> tuple[str, ...]:
         """Return the ids of the newest turn's calls that still have no outcome, in proposal order."""
         return tuple(call_id for call_id in self.batch if not self.calls[call_id].settled)
+
+
+    def waiting(self) -> tuple[str, ...]:
+        """Return the ids of the newest turn's calls that a person has yet to decide on."""
+        return tuple(call_id for call_id in self.batch if self.calls[call_id].waits)
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether something can be done before anybody decides anything more."""
+        return not self.waiting() or len(self.waiting()) < len(self.unsettled())
 
 
 def _shallow(view: V) -> V:
@@ -164,6 +185,7 @@ def _routing(view: RunView, event: RoutingDecision) -> None:
 
 def _context(view: RunView, event: ContextAssembled) -> None:
     view.context, view.requested = event, len(event.messages)
+    view.tainted = view.tainted or event.tainted
 
 
 def _request(view: RunView, event: ProviderRequest) -> None:
@@ -193,13 +215,15 @@ def _call(view: RunView, call_id: str) -> CallView:
     return view.calls[call_id]
 
 
+_GATED = {"allow": CallInput.START, "deny": CallInput.DENY}
+
+
 def _policy(view: RunView, event: PolicyDecision) -> None:
     call = _call(view, event.call_id)
-    if event.outcome == "allow":
-        advance_call(call.state, CallInput.START)
-        call.allowed = True
-    elif event.outcome == "deny":
-        call.state = advance_call(call.state, CallInput.DENY)
+    after = advance_call(call.state, _GATED.get(event.outcome, CallInput.ASK))
+    call.allowed = event.outcome == "allow"
+    if event.outcome == "deny":
+        call.state = after
         call.answer = f"Refused by policy: {event.reason}"
         _close_batch(view)
 
@@ -207,15 +231,15 @@ def _policy(view: RunView, event: PolicyDecision) -> None:
 def _asked(view: RunView, event: ApprovalRequested) -> None:
     call = _call(view, event.call_id)
     call.state = advance_call(call.state, CallInput.ASK)
-    call.approval_id = event.approval_id
+    call.asked, call.granted, call.allowed = event, None, False
 
 
 def _decided(view: RunView, event: ApprovalDecided) -> None:
     call = _call(view, event.call_id)
-    if call.state is not CallState.ASKED or call.approval_id != event.approval_id:
+    if call.state is not CallState.ASKED or call.asked is None or call.asked.approval_id != event.approval_id:
         raise StateConflict(f"tool call {event.call_id!r} does not wait for approval {event.approval_id!r}")
     if event.outcome == "granted":
-        call.allowed = True
+        call.allowed, call.granted = True, event
         return
     call.state = advance_call(call.state, CallInput.DENY)
     call.answer = f"Refused ({event.outcome}): {event.reason or 'no reason was given'}"
@@ -232,6 +256,7 @@ def _tool_finished(view: RunView, event: ToolFinished) -> None:
     call = _call(view, event.call_id)
     call.state = advance_call(call.state, CallInput.FINISH)
     call.answer = event.text
+    view.tainted = view.tainted or event.untrusted
     _close_batch(view)
 
 
@@ -260,6 +285,18 @@ def _provider_error(view: RunView, event: ProviderError) -> None:
 
 def _answer(view: RunView, event: FinalAnswer) -> None:
     view.answer = event
+
+
+def loose_ends(view: RunView, reason: str) -> list[TapeEvent]:
+    """Return the outcomes of the calls that a run leaves open when it ends for `reason`."""
+    events: list[TapeEvent] = []
+    for call_id in view.unsettled():
+        call = view.calls[call_id]
+        if call.waits and call.asked is not None:
+            events.append(ApprovalDecided(call.asked.approval_id, call_id, "withdrawn", "run", "the run ended"))
+        elif call.state is CallState.STARTED:
+            events.append(ToolFinished(call_id, f"Stopped: the run ended ({reason}).", 0, "stopped"))
+    return events
 
 
 _STEPS: dict[type[TapeEvent], Callable[[RunView, Any], None]] = {

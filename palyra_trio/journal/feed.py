@@ -29,6 +29,8 @@ class Feed:
         self._ring: deque[TapeRow] = deque()
         self._streams: dict[str, deque[TapeRow]] = {}
         self._waiting: dict[str, trio.lowlevel.ParkingLot] = {}
+        self._newest: dict[int, int] = {}
+        self._of_kind: dict[int, trio.lowlevel.ParkingLot] = {}
 
     def publish(self, rows: Iterable[TapeRow]) -> None:
         """Add durable rows, drop the oldest beyond the bounds, and wake whoever waits for one of the streams."""
@@ -40,9 +42,11 @@ class Feed:
             held.append(row)
             self._ring.append(row)
             self._bytes += len(row.body or b"")
-            self.g = row.g
+            self.g = self._newest[row.kind] = row.g
             if stream in self._waiting:
                 self._waiting.pop(stream).unpark_all()
+            if row.kind in self._of_kind:
+                self._of_kind[row.kind].unpark_all()
         while len(self._ring) > self._ring_rows or self._bytes > self._ring_bytes:
             self._drop_oldest()
 
@@ -79,3 +83,13 @@ class Feed:
         finally:
             if not lot and self._waiting.get(stream) is lot:
                 del self._waiting[stream]
+
+    async def wait_for_kind(self, kind: int, g: int) -> None:
+        """Return once a row of this kind was published beyond the global position `g`, on whichever stream.
+
+        Note `Feed.g` first, look for rows then, and wait past it last, as with `wait_past`.
+        """
+        if self._newest.get(kind, 0) > g:
+            await trio.lowlevel.checkpoint()
+            return
+        await self._of_kind.setdefault(kind, trio.lowlevel.ParkingLot()).park()

@@ -79,6 +79,29 @@ def m004_bindings(db: Database) -> None:
     )
 
 
+@steps()
+def m005_approvals(db: Database) -> None:
+    """What the tape says of approvals and grants. A grant has the id of the approval that it came from."""
+    _run(
+        db,
+        """CREATE TABLE approval (
+            approval_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, call_id TEXT NOT NULL, session_id TEXT NOT NULL,
+            principal TEXT NOT NULL, workspace TEXT NOT NULL, tool TEXT NOT NULL, question INTEGER NOT NULL,
+            pattern_tool TEXT NOT NULL, pattern_resource TEXT NOT NULL, state TEXT NOT NULL,
+            requested_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, decided_ms INTEGER NOT NULL DEFAULT 0,
+            decided_by TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '') STRICT""",
+        "CREATE INDEX approval_of_run ON approval (run_id)",
+        "CREATE INDEX approval_of_principal ON approval (principal, approval_id)",
+        "CREATE INDEX approval_pending ON approval (expires_ms) WHERE state = 'pending'",
+        """CREATE TABLE granted (
+            grant_id TEXT PRIMARY KEY, principal TEXT NOT NULL, session_id TEXT NOT NULL, workspace TEXT NOT NULL,
+            tool TEXT NOT NULL, resource TEXT NOT NULL, scope TEXT NOT NULL, until_ms INTEGER NOT NULL,
+            made_ms INTEGER NOT NULL, made_by TEXT NOT NULL, used_ms INTEGER, ended_ms INTEGER) STRICT""",
+        "CREATE INDEX granted_standing ON granted (principal, workspace) WHERE ended_ms IS NULL AND scope <> 'once'",
+        "CREATE INDEX run_waiting ON run (reason) WHERE state = 'waiting'",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)
@@ -87,12 +110,26 @@ def _run(db: Database, *statements: str) -> None:
 def upgrade(connection: sqlite3.Connection, path: Path, version: int, newest: int) -> None:
     """Bring the schema from `version` to `newest`, the count of the steps above.
 
-    A journal that holds something is first copied to `<name>.before-v<newest>` beside it.
+    A journal that holds something is first copied to `<name>.before-v<newest>` beside it, as a whole or not at all.
+    One that an upgrade left half-way is not: the copy that was made before its first step is the one to keep.
     """
-    if version > 0:
-        copy = path.with_name(f"{path.name}.before-v{newest}")
-        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with closing(sqlite3.connect(copy)) as backup:
-            connection.backup(backup)
-    steps.apply(Database(connection))
+    db = Database(connection)
+    if version > 0 and len(steps.applied(db)) == version:
+        _copy(connection, path.with_name(f"{path.name}.before-v{newest}"))
+    steps.apply(db)
     connection.execute(f"PRAGMA user_version = {newest}")
+
+
+def _copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy the journal to `path` (mode 0600), in the place of what is there once the copy is complete and on the disk."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(new)) as backup:
+        connection.backup(backup)
+    os.replace(new, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

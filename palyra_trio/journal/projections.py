@@ -12,11 +12,11 @@ from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.errors import PalyraError, SessionBusy, SessionConflict, StateConflict
 from palyra_trio.core.run import TRANSITIONS, RunState
+from palyra_trio.core.system_events import AgentDefined, AgentRemoved, DefaultAgentSet, GrantRevoked, PolicyLoaded
 from palyra_trio.core.tape import (
     RUN_STREAM,
-    AgentDefined,
-    AgentRemoved,
-    DefaultAgentSet,
+    ApprovalDecided,
+    ApprovalRequested,
     Input,
     RunFinished,
     SessionArchived,
@@ -24,6 +24,8 @@ from palyra_trio.core.tape import (
     StatusChange,
 )
 from palyra_trio.core.tokens import TokenCreated, TokenRevoked
+from palyra_trio.journal import approvals
+from palyra_trio.journal.guards import POLICY
 
 TITLE_CHARACTERS = 120
 
@@ -76,6 +78,7 @@ def _status(db: sqlite3.Connection, stream: str, event: StatusChange, at_ms: int
 
 def _finished(db: sqlite3.Connection, stream: str, event: RunFinished, at_ms: int) -> None:
     _move(db, stream, event.before, event.state, event.reason, at_ms)
+    approvals.withdraw(db, stream.removeprefix(RUN_STREAM), at_ms)
 
 
 def _session_opened(db: sqlite3.Connection, _stream: str, event: SessionOpened, at_ms: int) -> None:
@@ -92,6 +95,7 @@ def _session_archived(db: sqlite3.Connection, _stream: str, event: SessionArchiv
     )
     if archived.rowcount != 1:
         raise StateConflict(f"session {event.session_id} is archived already")
+    approvals.session_closed(db, event.session_id, at_ms)
 
 
 def _agent_defined(db: sqlite3.Connection, _stream: str, event: AgentDefined, _at_ms: int) -> None:
@@ -104,7 +108,8 @@ def _agent_defined(db: sqlite3.Connection, _stream: str, event: AgentDefined, _a
 def _agent_removed(db: sqlite3.Connection, _stream: str, event: AgentRemoved, _at_ms: int) -> None:
     if db.execute("DELETE FROM agent WHERE name = ?", (event.agent,)).rowcount != 1:
         raise StateConflict(f"there is no agent {event.agent!r}")
-    db.execute("DELETE FROM binding WHERE agent = ?", (event.agent,))
+    if event.agent != DEFAULT_AGENT.name:  # what was bound to this one is answered by the built-in one from now on
+        db.execute("DELETE FROM binding WHERE agent = ?", (event.agent,))
 
 
 def _default_agent_set(db: sqlite3.Connection, _stream: str, event: DefaultAgentSet, _at_ms: int) -> None:
@@ -155,6 +160,10 @@ def _token_revoked(db: sqlite3.Connection, _stream: str, event: TokenRevoked, at
         raise StateConflict(f"token {event.token_id} is not there, or was revoked already")
 
 
+def _policy_loaded(db: sqlite3.Connection, _stream: str, event: PolicyLoaded, _at_ms: int) -> None:
+    db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (POLICY, event.hash))
+
+
 PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     Input.kind: _input,
     StatusChange.kind: _status,
@@ -168,6 +177,10 @@ PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     AgentUnbound.kind: _agent_unbound,
     TokenCreated.kind: _token_created,
     TokenRevoked.kind: _token_revoked,
+    ApprovalRequested.kind: approvals.requested,
+    ApprovalDecided.kind: approvals.decided,
+    GrantRevoked.kind: approvals.revoked,
+    PolicyLoaded.kind: _policy_loaded,
 }
 
 

@@ -1,17 +1,15 @@
 """Reading the journal: the tape in pages, and the projections. Read-only, beside the writer or without one.
 
-`Reader` is sync and owns one read-only connection. `ReaderPool` lends at most two of them to worker threads: more
-would take the GIL from the writer (measured: eight readers cut appends to a quarter).
+`Reader` is sync and owns one read-only connection; `reader_pool` lends readers to tasks.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import msgspec
-import trio
 
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.bindings import BindingPlace
@@ -23,9 +21,10 @@ from palyra_trio.core.run import LIVE, TERMINAL, RunState
 from palyra_trio.core.session import Session
 from palyra_trio.core.tape import CancelRequested, ModelDelta, run_stream
 from palyra_trio.core.tokens import Token
+from palyra_trio.journal.approvals import Approvals
+from palyra_trio.journal.guards import POLICY
 from palyra_trio.journal.usage import RecentPage, Used, recent_events, used
 
-READERS = 2
 PAGE_ROWS = 1000
 PAGE_BYTES = 2 * 1024 * 1024
 LIST_ROWS = 500
@@ -84,21 +83,30 @@ class Reader:
     def close(self) -> None:
         self._db.close()
 
+    def policy_hash(self) -> str:
+        """Return the hash of the policies that were put in force last, "" before the first."""
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (POLICY,)).fetchone()
+        return str(found[0]) if found is not None else ""
+
+    @property
+    def approvals(self) -> Approvals:
+        return Approvals(self._db)
+
     # --- the tape ---
 
     def page(self, stream: str, after_seq: int, most: int = PAGE_ROWS) -> tuple[TapeRow, ...]:
         """Return the next rows of a stream, at most `most` and about 2 MiB, in order; empty at the end."""
-        rows, size = [], 0
-        for g, seq, kind, at_ms, body, row_hash in self._db.execute(
-            "SELECT g, seq, kind, at_ms, body, hash FROM ev"
-            " WHERE stream = (SELECT id FROM stream WHERE name = ?) AND seq > ? ORDER BY seq LIMIT ?",
+        found = self._db.execute(
+            "SELECT g, ?1, seq, kind, at_ms, body, hash FROM ev"
+            " WHERE stream = (SELECT id FROM stream WHERE name = ?1) AND seq > ?2 ORDER BY seq LIMIT ?3",
             (stream, after_seq, most),
-        ):
-            rows.append(TapeRow(g, stream, seq, kind, at_ms, body, row_hash))
-            if body is not None:
-                size += len(body)
-                if size > PAGE_BYTES:
-                    break
+        )
+        rows, size = [], 0
+        for row in map(TapeRow._make, found):
+            rows.append(row)
+            size += len(row.body or b"")
+            if size > PAGE_BYTES:
+                break
         return tuple(rows)
 
     def tape(self, stream: str, *, deltas: bool = True) -> Iterator[TapeRow]:
@@ -179,6 +187,11 @@ class Reader:
     def left_live(self, boot_id: str) -> tuple[RunSummary, ...]:
         """Return the runs that are live by the journal in a process other than `boot_id`, and not marked as interrupted."""
         return tuple(self._runs(f"state IN ({_LIVE}) AND reason != 'interrupted' AND boot_id != ?", (boot_id,), -1))
+
+    def queued(self) -> tuple[tuple[RunId, SessionId], ...]:
+        """Return the runs that wait in line, and their sessions, in the order of their acceptance."""
+        rows = self._db.execute("SELECT run_id, session_id FROM run WHERE state = 'queued' ORDER BY run_id")
+        return tuple((RunId(run_id), SessionId(session_id)) for run_id, session_id in rows)
 
     def cancel_request(self, run_id: str) -> CancelRequested | None:
         """Return who asked a run to be cancelled, if anybody did."""
@@ -293,6 +306,9 @@ class Reader:
 
     # --- verification ---
 
+    def schema_version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
     def writer_mark(self) -> str:
         """Return `open` while a writer has the journal open, or had when it ended without closing it."""
         row = self._db.execute("SELECT value FROM meta WHERE name = 'writer'").fetchone()
@@ -309,33 +325,6 @@ class Reader:
     def blobs(self) -> Iterator[tuple[str, bytes]]:
         for digest, body in self._db.execute("SELECT digest, body FROM blob"):
             yield bytes(digest).hex(), bytes(body)
-
-
-class ReaderPool:
-    """Up to two readers, lent to worker threads: `async with ReaderPool(path) as readers: await readers.ask(...)`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._limiter = trio.CapacityLimiter(READERS)
-        self._idle: list[Reader] = []
-
-    async def ask(self, question: Callable[[Reader], T]) -> T:
-        """Return `question(reader)`, computed in a thread. A cancel waits for the question to end: it is short."""
-        return await trio.to_thread.run_sync(self._ask, question, limiter=self._limiter)
-
-    def _ask(self, question: Callable[[Reader], T]) -> T:
-        reader = self._idle.pop() if self._idle else Reader(self._path)
-        try:
-            return question(reader)
-        finally:
-            self._idle.append(reader)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exit: object) -> None:
-        while self._idle:
-            self._idle.pop().close()
 
 
 def whole_tape(reader: Tapes, run_id: str, *, deltas: bool = False) -> tuple[TapeRow, ...]:

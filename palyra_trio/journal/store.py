@@ -16,48 +16,19 @@ import attrs
 
 from palyra_trio.core.chain import GENESIS, SALT_BYTES, body_digest, header, link
 from palyra_trio.core.codec import TapeRow, encode
-from palyra_trio.core.errors import JournalInvalid, PalyraError, RunConflict, StateConflict, StateLocked
-from palyra_trio.core.run import RunState
+from palyra_trio.core.errors import JournalInvalid, PalyraError, StateLocked
 from palyra_trio.core.tape import TapeEvent
+from palyra_trio.journal.approvals import GrantHolds
+from palyra_trio.journal.guards import Guard, check
 from palyra_trio.journal.projections import PROJECTIONS, translate_conflict
 
 FILE_NAME = "journal.sqlite3"
 LOCK_NAME = "lock"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 STREAMS_KEPT = 10_000  # more than are written to at a time; what is dropped is looked up again
 CHECKPOINT_PAGES = 1000  # 4 MB of WAL: while it still grows, each commit costs half as much again (measured)
 
 _INSERT = "INSERT INTO ev (g, stream, seq, kind, at_ms, salt, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-
-
-@attrs.frozen
-class RunIsNew:
-    """Guard: no run has this id. With the same payload digest the ticket is rejected as `AlreadyThere`."""
-
-    run_id: str
-    payload_digest: str
-    principal: str
-
-
-@attrs.frozen
-class RunIn:
-    """Guard: the run is in one of these states."""
-
-    run_id: str
-    states: frozenset[RunState]
-
-
-Guard = RunIsNew | RunIn
-
-
-class AlreadyThere(StateConflict):
-    """The run exists, in `session_id`, with the same payload: the caller attaches to it."""
-
-    code = "run_exists"
-
-    def __init__(self, run_id: str, session_id: str) -> None:
-        super().__init__(f"run {run_id} exists")
-        self.session_id = session_id
 
 
 @attrs.frozen
@@ -119,6 +90,13 @@ def lock_state_dir(state_dir: Path) -> int:
     return descriptor
 
 
+def newer_schema(path: Path, version: int) -> JournalInvalid:
+    return JournalInvalid(
+        f"{path} has schema version {version}, and this program knows {SCHEMA_VERSION}",
+        remedy="use the newer program that wrote it",
+    )
+
+
 class SqliteStore:
     """SQLite behind `Store`: WAL with synchronous=FULL on one connection, under an exclusive lock of the directory.
 
@@ -143,10 +121,7 @@ class SqliteStore:
             self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
-                raise JournalInvalid(
-                    f"{path} has schema version {version}, and this program knows {SCHEMA_VERSION}",
-                    remedy="use the newer program that wrote it",
-                )
+                raise newer_schema(path, version)
             if version < SCHEMA_VERSION:
                 from palyra_trio.journal.migrations import upgrade
 
@@ -212,12 +187,12 @@ class SqliteStore:
     def _judge(self, ticket: Batchable, at_ms: int) -> PalyraError | None:
         """Evaluate a ticket's guards and apply what its events change; undo that and return the reason if one fails."""
         projected = [each for each in ticket.entries if each.event.kind in PROJECTIONS]
-        if not ticket.guards and not projected:
-            return None
+        if not projected and not any(isinstance(guard, GrantHolds) for guard in ticket.guards):
+            return self._holds(ticket.guards, at_ms)
         self._db.execute("SAVEPOINT ticket")
         try:
             for guard in ticket.guards:
-                self._check(guard)
+                check(self._db, guard, at_ms)
             for each in projected:
                 PROJECTIONS[each.event.kind](self._db, each.stream, each.event, at_ms)
         except (PalyraError, sqlite3.IntegrityError) as error:
@@ -227,17 +202,13 @@ class SqliteStore:
         self._db.execute("RELEASE ticket")
         return None
 
-    def _check(self, guard: Guard) -> None:
-        found = self._db.execute(
-            "SELECT state, session_id, payload_digest, principal FROM run WHERE run_id = ?", (guard.run_id,)
-        ).fetchone()
-        if isinstance(guard, RunIsNew):
-            if found is not None and found[2:] == (guard.payload_digest, guard.principal):
-                raise AlreadyThere(guard.run_id, found[1])
-            if found is not None:
-                raise RunConflict(f"run {guard.run_id} exists with another payload", remedy="use a new run id")
-        elif found is None or found[0] not in guard.states:
-            raise StateConflict(f"run {guard.run_id} is {found[0] if found else 'unknown'}")
+    def _holds(self, guards: tuple[Guard, ...], at_ms: int) -> PalyraError | None:
+        try:
+            for guard in guards:
+                check(self._db, guard, at_ms)
+        except PalyraError as error:
+            return error
+        return None
 
     def _chain(self, each: Entry, at_ms: int, salts: bytes, rows: list[tuple[Any, ...]]) -> TapeRow:
         """Give `each` its place and its hash; the next unused bytes of `salts` are its salt."""

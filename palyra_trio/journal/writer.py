@@ -23,7 +23,8 @@ import trio
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import JournalStopped, PalyraError
 from palyra_trio.journal.feed import Feed
-from palyra_trio.journal.store import Entry, Guard, Outcome, Store
+from palyra_trio.journal.guards import Guard
+from palyra_trio.journal.store import Entry, Outcome, Store
 
 BATCH_EVENTS = 1000  # a batch of this size commits in about 7 ms, so nobody waits long behind one
 QUEUE_TICKETS = 100_000  # about 50 MB of small tickets: reached only when the disk has stopped

@@ -118,6 +118,8 @@ def lives(call_id: str) -> st.SearchStrategy[list[TapeEvent]]:
             [gated(call_id, "deny")],
             [gated(call_id), *performed],
             [*asked, decided(call_id, "granted"), *performed],
+            [*asked, decided(call_id, "granted"), gated(call_id, "deny")],
+            [*asked, decided(call_id, "granted"), *asked, decided(call_id, "granted"), gated(call_id), *performed],
             [*asked, decided(call_id, "denied", "no")],
             [*asked, decided(call_id, "expired")],
         ]

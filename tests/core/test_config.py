@@ -19,6 +19,8 @@ DEFAULTS = {
     "journal.queue_bytes": 64 * MIB,
     "attachments.max_count": 32,
     "attachments.max_bytes": 100 * MIB,
+    "rates.admin_per_s": 30,
+    "rates.reads_per_s": 120,
     "grpc.host": "127.0.0.1",
     "grpc.tls_certificate_file": "",
     "workspaces.roots": {},

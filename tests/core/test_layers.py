@@ -17,14 +17,20 @@ GOOD: dict[str, Any] = {
     "model": {"name": "openai/some/model", "base_url": "http://127.0.0.1:8080/v1", "idle_s": 30, "attempts": 1},
     "limits": {"turns": 5, "tool_calls": 10, "active_s": 60, "tool_s": 20},
     "session": {"when_busy": "reject", "mailbox": 2},
-    "policy": {"allow": ["files.*"], "ask": ["clock.now"], "deny": ["*"]},
+    "policy": {"preset": "strict", "allow": ["files.*"], "ask": ["clock.now"], "deny": ["*"]},
     "approval": {"expires_s": 60},
+    "notify": {
+        "command": ["notify-send", "it waits, see", ""],
+        "webhook_url": "https://hooks.example/T/1?x=y",
+        "webhook_secret_env": "HOOK_KEY",
+    },
     "journal": {"queue_bytes": 1024, "min_free_bytes": 0},
     "daemon": {"drain_s": 0},
     "context": {"budget_bytes": 1000},
     "attachments": {"max_count": 1, "max_bytes": 10},
     "workspaces": {"roots": {"user:alice": ["/srv/alice", "/srv/shared"], "team:ops": []}},
     "grpc": {"host": "::1", "port": 0, "tls_certificate_file": "a.pem", "tls_key_file": "b.pem"},
+    "rates": {"admin_per_s": 3, "reads_per_s": 12},
     "log": {"level": "debug", "format": "text"},
 }
 
@@ -96,6 +102,17 @@ def test_all_faults_of_all_layers_are_told_at_once_with_their_places() -> None:
         ("policy.allow", [""]),
         ("policy.allow", ["*.read"]),
         ("policy.deny", {"files": True}),
+        ("notify.command", "notify-send it waits"),
+        ("notify.command", ["notify-send", 3]),
+        ("notify.command", [""]),
+        ("notify.command", ["./planted.sh"]),
+        ("notify.command", ["bin/planted"]),
+        ("notify.command", ["notify-send", "a\0b"]),
+        ("notify.webhook_url", "hooks.example"),
+        ("notify.webhook_url", "http://hooks.example/"),
+        ("notify.webhook_url", "http://127.0.0.1.hooks.example/"),
+        ("notify.webhook_url", "https://me:hunter2@hooks.example/"),
+        ("notify.webhook_secret_env", "HOOK KEY"),
         ("workspaces.roots", ["/srv"]),
         ("workspaces.roots", {"alice": ["/srv"]}),
         ("workspaces.roots", {"user:alice": "/srv"}),
@@ -218,6 +235,27 @@ def test_an_unaccepted_file_never_sets_what_could_redirect_or_widen(key: str) ->
 
     assert kept.values == {}
     assert left_out == (key,)
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key.startswith("notify.")])
+def test_what_is_the_users_own_is_a_fault_in_a_projects_file_accepted_or_not(key: str) -> None:
+    section, _, name = key.partition(".")
+    values = {section: {name: GOOD[section][name]}}
+
+    assert faults(Layer("p", values, of_project=True)) == [
+        "p: notify: only your own configuration may say this, no project's"
+    ]
+    with pytest.raises(ConfigInvalid):
+        merge([Layer("user", {}), Layer("p", values, of_project=True)])
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://localhost/x", "http://[::1]:1/", "https://a.example"])
+def test_a_webhook_is_reached_over_tls_or_on_this_machine(url: str) -> None:
+    assert faults(Layer("f", {"notify": {"webhook_url": url}})) == []
+
+
+def test_a_secret_where_the_name_of_its_variable_belongs_is_not_repeated() -> None:
+    assert "hunter-2" not in fault_of("notify", "webhook_secret_env", "hunter-2")
 
 
 small = st.integers(1, 1000)

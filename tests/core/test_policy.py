@@ -1,83 +1,332 @@
-"""Which rule wins over which, for every combination of the rules that fit a call."""
+"""The gate's decision over several resources, what a grant covers, and what an approval is bound to."""
 
-from itertools import product
+import itertools
+from collections.abc import Callable
+from typing import Any
 
+import attrs
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from palyra_trio.core.policy import CallFacts, Outcome, PolicyRules, decide_tool_call
+from palyra_trio.core.chain import canonical_json
+from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.core.policy import (
+    Approval,
+    CallFacts,
+    Decision,
+    HostResource,
+    PathResource,
+    Pattern,
+    ProgramFacts,
+    Resource,
+    SecretResource,
+    Subject,
+    ToolResource,
+    Verdict,
+    binding,
+    decide_tool_call,
+    facts_from,
+    pattern_for,
+    plain_facts,
+    still_allowed,
+)
+from tests.core.instances import instances
 
-TOOL = "files.write"
-
-
-def first_that_holds(deny: bool, sensitive: bool, for_run: bool, ask: bool, allow: bool, read_only: bool) -> str:
-    """The order of the rules, written out once more."""
-    if deny:
-        return f"policy.deny={TOOL}"
-    if sensitive:
-        return "sensitive"
-    if for_run:
-        return f"yes-to={TOOL}"
-    if ask:
-        return f"policy.ask={TOOL}"
-    if allow:
-        return f"policy.allow={TOOL}"
-    return "read-only" if read_only else "default"
-
-
-OUTCOMES: dict[str, Outcome] = {
-    f"policy.deny={TOOL}": "deny",
-    "sensitive": "ask",
-    f"yes-to={TOOL}": "allow",
-    f"policy.ask={TOOL}": "ask",
-    f"policy.allow={TOOL}": "allow",
-    "read-only": "allow",
-    "default": "ask",
+ME = Subject("S", "user:me", "default")
+LEVELS: dict[str, tuple[Approval, ...]] = {
+    "free": ("none", "once", "standing"),
+    "standing": ("once", "standing"),
+    "once": ("once",),
+    "never": (),
 }
 
 
-@pytest.mark.parametrize(
-    "held", list(product([False, True], repeat=6)), ids=lambda held: "".join("01"[x] for x in held)
-)
-def test_the_first_rule_that_holds_decides(held: tuple[bool, bool, bool, bool, bool, bool]) -> None:
-    deny, sensitive, for_run, ask, allow, read_only = held
+class FakeEngine:
+    """Allows a resource by the approvals that are listed for its name, and keeps what it was asked."""
 
-    def if_held(holds: bool) -> tuple[str, ...]:
-        return (TOOL,) if holds else ()
+    hash = "H"
 
-    decision = decide_tool_call(
-        CallFacts(TOOL, read_only, "it is a key file" if sensitive else ""),
-        PolicyRules(if_held(allow), if_held(ask), if_held(deny)),
-        if_held(for_run),
-    )
-    rule = first_that_holds(*held)
-    assert (decision.rule, decision.outcome) == (rule, OUTCOMES[rule])
-    assert decision.reason
+    def __init__(self, **levels: str) -> None:
+        self.asked: list[tuple[str, Approval]] = []
+        self._levels = levels
+
+    def evaluate(self, subject: Subject, facts: CallFacts, resource: Resource, approval: Approval) -> Verdict:
+        self.asked.append((resource.name, approval))
+        allowed = approval in LEVELS[self._levels[resource.name]]
+        return Verdict(allowed, (f"{resource.name}:{approval}",), (f"{resource.name} says {'yes' if allowed else 'no'}",))
 
 
-def test_what_is_sensitive_is_asked_for_whatever_was_allowed() -> None:
-    facts = CallFacts("files.read", read_only=True, sensitive="`.env` may hold secrets")
-    decision = decide_tool_call(facts, PolicyRules(allow=("*",)), ("*",))
-    assert (decision.outcome, decision.reason) == ("ask", "`.env` may hold secrets")
+def touching(*resources: Resource | str, tool: str = "t.x") -> CallFacts:
+    """Return a call that touches these; a name alone is a file."""
+    touched = tuple(PathResource(each) if isinstance(each, str) else each for each in resources)
+    return CallFacts(tool, "fs.write", "medium", read_only=False, resources=touched, arguments_digest="aa")
 
 
-def test_denied_beats_all() -> None:
-    rules = PolicyRules(allow=("*",), ask=("*",), deny=("files.*",))
-    decision = decide_tool_call(CallFacts("files.read", True, "a key file"), rules, ("*",))
-    assert (decision.outcome, decision.rule) == ("deny", "policy.deny=files.*")
+def decision(**levels: str) -> Decision:
+    return decide_tool_call(ME, touching(*levels), FakeEngine(**levels))
+
+
+# --- the decision ---
 
 
 @pytest.mark.parametrize(
-    ("pattern", "fits"),
+    ("level", "outcome", "standing", "asked"),
     [
-        ("files.*", True),
-        ("*", True),
-        ("files.write", True),
-        ("Files.Write", False),
-        ("files", False),
-        ("files.wri", False),
-        ("write", False),
+        ("free", "allow", False, ["none"]),
+        ("standing", "ask", True, ["none", "once", "standing"]),
+        ("once", "ask", False, ["none", "once", "standing"]),
+        ("never", "deny", False, ["none", "once"]),
     ],
 )
-def test_a_pattern_fits_the_whole_name_and_minds_its_case(pattern: str, fits: bool) -> None:
-    decision = decide_tool_call(CallFacts(TOOL, read_only=False), PolicyRules(allow=(pattern,)))
-    assert (decision.outcome == "allow") == fits
+def test_a_person_is_asked_only_about_what_a_yes_would_allow(
+    level: str, outcome: str, standing: bool, asked: list[str]
+) -> None:
+    engine = FakeEngine(a=level)
+    decided = decide_tool_call(ME, touching("a"), engine)
+    assert (decided.outcome, decided.standing, decided.policy_hash) == (outcome, standing, "H")
+    assert engine.asked == [("a", approval) for approval in asked]
+
+
+@pytest.mark.parametrize("levels", list(itertools.product(LEVELS, repeat=3)), ids=", ".join)
+def test_the_strictest_of_all_resources_holds(levels: tuple[str, ...]) -> None:
+    decided = decision(**dict(zip("abc", levels, strict=True)))
+    if "never" in levels:
+        assert decided.outcome == "deny"
+    elif set(levels) == {"free"}:
+        assert decided.outcome == "allow"
+    else:
+        assert (decided.outcome, decided.standing) == ("ask", "once" not in levels)
+
+
+def test_only_the_policies_of_the_strictest_outcome_are_named_each_once() -> None:
+    decided = decision(a="free", b="standing", c="once")
+    assert decided.policies == ("b:none", "b:once", "c:none", "c:once")
+    assert decided.reason == "b says no; b says yes; c says no; c says yes"
+    assert decision(a="never", b="once").policies == ("a:once",)
+
+
+def test_a_sensitive_path_says_why_before_anything_else() -> None:
+    key = PathResource("a", sensitive="it is a key file")
+    assert decide_tool_call(ME, touching(key), FakeEngine(a="once")).reason == "it is a key file; a says no; a says yes"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "words"),
+    [
+        ((), "no policy allows it"),
+        (("once",), "a person decides"),
+        (("none", "once"), "t.x is allowed"),
+    ],
+)
+def test_an_engine_without_words_gets_some(allowed: tuple[str, ...], words: str) -> None:
+    class Silent(FakeEngine):
+        def evaluate(self, subject: Subject, facts: CallFacts, resource: Resource, approval: Approval) -> Verdict:
+            return Verdict(approval in allowed)
+
+    assert decide_tool_call(ME, touching("a"), Silent()).reason == words
+
+
+def test_an_error_denies_and_is_told_before_the_reasons() -> None:
+    class Broken(FakeEngine):
+        def evaluate(self, subject: Subject, facts: CallFacts, resource: Resource, approval: Approval) -> Verdict:
+            return Verdict(False, ("p",), ("because",), ("it broke",))
+
+    assert decide_tool_call(ME, touching("a"), Broken()) == Decision("deny", ("p",), "it broke; because", "H")
+
+
+@pytest.mark.parametrize(
+    ("levels", "approval", "allowed", "asked"),
+    [
+        (("once", "standing"), "once", True, 2),
+        (("once", "standing"), "standing", False, 1),
+        (("standing", "never"), "standing", False, 2),
+        (("never", "free"), "once", False, 1),
+        (("free", "free"), "once", True, 2),
+    ],
+)
+def test_what_was_approved_is_still_allowed_only_if_every_resource_is(
+    levels: tuple[str, str], approval: Approval, allowed: bool, asked: int
+) -> None:
+    engine = FakeEngine(**dict(zip("ab", levels, strict=True)))
+    assert still_allowed(ME, touching("a", "b"), engine, approval).allowed is allowed
+    assert len(engine.asked) == asked
+
+
+# --- facts on the tape ---
+
+FACTS: st.SearchStrategy[CallFacts] = instances(CallFacts)
+
+
+@given(FACTS)
+def test_facts_come_back_from_the_tape_as_they_went(facts: CallFacts) -> None:
+    plain = msgspec.json.decode(canonical_json(plain_facts(facts)))
+    assert "arguments_digest" not in plain
+    assert facts_from(plain, facts.arguments_digest) == facts
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resources": [{"kind": "planet", "name": "x"}]},
+        {"resources": [{"kind": "path"}]},
+        {"resources": [{"kind": "path", "path": "a", "colour": "red"}]},
+        {"resources": 3},
+        {"program": {"path": "/bin/ls"}},
+        {"colour": "red"},
+        {"tool": None, "resources": None},
+    ],
+    ids=str,
+)
+def test_facts_of_another_form_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="no facts of a tool call"):
+        facts_from(plain_facts(touching("a")) | change, "aa")
+
+
+def test_facts_that_lack_a_field_are_refused() -> None:
+    for missing in ("tool", "action", "risk", "read_only", "resources"):
+        plain = plain_facts(touching("a"))
+        del plain[missing]
+        with pytest.raises(InvalidArgument):
+            facts_from(plain, "aa")
+
+
+# --- what a grant covers ---
+
+SITE = HostResource("example.com", 8443, "https", "GET", "public")
+COLONS = HostResource("2606:4700::1111", 443, "https", "GET", "public")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "resource", "covered"),
+    [
+        ("notes/*", "notes/a.md", True),
+        ("notes/*", "notes/deep/a.md", False),
+        ("notes/*", "notes", False),
+        ("notes/*", "other/a.md", False),
+        ("notes/?.md", "notes/a.md", True),
+        ("notes/?.md", "notes/ab.md", False),
+        ("*", "a.md", True),
+        ("*", "notes/a.md", False),
+        ("*", "/etc/passwd", False),
+        ("**", "notes/deep/a.md", True),
+        ("**", "/etc/passwd", True),
+        ("notes/**", "notes/a.md", True),
+        ("notes/**", "notes/deep/a.md", True),
+        ("notes/**", "notes", False),
+        ("notes/**", "notesy/a.md", False),
+        ("[[]x]/*", "[x]/a", True),
+        ("[[]x]/*", "x/a", False),
+        ("[[]x]/**", "[x]/deep/a", True),
+        ("[[]x]/**", "x/deep/a", False),
+        ("A/*", "a/b", False),
+        ("example.com:8443", SITE, True),
+        ("example.com:443", SITE, False),
+        ("example.com:*", SITE, True),
+        ("ample.com:8443", SITE, False),
+        ("2606:4700::1111:443", COLONS, True),
+        ("**", SITE, True),
+    ],
+)
+def test_a_pattern_covers_what_its_glob_matches_and_stars_stay_within_a_part(
+    pattern: str, resource: Resource | str, covered: bool
+) -> None:
+    assert Pattern("t.x", pattern).covers(touching(resource)) is covered
+
+
+@pytest.mark.parametrize(
+    ("tool", "covered"), [("t.x", True), ("t.*", True), ("*", True), ("t.y", False), ("T.x", False), ("t", False)]
+)
+def test_a_pattern_is_for_the_tools_that_its_own_glob_matches(tool: str, covered: bool) -> None:
+    assert Pattern(tool, "**").covers(touching("a")) is covered
+
+
+def test_a_pattern_covers_a_call_only_with_all_that_it_touches() -> None:
+    assert Pattern("t.x", "notes/*").covers(touching("notes/a", "notes/b"))
+    assert not Pattern("t.x", "notes/*").covers(touching("notes/a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("resources", "pattern"),
+    [
+        (("a.md",), "t.x *"),
+        (("notes/a.md",), "t.x notes/*"),
+        (("notes/a.md", "notes/b.md"), "t.x notes/*"),
+        (("notes/a.md", "other/b.md"), None),
+        (("notes/a.md", "notes/deep/b.md"), None),
+        (("a.md", "notes/b.md"), None),
+        (("[x]*/a",), "t.x [[]x][*]/*"),
+        ((SITE,), "t.x example.com:8443"),
+        ((SITE, attrs.evolve(SITE, port=443)), None),
+        ((SITE, attrs.evolve(SITE, method="POST")), "t.x example.com:8443"),
+        ((SecretResource("key*"),), "t.x key[*]"),
+        ((ToolResource("t.x"),), "t.x t.x"),
+    ],
+)
+def test_what_a_standing_grant_would_cover_is_the_one_folder_or_host(
+    resources: tuple[Resource | str, ...], pattern: str | None
+) -> None:
+    found = pattern_for(touching(*resources))
+    assert (None if found is None else str(found)) == pattern
+
+
+NAME = st.text(st.sampled_from("ab.*?[]!-^ \\é"), min_size=1, max_size=6)
+PATHS = st.lists(NAME, min_size=1, max_size=4).map("/".join)
+
+
+@given(PATHS, PATHS)
+def test_what_is_granted_covers_the_call_and_nothing_of_another_folder(path: str, other: str) -> None:
+    found = pattern_for(touching(path))
+    assert found is not None
+    assert found.covers(touching(path))
+    assert found.covers(touching(other)) == (path.rpartition("/")[0] == other.rpartition("/")[0])
+
+
+# --- what an approval is bound to ---
+
+BOUND = CallFacts(
+    "t.x", "process.exec", "high", False, (PathResource("a"), SITE), "aa", "/w", 3, ProgramFacts("/bin/x", 1, False, False, True)
+)
+PATH, PROGRAM = BOUND.resources[0], BOUND.program
+OTHER_PATHS = [{"path": "b"}, {"inside_workspace": False}, {"exists": True}, {"sensitive": "a key"}]
+OTHER_SITES: list[dict[str, Any]] = [
+    {"host": "x.com"}, {"port": 1}, {"scheme": "http"}, {"method": "POST"}, {"ip_class": "private"}
+]  # fmt: skip
+OTHER_PROGRAMS: list[dict[str, Any]] = [
+    {"path": "/bin/y"}, {"argv_length": 2}, {"opaque": True}, {"network": True}, {"cwd_inside": False}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *[attrs.evolve(BOUND, **each) for each in ({"tool": "t.y"}, {"action": "fs.write"}, {"arguments_digest": "bb"})],
+        *[attrs.evolve(BOUND, **each) for each in ({"workspace": "/v"}, {"sandbox_tier": 4}, {"program": None})],
+        *[attrs.evolve(BOUND, resources=(attrs.evolve(PATH, **each), SITE)) for each in OTHER_PATHS],
+        *[attrs.evolve(BOUND, resources=(PATH, attrs.evolve(SITE, **each))) for each in OTHER_SITES],
+        *[attrs.evolve(BOUND, resources=each) for each in ((PATH,), (SITE, PATH), (PATH, SITE, PATH))],
+        *[attrs.evolve(BOUND, program=attrs.evolve(PROGRAM, **each)) for each in OTHER_PROGRAMS],
+    ],
+    ids=lambda other: next(str(field.name) for field in attrs.fields(CallFacts) if getattr(other, field.name) != getattr(BOUND, field.name)),
+)  # fmt: skip
+def test_an_approval_is_bound_to_everything_that_was_shown(other: CallFacts) -> None:
+    assert binding(ME, other, "diff", ()) != binding(ME, BOUND, "diff", ())
+
+
+def test_an_approval_is_bound_to_the_session_the_preview_and_the_changes() -> None:
+    bound = binding(ME, BOUND, "diff", ())
+    assert binding(attrs.evolve(ME, session_id="T"), BOUND, "diff", ()) != bound
+    assert binding(ME, BOUND, "other", ()) != bound
+    assert binding(ME, BOUND, "diff", ("a",)) != bound
+
+
+def test_resources_of_another_kind_are_another_call_though_their_fields_are_the_same() -> None:
+    kinds: list[Callable[[str], Resource]] = [SecretResource, ToolResource]
+    secret, tool = (attrs.evolve(BOUND, resources=(kind("x"),)) for kind in kinds)
+    assert binding(ME, secret, "", ()) != binding(ME, tool, "", ())
+
+
+def test_what_goes_on_by_itself_leaves_an_approval_as_it_was() -> None:
+    later = attrs.evolve(BOUND, calls_left=7, now_s=99)
+    assert binding(attrs.evolve(ME, tainted=True), later, "diff", ()) == binding(ME, BOUND, "diff", ())

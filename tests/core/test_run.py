@@ -33,7 +33,7 @@ CALLS = """
               deny      ask       start     finish    doubt
     proposed  denied    asked     started   -         -
     denied    -         -         -         -         -
-    asked     denied    -         started   -         -
+    asked     denied    asked     started   -         -
     started   -         -         -         finished  in_doubt
     finished  -         -         -         -         -
     in_doubt  -         -         started   finished  -

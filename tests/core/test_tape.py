@@ -13,13 +13,14 @@ from palyra_trio.core.agents import AgentSpec, Limits
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.codec import EVENT_CLASSES
 from palyra_trio.core.messages import Attachment, FinishReason, Message, Role, ToolCall, ToolDefinition, Usage
+from palyra_trio.core.policy import GrantScope, Pattern
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import FileChange, TapeEvent
 from tests.core.instances import required
 
 ROOT = Path(__file__).parents[2]
 FROZEN: dict[str, dict[str, str]] = json.loads((ROOT / "tests/golden/kinds.json").read_text("utf-8"))
-OBJECTS = (Attachment, ToolCall, Usage, Limits, AgentSpec, FileChange, Message, ToolDefinition)
+OBJECTS = (Attachment, ToolCall, Usage, Limits, AgentSpec, FileChange, Pattern, Message, ToolDefinition)
 LONG_TEXT = 40
 
 
@@ -49,7 +50,7 @@ def specified(section: str) -> list[list[str]]:
 
 
 def type_word(annotation: Any) -> str:
-    words = {str: "text", int: "int", bool: "bool", FinishReason: "FinishReason", Role: "Role"}
+    words = {str: "text", int: "int", bool: "bool", FinishReason: "FinishReason", Role: "Role", GrantScope: "GrantScope"}
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is tuple:
         return f"[{type_word(arguments[0])}]"
@@ -112,6 +113,7 @@ def test_the_specification_lists_the_words_of_closed_fields() -> None:
     listed = {name: words.replace("`", "").split(", ") for name, words in specified("Words:\n")}
     assert listed == {
         "RunState": [str(state) for state in RunState],
+        "GrantScope": list(typing.get_args(GrantScope)),
         "FinishReason": list(typing.get_args(FinishReason)),
         "Role": list(typing.get_args(Role)),
     }

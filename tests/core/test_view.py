@@ -13,6 +13,8 @@ from palyra_trio.core.errors import JournalInvalid, StateConflict
 from palyra_trio.core.messages import Attachment, Message, Usage
 from palyra_trio.core.run import TRANSITIONS, CallState, RunState
 from palyra_trio.core.tape import (
+    ApprovalDecided,
+    ApprovalRequested,
     CancelRequested,
     Correction,
     FinalAnswer,
@@ -25,9 +27,10 @@ from palyra_trio.core.tape import (
     SessionOpened,
     StatusChange,
     TapeEvent,
+    ToolFinished,
     run_stream,
 )
-from palyra_trio.core.view import _STEPS, RunView, fold, fold_rows
+from palyra_trio.core.view import _STEPS, RunView, fold, fold_rows, loose_ends
 from tests.core.instances import required
 from tests.core.tapes import (
     ASSEMBLED,
@@ -191,19 +194,78 @@ def test_a_denied_call_is_answered_with_the_policys_reason() -> None:
 )
 def test_a_call_that_was_not_granted_is_answered_with_the_outcome(outcome: str, reason: str, answer: str) -> None:
     view = running(request(), said("", calls=1), proposed("a"), gated("a", "ask"), asks("a"))
-    assert view.calls["a"].approval_id == "A-a"
+    assert (view.calls["a"].asked, view.calls["a"].waits) == (asks("a"), True)
     assert view.unsettled() == ("a",)
     fold(view, decided("a", outcome, reason))
     assert view.messages[-1] == Message("tool", answer, call_id="a")
     assert view.unsettled() == ()
+    assert view.calls["a"].granted is None
 
 
 def test_a_granted_call_is_allowed_and_still_has_to_run() -> None:
     view = running(request(), said("", calls=1), proposed("a"), gated("a", "ask"), asks("a"), decided("a", "granted"))
     call = view.calls["a"]
-    assert (call.allowed, call.state, call.settled) == (True, CallState.ASKED, False)
+    assert (call.allowed, call.state, call.settled, call.waits) == (True, CallState.ASKED, False, False)
+    assert call.granted == decided("a", "granted")
     fold(view, begun("a"))
     assert (call.state, call.started) == (CallState.STARTED, begun("a"))
+
+
+def test_a_granted_call_that_asks_anew_waits_again_and_only_the_newest_question_is_answered() -> None:
+    again = ApprovalRequested("A2", "a", "And now?")
+    view = running(*ASKED, decided("a", "granted"), gated("a", "ask"), again)
+    call = view.calls["a"]
+    assert (call.asked, call.granted, call.waits, view.can_go_on) == (again, None, True, False)
+    with pytest.raises(StateConflict, match="does not wait for approval 'A-a'"):
+        fold(view, decided("a", "granted"))
+    fold(view, ApprovalDecided("A2", "a", "granted", "user:alice"))
+    assert (call.waits, view.can_go_on) == (False, True)
+
+
+def test_a_granted_call_that_the_policies_refuse_now_is_settled() -> None:
+    view = running(*ASKED, decided("a", "granted"), gated("a", "deny"))
+    assert (view.calls["a"].state, view.calls["a"].allowed) == (CallState.DENIED, False)
+    assert view.messages[-1] == Message("tool", "Refused by policy: because", call_id="a")
+
+
+@pytest.mark.parametrize(
+    ("events", "waiting", "can_go_on"),
+    [
+        ((), (), True),
+        ((gated("a", "ask"), asks("a")), ("a",), True),
+        ((gated("a", "ask"), asks("a"), gated("b", "ask"), asks("b")), ("a", "b"), False),
+        ((gated("a", "ask"), asks("a"), gated("b", "deny")), ("a",), False),
+        ((gated("a", "ask"), asks("a"), gated("b"), begun("b")), ("a",), True),
+        ((gated("a", "ask"), asks("a"), gated("b", "ask"), asks("b"), decided("b", "granted")), ("a",), True),
+        ((gated("a", "ask"), asks("a"), gated("b", "ask"), asks("b"), decided("b", "denied")), ("a",), False),
+        ((gated("a", "deny"), gated("b", "deny")), (), True),
+    ],
+)
+def test_a_run_can_go_on_unless_every_call_that_is_left_waits_for_a_person(
+    events: tuple[TapeEvent, ...], waiting: tuple[str, ...], can_go_on: bool
+) -> None:
+    view = running(request(), said("", calls=2), *map(proposed, "ab"), *events)
+    assert (view.waiting(), view.can_go_on) == (waiting, can_go_on)
+
+
+def test_the_context_or_a_result_taints_a_run_for_good() -> None:
+    assert not running().tainted
+    tainted = attrs.evolve(ASSEMBLED, tainted=True)
+    assert view_of(asked_for(), STARTED, ROUTED, tainted, request()).tainted
+    stranger = attrs.evolve(result("a"), untrusted=True)
+    view = running(request(), said("", calls=2), *map(proposed, "ab"), begun("a"), stranger)
+    fold(fold(view, begun("b")), result("b"))
+    assert view.tainted
+
+
+def test_a_run_that_ends_withdraws_what_is_asked_and_stops_what_has_begun() -> None:
+    view = running(request(), said("", calls=4), *map(proposed, "abcd"), gated("a", "ask"), asks("a"), begun("b"))
+    for event in (gated("c", "ask"), asks("c"), decided("c", "granted")):
+        fold(view, event)
+    assert loose_ends(view, "cancelled") == [
+        ApprovalDecided("A-a", "a", "withdrawn", "run", "the run ended"),
+        ToolFinished("b", "Stopped: the run ended (cancelled).", 0, "stopped"),
+    ]
 
 
 def test_calls_are_counted_over_all_turns() -> None:
@@ -230,10 +292,10 @@ ASKED = (*CALL, gated("a", "ask"), asks("a"))
         (CALL, result("a")),
         (CALL, decided("a", "granted")),
         (CALL, decided("a", "denied")),
-        (ASKED, asks("a")),
         (ASKED, attrs.evolve(decided("a", "granted"), approval_id="A-b")),
         ((*ASKED, decided("a", "denied")), decided("a", "granted")),
         ((*CALL, gated("a", "deny")), gated("a")),
+        ((*CALL, begun("a")), gated("a", "ask")),
         ((*CALL, gated("a", "deny")), begun("a")),
         ((*CALL, begun("a")), begun("a")),
         ((*CALL, begun("a")), gated("a", "deny")),

@@ -144,6 +144,36 @@ async def test_a_wait_ends_at_once_where_the_ring_cannot_tell_what_came() -> Non
     assert not await returns(emptied, "a", 1)
 
 
+async def test_a_row_of_a_kind_wakes_who_waits_for_it_on_whichever_stream() -> None:
+    feed = Feed()
+    woken = False
+
+    async def wait(g: int) -> None:
+        nonlocal woken
+        woken = False
+        await feed.wait_for_kind(20, g)
+        woken = True
+
+    def row(kind: int, g: int) -> TapeRow:
+        return TapeRow(g, f"run:{g}", 1, kind, 0, b"x", bytes(32))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, 0)
+        await wait_all_tasks_blocked()
+        feed.publish([row(19, 1)])
+        await wait_all_tasks_blocked()
+        assert not woken
+        feed.publish([row(20, 2), row(19, 3)])
+    assert woken
+    with trio.fail_after(1):
+        await wait(1)  # it came before the wait
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, 2)
+        await wait_all_tasks_blocked()
+        assert not woken
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_stops_waiting_leaves_nothing_behind() -> None:
     feed = Feed()
     for _ in range(3):

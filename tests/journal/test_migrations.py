@@ -2,7 +2,7 @@
 
 import sqlite3
 import stat
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -37,20 +37,25 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / FILE_NAME
 
 
-def with_a_later_step(monkeypatch: pytest.MonkeyPatch, *, breaks: bool) -> None:
-    """Make this program know one step more, which may break half-way."""
+def with_a_later_step(monkeypatch: pytest.MonkeyPatch, *, breaks: bool, after_another: bool = False) -> None:
+    """Make this program know one step more, or two, the last of which may break half-way."""
     later = Migrations("journal")
     for step in steps._migrations:
         later()(step.fn)
+
+    def m800_middle(db: Database) -> None:
+        db.execute("CREATE TABLE middle (x INTEGER)")
 
     def m900_later(db: Database) -> None:
         db.execute("CREATE TABLE later (x INTEGER)")
         if breaks:
             raise sqlite3.OperationalError("disk I/O error")
 
+    if after_another:
+        later()(m800_middle)
     later()(m900_later)
     monkeypatch.setattr(migrations, "steps", later)
-    monkeypatch.setattr(store_module, "SCHEMA_VERSION", NEWER)
+    monkeypatch.setattr(store_module, "SCHEMA_VERSION", NEWER + after_another)
 
 
 def test_a_new_journal_gets_every_step_and_no_backup(tmp_path: Path) -> None:
@@ -99,6 +104,41 @@ def test_a_step_that_breaks_leaves_the_journal_as_it_was(journal: Path, monkeypa
     monkeypatch.undo()
     with SqliteStore(journal.parent) as store:
         assert seqs(commit(store, for_run(1, delta()))[0]) == [4]
+
+
+def test_an_upgrade_that_broke_between_two_steps_keeps_the_copy_from_before_the_first(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = journal.with_name(f"{FILE_NAME}.before-v{NEWER + 1}")
+    for breaks in (True, True, False):
+        with monkeypatch.context() as patch:
+            with_a_later_step(patch, breaks=breaks, after_another=True)
+            with pytest.raises(JournalInvalid) if breaks else nullcontext():
+                SqliteStore(journal.parent).close()
+        assert "middle" in tables(journal)
+        assert "middle" not in tables(backup)
+    assert version(journal) == NEWER + 1
+    assert version(backup) == SCHEMA_VERSION
+
+
+def test_a_copy_that_was_not_completed_takes_no_place(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_a_later_step(monkeypatch, breaks=False)
+    backup = journal.with_name(f"{FILE_NAME}.before-v{NEWER}")
+    backup.write_bytes(b"an older copy")
+    backup.with_name(f"{backup.name}.new").write_bytes(b"the beginning of a copy")
+
+    def die(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("os.replace", die)
+        SqliteStore(journal.parent)
+    assert backup.read_bytes() == b"an older copy"
+    assert version(journal) == SCHEMA_VERSION
+    SqliteStore(journal.parent).close()
+    assert version(backup) == SCHEMA_VERSION
+    assert version(journal) == NEWER
+    assert len(list(journal.parent.glob("*before*"))) == 1
 
 
 def test_an_upgrade_that_died_before_it_noted_the_version_is_taken_up_again(journal: Path) -> None:

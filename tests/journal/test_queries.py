@@ -1,19 +1,16 @@
-"""Pages, the ways to name a run or session, lists, and a pool that never lends more than two readers."""
+"""Pages, the ways to name a run or session, and lists."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import trio
-from trio.testing import wait_all_tasks_blocked
 
 from palyra_trio.core.errors import Ambiguous, InvalidArgument, JournalInvalid, NotFound
 from palyra_trio.core.identity import Principal
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import CancelRequested, RunFinished, SessionArchived, StatusChange, TapeEvent, run_stream
-from palyra_trio.journal.queries import PAGE_BYTES, PAGE_ROWS, Reader, ReaderPool, whole_tape
+from palyra_trio.journal.queries import PAGE_BYTES, PAGE_ROWS, Reader, whole_tape
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
 from tests.journal.tickets import (
     ALICE,
@@ -257,51 +254,3 @@ def test_the_writers_mark_says_whether_it_has_the_journal_open(tmp_path: Path) -
         assert reader.writer_mark() == "open"
     with closing(Reader(tmp_path / FILE_NAME)) as reader:
         assert reader.writer_mark() == "closed"
-
-
-async def test_the_pool_lends_two_readers_and_keeps_them(store: SqliteStore, tmp_path: Path) -> None:
-    commit(store, for_run(1, delta()))
-    lent: list[Reader] = []
-    asking, go_on = threading.Semaphore(0), threading.Semaphore(0)
-
-    def question(reader: Reader) -> int:
-        lent.append(reader)
-        asking.release()
-        go_on.acquire()
-        return reader.last_seq(STREAM)
-
-    async with ReaderPool(tmp_path / FILE_NAME) as pool:
-        answers: list[int] = []
-
-        async def ask() -> None:
-            answers.append(await pool.ask(question))
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(5):
-                nursery.start_soon(ask)
-            for _ in range(2):
-                await trio.to_thread.run_sync(asking.acquire)
-            await wait_all_tasks_blocked()
-            assert len(lent) == 2
-            go_on.release(5)
-        assert answers == [1] * 5
-        assert len(set(map(id, lent))) == 2
-    for reader in lent:
-        with pytest.raises(Exception, match="closed database"):
-            reader.last_seq(STREAM)
-
-
-async def test_a_question_that_fails_gives_its_reader_back(store: SqliteStore, tmp_path: Path) -> None:
-    commit(store, for_run(1, delta()))
-    async with ReaderPool(tmp_path / FILE_NAME) as pool:
-        for _ in range(3):
-            with pytest.raises(NotFound):
-                await pool.ask(lambda reader: reader.find_run("last", ME))
-        assert await pool.ask(lambda reader: reader.last_seq(STREAM)) == 1
-        assert len(pool._idle) == 1
-
-
-async def test_a_pool_over_no_journal_says_so_at_the_first_question(tmp_path: Path) -> None:
-    async with ReaderPool(tmp_path / FILE_NAME) as pool:
-        with pytest.raises(JournalInvalid, match="does not exist"):
-            await pool.ask(lambda reader: reader.last_seq(STREAM))

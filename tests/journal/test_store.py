@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import GENESIS, SALT_BYTES, body_digest, digest
 from palyra_trio.core.errors import (
     JournalInvalid,
@@ -25,9 +26,17 @@ from palyra_trio.core.errors import (
 )
 from palyra_trio.core.identity import Principal
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import CancelRequested, SessionArchived, StatusChange, run_stream
+from palyra_trio.core.system_events import AgentDefined
+from palyra_trio.core.tape import (
+    SYSTEM_STREAM,
+    CancelRequested,
+    SessionArchived,
+    StatusChange,
+    run_stream,
+)
 from palyra_trio.journal import store as store_module
-from palyra_trio.journal.store import FILE_NAME, LOCK_NAME, SCHEMA_VERSION, AlreadyThere, RunIn, SqliteStore
+from palyra_trio.journal.guards import AgentIsNew, AlreadyThere, RunIn, SessionIsIdle
+from palyra_trio.journal.store import FILE_NAME, LOCK_NAME, SCHEMA_VERSION, SqliteStore
 from tests.journal.tickets import (
     ALICE,
     BOB,
@@ -187,6 +196,23 @@ def test_two_of_a_batch_cannot_both_use_what_only_one_may(store: SqliteStore) ->
     first, second = commit(store, for_run(1, FINISH, guards=guard), for_run(1, FINISH, guards=guard))
     assert seqs(first) == [3]
     assert isinstance(second, StateConflict)
+
+
+def test_an_agent_is_new_once(store: SqliteStore) -> None:
+    defined = AgentDefined(AgentSpec("a"), ALICE)
+    new = ticket(SYSTEM_STREAM, defined, guards=(AgentIsNew("a"),))
+    other = ticket(SYSTEM_STREAM, AgentDefined(AgentSpec("b"), ALICE), guards=(AgentIsNew("b"),))
+    outcomes = commit(store, new, new, other, ticket(SYSTEM_STREAM, defined))
+    assert [type(outcome) for outcome in outcomes] == [tuple, StateConflict, tuple, tuple]
+
+
+def test_a_session_is_idle_when_every_run_of_it_has_ended(store: SqliteStore) -> None:
+    idle = ticket("x", delta(), guards=(SessionIsIdle(session_id(1)),))
+    outcomes = commit(store, idle, accepted(1), idle, for_run(1, START), idle, accepted(2, session=2))
+    outcomes += commit(store, for_run(1, FINISH), idle)
+    assert [isinstance(outcome, StateConflict) for outcome in outcomes] == [False, False, True, False, True] + [
+        False
+    ] * 3
 
 
 # --- one live run a session ---

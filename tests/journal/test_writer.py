@@ -17,7 +17,8 @@ from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import run_stream
 from palyra_trio.journal import writer
 from palyra_trio.journal.feed import Feed
-from palyra_trio.journal.store import Batchable, Outcome, RunIn, SqliteStore
+from palyra_trio.journal.guards import RunIn
+from palyra_trio.journal.store import Batchable, Outcome, SqliteStore
 from palyra_trio.journal.writer import Journal, Ticket, open_journal
 from tests.journal.tickets import delta, entries, for_run, read, run_id, verified
 

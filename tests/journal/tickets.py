@@ -20,8 +20,9 @@ from palyra_trio.core.tape import (
     TapeEvent,
     run_stream,
 )
+from palyra_trio.journal.guards import Guard, RunIsNew
 from palyra_trio.journal.queries import Reader
-from palyra_trio.journal.store import FILE_NAME, Entry, Guard, Outcome, RunIsNew, SqliteStore, entry
+from palyra_trio.journal.store import FILE_NAME, Entry, Outcome, SqliteStore, entry
 from palyra_trio.journal.writer import Ticket
 
 ALICE, BOB = "user:alice", "user:bob"
