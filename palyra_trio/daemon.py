@@ -19,35 +19,50 @@ import trio
 from palyra_trio import __version__
 from palyra_trio.core.config import Config
 from palyra_trio.core.identity import RequestContext, mint_ulid
-from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted
+from palyra_trio.core.system_events import BootStarted
+from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.core.text import text_to_name
 from palyra_trio.guard.auth import Authenticator, user_principal
+from palyra_trio.guard.policy_set import PolicySet
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.feed import Feed
-from palyra_trio.journal.queries import ReaderPool
+from palyra_trio.journal.reader_pool import ReaderPool
 from palyra_trio.journal.store import FILE_NAME, SqliteStore, entry
 from palyra_trio.journal.writer import open_journal, wall_clock_ms
 from palyra_trio.providers.choose import Models, ModelSettings
 from palyra_trio.runtime.access import Access, keep_local_token
 from palyra_trio.runtime.gateway import Gateway, open_gateway
+from palyra_trio.runtime.policies import read_checked
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.workspace import Workspace
 from palyra_trio.transports.listeners import Edges, open_edges
 
+LAST_ROWS_S = 0.5  # that followers have, once the last runs were interrupted, to be sent what they did not see yet
+
 
 @asynccontextmanager
 async def open_runtime(
-    config: Config, models: ModelSettings, state_dir: Path, config_in: Callable[[str], Config] | None = None
+    config: Config,
+    models: ModelSettings,
+    state_dir: Path,
+    config_in: Callable[[str], Config] | None = None,
+    policies_dir: Path | None = None,
+    *,
+    recovers: bool = False,
 ) -> AsyncGenerator[Gateway, None]:
     """Run the runtime in this process for the length of the block, as the holder of `state_dir`.
 
-    `config_in` returns the configuration of a run in a workspace; without it `config` holds everywhere.
+    `config_in` returns the configuration of a run in a workspace; without it `config` holds everywhere. `policies_dir`
+    holds the user's policies; without it they lie in `state_dir`. With `recovers` it goes on with what waits since an
+    earlier process.
 
-    Raises StateLocked when another process holds it, JournalInvalid for a journal that this version cannot use, and
-    JournalStopped when a commit fails. Leaving the block drains: live runs get `daemon.drain_s`, then are interrupted.
+    Raises ConfigInvalid for faulty policies, StateLocked when another process holds it, JournalInvalid for a journal that
+    this version cannot use, and JournalStopped when a commit fails. Leaving the block drains: live runs get `daemon.drain_s`, then are interrupted.
     """
+    policies_dir = policies_dir or state_dir / "policies"
+    policy_files = await read_checked(policies_dir, config.policy)
     store = SqliteStore(state_dir)
     async with open_journal(store, Feed(), config.journal.queue_bytes) as journal:
         boot_id = mint_ulid(wall_clock_ms(), os.urandom(10))
@@ -62,13 +77,16 @@ async def open_runtime(
                 tools=Registry(builtin_tools()),
                 choose=providers.choose,
                 redactor=Redactor(),
+                policies=PolicySet(policy_files),
                 open_workspace=_open_workspace,
                 state_dir=state_dir,
+                policies_dir=policies_dir,
                 free_bytes=partial(_free_bytes, state_dir),
                 random=os.urandom,
                 jitter=random.random,
+                environ=dict(os.environ),
             )
-            async with open_gateway(state) as gateway:
+            async with open_gateway(state, recovers=recovers) as gateway:
                 yield gateway
 
 
@@ -78,11 +96,20 @@ class Daemon:
 
     gateway: Gateway
     edges: Edges
+    _nursery: trio.Nursery
 
     def drain(self, drain_s: float) -> None:
-        """Take no more work. Runs and calls may go on for `drain_s`; leaving the daemon's block waits for that."""
+        """Take no more work. Runs may go on for `drain_s`, and calls a little longer: who follows a run sees its last rows.
+
+        Leaving the daemon's block waits for that.
+        """
         deadline = self.gateway.drain_by(trio.current_time() + drain_s)
-        self.edges.drain(deadline)
+        self._nursery.start_soon(self._interrupt_at, deadline)
+        self.edges.drain(deadline + LAST_ROWS_S)
+
+    async def _interrupt_at(self, deadline: float) -> None:
+        await trio.sleep_until(deadline)
+        self.gateway.sessions.stop("the process was shut down")
 
 
 @asynccontextmanager
@@ -91,6 +118,7 @@ async def open_daemon(
     models: ModelSettings,
     state_dir: Path,
     config_in: Callable[[str], Config] | None = None,
+    policies_dir: Path | None = None,
     *,
     tcp: bool,
 ) -> AsyncGenerator[Daemon, None]:
@@ -100,13 +128,15 @@ async def open_daemon(
     raise.
     """
     local_user = RequestContext(user_principal(os.getuid()), local=True)
-    async with open_runtime(config, models, state_dir, config_in) as gateway:
+    async with open_runtime(config, models, state_dir, config_in, policies_dir, recovers=tcp) as gateway:
         if tcp:
             await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())
         authenticator = Authenticator(gateway.tokens, os.getuid(), local_user.principal, time.time)
-        access = Access(authenticator, gateway.journal)
-        async with open_edges(gateway, access, state_dir, config.grpc if tcp else None) as edges:
-            yield Daemon(gateway, edges)
+        access = Access(authenticator, gateway)
+        async with trio.open_nursery() as nursery:
+            async with open_edges(gateway, access, state_dir, config.grpc if tcp else None) as edges:
+                yield Daemon(gateway, edges, nursery)
+            nursery.cancel_scope.cancel()
 
 
 def calm_collector() -> None:

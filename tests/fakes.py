@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,16 +17,18 @@ from palyra_trio.core.commands import Accepted, Applied, StartRun
 from palyra_trio.core.config import ApprovalConfig, Config, DaemonConfig, JournalConfig, ModelConfig, SessionConfig
 from palyra_trio.core.identity import Principal, RequestContext, RunId
 from palyra_trio.core.messages import FinishReason, ModelDelta, ModelReply, ModelRequest, ToolCall
-from palyra_trio.core.policy import PolicyRules
+from palyra_trio.core.policy import Action, PathResource, PolicyRules
 from palyra_trio.core.run import TERMINAL, RunState
 from palyra_trio.core.session import SessionRef
 from palyra_trio.core.tape import Input, RunFinished, TapeEvent, run_stream
 from palyra_trio.core.text import text_to_name
 from palyra_trio.core.view import RunView, fold_rows
+from palyra_trio.guard.policy_set import PolicySet
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.feed import Feed
-from palyra_trio.journal.queries import Reader, ReaderPool
+from palyra_trio.journal.queries import Reader
+from palyra_trio.journal.reader_pool import ReaderPool
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
 from palyra_trio.journal.writer import open_journal
 from palyra_trio.providers.base import Provider
@@ -119,19 +121,23 @@ def fake_tool(
     run: Run,
     *,
     read_only: bool = True,
+    capability: Action | None = None,
     plan: Callable[[FakeArguments], Plan] = lambda _: Plan(),
 ) -> Tool:
     """A tool `name` that takes any `value` and does what `run` says."""
 
     async def planned(arguments: FakeArguments, _context: ToolContext) -> Plan:
         await trio.lowlevel.checkpoint()
-        return plan(arguments)
+        planned = plan(arguments)
+        if read_only or planned.resources:
+            return planned
+        return attrs.evolve(planned, resources=(PathResource(f"fake/{arguments.value}"),))
 
     async def ran(arguments: FakeArguments, _context: ToolContext, _plan: Plan) -> ToolResult:
         result = await run(arguments)
         return result if isinstance(result, ToolResult) else ToolResult(result)
 
-    spec = ToolSpec(name, f"The fake {name}.", FakeArguments, "clock", "low", read_only, idempotent=read_only)
+    spec = ToolSpec(name, f"The fake {name}.", FakeArguments, capability or ("run.local" if read_only else "fs.write"), "low", read_only, idempotent=read_only)
     return Tool(spec, planned, ran)
 
 
@@ -273,13 +279,17 @@ async def open_fake_runtime(
     random: Callable[[int], bytes] = os.urandom,
     now_s: Callable[[], float] = time.time,
     boot_id: str = "boot-1",
+    recovers: bool = True,
+    choose: Callable[[str, str], Awaitable[Choice]] | None = None,
+    environ: Mapping[str, str] | None = None,
+    policies: PolicySet | None = None,
 ) -> AsyncGenerator[Runtime, None]:
     """Run a gateway over a real journal in `folder`, and check the whole journal when it is closed."""
     state_dir, workspace = folder / "state", folder / "work"
     workspace.mkdir(exist_ok=True)
     models: dict[str, Provider] = {"": provider or FakeProvider(says("all done"))}
 
-    async def choose(model: str, base_url: str) -> Choice:
+    async def fake_choice(model: str, base_url: str) -> Choice:
         await trio.lowlevel.checkpoint()
         return Choice(models[model], model.partition("/")[2] or "model", "the test says so")
 
@@ -295,16 +305,19 @@ async def open_fake_runtime(
             journal=journal,
             readers=readers,
             tools=Registry((*builtin_tools(), *tools)),
-            choose=choose,
+            choose=choose or fake_choice,
             redactor=Redactor(),
+            policies=policies or PolicySet(),
             open_workspace=lambda folder: Workspace.open(os.fsdecode(text_to_name(folder))),
             state_dir=state_dir,
+            policies_dir=folder / "policies",
             free_bytes=free_bytes,
             random=random,
             jitter=jitter,
             now_s=now_s,
+            environ=environ or {},
         )
-        async with open_gateway(state) as gateway:
+        async with open_gateway(state, recovers=recovers) as gateway:
             yield Runtime(gateway, state, state_dir, workspace, models)
     if checked:
         assert_journal(state_dir, frozenset(left))

@@ -9,12 +9,22 @@ import pytest
 import trio
 
 from palyra_trio import __version__
+from palyra_trio.cli.remote import open_remote
+from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Accepted, StartRun
 from palyra_trio.core.config import Config, DaemonConfig, GrpcConfig, JournalConfig
-from palyra_trio.core.errors import ConfigInvalid, DiskLow, Draining, JournalInvalid, StateLocked
+from palyra_trio.core.errors import ConfigInvalid, DiskLow, Draining, Interrupted, JournalInvalid, StateLocked
 from palyra_trio.core.identity import Principal, RequestContext
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import SYSTEM_STREAM, BootStarted, ModelDelta, StatusChange, TapeEvent, run_stream
+from palyra_trio.core.system_events import BootStarted
+from palyra_trio.core.tape import (
+    SYSTEM_STREAM,
+    ModelDelta,
+    RunInterrupted,
+    StatusChange,
+    TapeEvent,
+    run_stream,
+)
 from palyra_trio.core.tokens import hash_of
 from palyra_trio.daemon import open_daemon, open_runtime
 from palyra_trio.guard.auth import user_principal
@@ -23,6 +33,7 @@ from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.providers.choose import ModelSettings
 from palyra_trio.runtime.gateway import Gateway
+from palyra_trio.transports.listeners import SOCKET_NAME
 
 ME = RequestContext(Principal("user:me"), "device", "test", local=True)
 CONFIG = Config(daemon=DaemonConfig(drain_s=0), journal=JournalConfig(min_free_bytes=0))
@@ -187,3 +198,30 @@ async def test_a_daemon_that_cannot_listen_leaves_the_directory_free(tmp_path: P
 def test_a_user_without_a_name_has_a_number() -> None:
     assert user_principal(os.getuid()) == f"user:{pwd.getpwuid(os.getuid()).pw_name}"
     assert user_principal(2**31 - 7) == f"user:{2**31 - 7}"
+
+
+async def test_a_drain_shows_followers_the_last_rows_of_what_it_interrupts(
+    tmp_path: Path, hanging: ModelSettings
+) -> None:
+    state_dir, me = tmp_path / "state", RequestContext(user_principal(os.getuid()), local=True)
+    rows: list[TapeRow] = []
+    with trio.fail_after(10):
+        async with open_daemon(CONFIG, hanging, state_dir, tcp=False) as daemon:
+            accepted = await daemon.gateway.submit(prompt(tmp_path), me)
+            assert isinstance(accepted, Accepted)
+            async with (
+                open_remote(lambda: trio.open_unix_socket(state_dir / SOCKET_NAME), "here", {}) as there,
+                there.following(accepted.run_id, 0, me) as follower,
+            ):
+                while not any(row.kind == ModelDelta.kind for row in rows):
+                    rows += await follower.next_rows()
+                daemon.drain(0)
+                with pytest.raises(Interrupted, match=accepted.run_id):
+                    while True:
+                        rows += await follower.next_rows()
+    reader = Reader(state_dir / FILE_NAME)
+    try:
+        assert rows == list(reader.tape(run_stream(accepted.run_id)))
+    finally:
+        reader.close()
+    assert [row.kind for row in rows[-2:]] == [RunInterrupted.kind, StatusChange.kind]

@@ -1,4 +1,5 @@
-"""Letting requests in: who asks is decided by `guard.auth`; what must be on the tape before they act is put there.
+"""Letting requests in: who asks is decided by `guard.auth`, how often they may by `guard.rates`; what must be on the tape
+before they act is put there.
 
 An admin who acts as another principal leaves ActedAs on the system's tape first. The local user's own token, for
 clients that come over TCP, lies in a file of the state directory that only they can read.
@@ -15,8 +16,8 @@ from palyra_trio.core.identity import Caller, Peer, RequestContext, Scope
 from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.core.tokens import ActedAs, hash_of
 from palyra_trio.guard.auth import Authenticator, Metadata
+from palyra_trio.guard.rates import Rates
 from palyra_trio.journal.store import entry
-from palyra_trio.journal.writer import Journal
 from palyra_trio.runtime.gateway import Gateway
 
 TOKEN_FILE = "token"
@@ -24,23 +25,26 @@ LOCAL_SCOPES = (Scope.RUN, Scope.APPROVE, Scope.READ, Scope.ADMIN)
 
 
 class Access:
-    """The door of a process that serves clients."""
+    """The door of a process that serves clients. Every request of every transport passes `admit`, once."""
 
-    def __init__(self, authenticator: Authenticator, journal: Journal) -> None:
+    def __init__(self, authenticator: Authenticator, gateway: Gateway) -> None:
         self._authenticator = authenticator
-        self._journal = journal
+        self._gateway = gateway
+        self._rates = Rates()
 
-    async def authenticate(self, metadata: Metadata, peer: Peer, method: str = "") -> Caller:
-        """Return who asks for `method`. Where they act as another principal, that is durable when this returns.
+    async def admit(self, metadata: Metadata, peer: Peer, scope: Scope, method: str = "") -> Caller:
+        """Return who asks for `method`, which needs `scope`. Where they act as another, that is durable when this returns.
 
-        Raises what `Authenticator.authenticate` raises, and JournalStopped. If cancelled, the record may still be
-        written.
+        Raises what the Authenticator raises, Busy when their token asks too often, and JournalStopped. If cancelled,
+        the record may still be written.
         """
         caller = self._authenticator.authenticate(metadata, peer)
+        self._authenticator.require(caller, scope)
+        self._rates.take(caller, scope, self._gateway.config.rates, trio.current_time())
         if caller.acting:
             context = caller.context
             acted = ActedAs(caller.token_id, caller.acting, context.principal, context.device, context.channel, method)
-            await self._journal.append((entry(SYSTEM_STREAM, acted),))
+            await self._gateway.journal.append((entry(SYSTEM_STREAM, acted),))
         return caller
 
     def require(self, caller: Caller, scope: Scope) -> None:

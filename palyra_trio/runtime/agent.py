@@ -11,8 +11,8 @@ import attrs
 
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import canonical_json
-from palyra_trio.core.context import Context, PastRun, assemble, message_digest
-from palyra_trio.core.messages import Message, ModelReply, ToolCall, ToolDefinition
+from palyra_trio.core.context import Context, assemble, message_digest
+from palyra_trio.core.messages import ModelReply, ToolCall, ToolDefinition
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import (
     ContextAssembled,
@@ -28,9 +28,10 @@ from palyra_trio.core.tape import (
     ToolProposed,
 )
 from palyra_trio.core.turn import CallModel, Correct, Fail, Finish, Settle, decide
-from palyra_trio.core.view import RunView, fold_rows
-from palyra_trio.journal.queries import Reader, whole_tape
+from palyra_trio.core.view import RunView
+from palyra_trio.journal.queries import Reader
 from palyra_trio.runtime.model_call import call_model
+from palyra_trio.runtime.resume import past_run
 from palyra_trio.runtime.runs import Run
 from palyra_trio.runtime.tool_flow import settle_calls
 from palyra_trio.tools.registry import catalogue_digest
@@ -38,22 +39,25 @@ from palyra_trio.tools.workspace import Workspace
 
 
 async def drive(run: Run, workspace: Workspace) -> None:
-    """Take a queued run to its end. Returns when the tape has its RunFinished.
+    """Take a run, queued or answered by a person, as far as it gets: to its RunFinished, or until it waits for a person.
 
     If cancelled, the tape is whole up to some step; whoever cancelled records the ending.
     """
     tools = run.state.tools.definitions(run.order.input.agent.tools)
     offered = catalogue_digest(tools)
     held: list[TapeEvent] = []
-    await _begin(run, (offered, canonical_json(tools)))
+    if run.view.state is RunState.QUEUED:
+        await _begin(run, (offered, canonical_json(tools)))
     while True:
+        if run.view.state is RunState.WAITING and run.view.can_go_on:
+            held.append(StatusChange(RunState.WAITING, RunState.RUNNING, boot_id=run.state.boot_id))
         ahead = run.view.ahead(held)
         match decide(ahead, run.order.problem_with):
             case CallModel(turn):
                 await run.record(*held, _request(run, ahead, turn, offered))
                 held = await _model_turn(run, turn, tools)
             case Settle(call_ids):
-                held = await settle_calls(run, workspace, ahead, held, call_ids)
+                held = await settle_calls(run, workspace, held, call_ids)
             case Correct(text):
                 held.append(Correction(text))
             case Finish(turn):
@@ -82,19 +86,15 @@ async def _begin(run: Run, tools: tuple[str, bytes]) -> None:
     await run.record(
         StatusChange(RunState.QUEUED, RunState.RUNNING, boot_id=state.boot_id),
         RoutingDecision(order.choice.provider.name, order.choice.model, order.choice.why),
-        ContextAssembled(digests, context.runs, context.omitted_runs, budget_bytes),
+        ContextAssembled(digests, context.runs, context.omitted_runs, budget_bytes, context.tainted),
         blobs=[(digests[0], canonical_json(context.messages[0])), tools],
     )
 
 
 def _past(reader: Reader, spec: AgentSpec, session_id: str, run_id: str, budget_bytes: int) -> Context:
     earlier = reader.earlier_runs(session_id, run_id)
-    newest_first = (PastRun(each, _transcript(reader, each)) for each in earlier)
+    newest_first = (past_run(reader, each) for each in earlier)
     return assemble(spec.instructions, newest_first, len(earlier), budget_bytes)
-
-
-def _transcript(reader: Reader, run_id: str) -> tuple[Message, ...]:
-    return tuple(fold_rows(RunView(), whole_tape(reader, run_id)).messages)
 
 
 def _request(run: Run, view: RunView, turn: int, tools: str) -> ProviderRequest:

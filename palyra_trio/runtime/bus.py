@@ -4,6 +4,7 @@ The loop only routes: it never waits for a commit, a disk or a run. Commands tha
 of their own, so that they get in where a storm of starts has filled the rest.
 """
 
+import logging
 from collections.abc import Callable
 
 import attrs
@@ -12,6 +13,8 @@ import trio
 from palyra_trio.core.commands import CancelRun, Command, DecideApproval, Reply
 from palyra_trio.core.errors import Draining, PalyraError
 from palyra_trio.core.identity import RequestContext
+
+_log = logging.getLogger(__name__)
 
 SLOTS = 64  # the loop clears a command in some 20 µs: this is a buffer against bursts, not a backlog
 RESERVED_SLOTS = 64
@@ -67,13 +70,20 @@ class Bus:
             self._slots.release()
 
     async def route(self, handle: Callable[[Submission], None]) -> None:
-        """Hand each command to `handle` until the bus is closed. A refusal that it raises is the command's answer."""
+        """Hand each command to `handle` until the bus is closed. A refusal that it raises is the command's answer.
+
+        Any other error is a fault of ours that this command met: it is logged, and the next command is none the worse.
+        """
         async for submission in self._receive:
             self._release(submission)
             try:
                 handle(submission)
             except PalyraError as error:
                 submission.answer(error)
+            except Exception as error:
+                name = type(submission.command).__name__
+                _log.exception("%s failed", name)
+                submission.answer(PalyraError(f"{name} failed: {type(error).__name__}", remedy="the log says more"))
 
     def close(self) -> None:
         self._send.close()

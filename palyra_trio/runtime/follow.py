@@ -1,14 +1,19 @@
-"""Following a tape: every row after a seq, once, in order, until the run has ended. A follower keeps its own place."""
+"""Following a tape: every row after a seq, once, in order, until the run has ended or was interrupted.
+
+A follower keeps its own place.
+"""
 
 import attrs
 
 from palyra_trio.core.codec import TapeRow
-from palyra_trio.core.errors import OffsetAhead, OffsetPruned
+from palyra_trio.core.errors import Interrupted, OffsetAhead, OffsetPruned
 from palyra_trio.core.identity import Principal
 from palyra_trio.core.run import TERMINAL
-from palyra_trio.core.tape import RunFinished, run_stream
+from palyra_trio.core.tape import RunFinished, StatusChange, run_stream
 from palyra_trio.journal.feed import Feed
-from palyra_trio.journal.queries import PAGE_ROWS, Reader, ReaderPool, RunSummary
+from palyra_trio.journal.queries import PAGE_ROWS, Reader, RunSummary
+from palyra_trio.journal.reader_pool import ReaderPool
+from palyra_trio.runtime.runs import INTERRUPTED
 
 
 @attrs.frozen
@@ -60,11 +65,13 @@ class Follower:
         self.session_id = place.run.session_id
         self.seq = place.after_seq
         self.ended = place.at_end
+        self._interrupted = place.run.reason == INTERRUPTED
 
     async def next_rows(self, most: int = PAGE_ROWS) -> tuple[TapeRow, ...]:
         """Return the rows after the last ones that were returned: at least one, or none once the run has ended.
 
-        Waits while there are none. A cancel loses nothing: the next call returns the same rows.
+        Waits while there are none, unless the run was interrupted: nothing follows then until somebody acts, and
+        Interrupted is raised after the last row. A cancel loses nothing: the next call returns the same rows.
         """
         while not self.ended:
             seen = self._feed.g
@@ -74,6 +81,17 @@ class Follower:
             if rows:
                 self.seq = rows[-1].seq
                 self.ended = rows[-1].kind == RunFinished.kind
+                self._interrupted = _interrupts(rows[-1])
                 return rows
+            if self._interrupted:
+                raise Interrupted(
+                    f"run {self.run_id} was interrupted, and nobody goes on with it",
+                    remedy=f"start another one in session {self.session_id}, or cancel this one",
+                )
             await self._feed.wait_past(self._stream, seen)
         return ()
+
+
+def _interrupts(row: TapeRow) -> bool:
+    event = row.event() if row.kind == StatusChange.kind else None
+    return isinstance(event, StatusChange) and event.reason == INTERRUPTED

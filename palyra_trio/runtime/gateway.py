@@ -12,89 +12,65 @@ from typing import TypeVar
 import attrs
 import trio
 
-from palyra_trio.core.agents import check_agent
-from palyra_trio.core.bindings import AgentBound, AgentUnbound, BindingPlace, Target, check_place
-from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.codec import TapeRow
-from palyra_trio.core.commands import (
-    Applied,
-    ArchiveSession,
-    BindAgent,
-    CancelRun,
-    Command,
-    CreateToken,
-    DecideApproval,
-    DefineAgent,
-    OpenSession,
-    RemoveAgent,
-    Reply,
-    RevokeToken,
-    RotateToken,
-    SessionResolved,
-    SetDefaultAgent,
-    StartRun,
-    UnbindAgent,
-    UndoRun,
-)
+from palyra_trio.core.commands import CancelRun, Command, OpenSession, Reply, SessionResolved, StartRun, TakeUpRun, UndoRun
 from palyra_trio.core.config import Config
-from palyra_trio.core.errors import InvalidArgument, NotOwner, PalyraError, SessionConflict, StateConflict
+from palyra_trio.core.errors import AlreadyDecided, SessionConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId
-from palyra_trio.core.run import TERMINAL
-from palyra_trio.core.tape import (
-    SESSION_STREAM,
-    SYSTEM_STREAM,
-    AgentDefined,
-    AgentRemoved,
-    CancelRequested,
-    DefaultAgentSet,
-    SessionArchived,
-    TapeEvent,
-    run_stream,
-)
+from palyra_trio.core.tape import run_stream
 from palyra_trio.core.text import clean
 from palyra_trio.journal.queries import Reader, RunSummary
-from palyra_trio.journal.store import entry
-from palyra_trio.journal.writer import Journal, Ticket
+from palyra_trio.journal.writer import Journal
 from palyra_trio.runtime.agents import Answering, KnownAgent, answering, find_agent, known_agents
-from palyra_trio.runtime.answers import answer_check
-from palyra_trio.runtime.approvals import Approvals, Settle
+from palyra_trio.runtime.approvals import Approvals
 from palyra_trio.runtime.bus import Bus, Submission
+from palyra_trio.runtime.checks import check, check_owned, recordable
+from palyra_trio.runtime.dispatch import Dispatch
+from palyra_trio.runtime.expiry import Expiries
 from palyra_trio.runtime.follow import Follower, find_place
 from palyra_trio.runtime.intake import attach, prepare
-from palyra_trio.runtime.opening import Opening, prepare_opening, session_is_busy
+from palyra_trio.runtime.notify import notify
+from palyra_trio.runtime.opening import prepare_opening
+from palyra_trio.runtime.policies import Policies, put_in_force
 from palyra_trio.runtime.recovery import mark_interrupted
-from palyra_trio.runtime.runs import Run
-from palyra_trio.runtime.sessions import Admission, Sessions
+from palyra_trio.runtime.sessions import Sessions, find_waiting
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.runtime.tokens import Tokens
 from palyra_trio.runtime.undo import undo_run
 
 T = TypeVar("T")
 
-KEY_RACES = 3  # a session key that was taken meanwhile is looked up again; losing more often is no accident
+RACES = 3  # what was taken or decided meanwhile is looked up again; losing more often is no accident
 
 
 @attrs.frozen
 class Health:
-    """How this process stands. `g` is the newest durable row that it wrote, 0 before its first."""
+    """How this process stands. `g` is the newest durable row that it wrote, 0 before its first.
+
+    `policy_hash` names the user's policies in force, and `policy_preset` the set that they add to, apart from projects.
+    """
 
     boot_id: str
     now_ms: int
     g: int
     live_runs: int
     draining: bool
+    policy_preset: str
+    policy_hash: str
 
 
 class Gateway:
     """The runtime as a transport sees it. Made by `open_gateway`."""
 
-    def __init__(self, state: RuntimeState, tokens: Tokens, nursery: trio.Nursery) -> None:
+    def __init__(self, state: RuntimeState, tokens: Tokens, expiries: Expiries, nursery: trio.Nursery) -> None:
         self._state = state
         self._bus = Bus()
-        self._approvals = Approvals()
         self._nursery = nursery
         self.tokens = tokens
-        self.sessions = Sessions(state, self._approvals, nursery)
+        self.sessions = Sessions(state, expiries, nursery)
+        self.approvals = Approvals(state, self.sessions)
+        self.policies = Policies(state)
+        self._dispatch = Dispatch(state, self.sessions, self.approvals, tokens)
         self._drain_deadline: float = math.inf
 
     async def submit(self, command: Command, context: RequestContext) -> Reply:
@@ -106,36 +82,16 @@ class Gateway:
         context = attrs.evolve(context, device=clean(context.device), channel=clean(context.channel))
         if isinstance(command, StartRun):
             return await self._start(command, context)
-        command = self._ingress(command)
-        prepared: object = None
+        command = recordable(command, self._state.redactor)
         if isinstance(command, OpenSession):
             return await self._open(command, context)
-        if isinstance(command, CancelRun):
-            prepared = await self._cancellable(command.run_id, context)
-        elif isinstance(command, UndoRun):
+        if isinstance(command, UndoRun):
             return await undo_run(self._state, await self.run(command.run_id, context), context)
-        elif isinstance(command, ArchiveSession):
-            await self._archivable(command.session_id, context)
-        elif isinstance(command, DefineAgent):
-            check_agent(command.spec, self._state.tools.names())
-            answer_check(command.spec.answer_schema)
-            await self._definable(command)
-        elif isinstance(command, BindAgent | UnbindAgent):
-            await self._bindable(command.place, context)
-        return await self._put(Submission(command, context, prepared))
-
-    def _ingress(self, command: Command) -> Command:
-        """Return the command as it may be recorded: what a person wrote in it redacted, all of it valid Unicode."""
-        if isinstance(command, CancelRun | DecideApproval):
-            command = attrs.evolve(command, reason=self._state.redactor.text(clean(command.reason)))
-        try:
-            canonical_json(command)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise InvalidArgument(f"the command cannot be recorded: {error}") from error
-        return command
+        return await self._put_racing(lambda: check(self._state, self.sessions, command, context), command, context)
 
     async def _start(self, command: StartRun, context: RequestContext) -> Reply:
         if (existing := await attach(self._state, command, context)) is not None:
+            await self.submit(TakeUpRun(existing.run_id), context)
             return existing
         return await self._put_racing(lambda: prepare(self._state, command, context), command, context)
 
@@ -145,15 +101,16 @@ class Gateway:
     async def _put_racing(
         self, prepare: Callable[[], Awaitable[object]], command: Command, context: RequestContext
     ) -> Reply:
-        """Prepare a command and put it; again when its session's key was taken in between."""
-        for race in range(KEY_RACES):
+        """Prepare a command and put it; again when its session's key was taken, or what it cancels decided on, in between."""
+        for race in range(RACES):
             prepared = await prepare()
             if isinstance(prepared, SessionResolved):
                 return prepared
             try:
                 return await self._put(Submission(command, context, prepared))
-            except SessionConflict:
-                if race == KEY_RACES - 1:
+            except (SessionConflict, AlreadyDecided) as error:
+                lost = isinstance(error, AlreadyDecided) and not isinstance(command, CancelRun)
+                if lost or race == RACES - 1:
                     raise
         raise AssertionError("the last race returns or raises")
 
@@ -199,10 +156,14 @@ class Gateway:
         return await self.ask(lambda reader: find_agent(reader, self._state.config.limits, name))
 
     async def answering(self, session_id: SessionId | None, context: RequestContext) -> Answering:
-        """Return which agent answers the caller's next run that names none. Raises NotOwner."""
-        if session_id is not None:
-            await self._owned(session_id, context)
-        return await self.ask(lambda reader: answering(reader, self._state.config.limits, context, session_id))
+        """Return which agent answers the caller's next run that names none. Raises NotFound."""
+
+        def read(reader: Reader) -> Answering:
+            if session_id is not None:
+                check_owned(reader, session_id, context)
+            return answering(reader, self._state.config.limits, context, session_id)
+
+        return await self.ask(read)
 
     def health(self) -> Health:
         return Health(
@@ -211,95 +172,18 @@ class Gateway:
             self._state.journal.feed.g,
             self.sessions.live_runs,
             self.sessions.draining,
+            self._state.config.policy.preset,
+            self._state.policies.hash,
         )
-
-    # --- routing: sync, called by the bus ---
-
-    def route(self, submission: Submission) -> None:
-        command, by = submission.command, submission.context.principal
-        settle = _settle(submission)
-        match command:
-            case StartRun():
-                assert isinstance(submission.prepared, Admission)
-                self.sessions.admit(submission, submission.prepared)
-            case CancelRun():
-                if isinstance(submission.prepared, Run):
-                    submission.prepared.cancel(CancelRequested(by, command.reason), settle)
-                else:
-                    assert isinstance(submission.prepared, RunSummary)
-                    self.sessions.cancel(submission.prepared, by, command.reason, settle)
-            case DecideApproval():
-                self._approvals.decide(command.approval_id, command.granted, by, command.reason, settle)
-            case OpenSession():
-                assert isinstance(submission.prepared, Opening)
-                self._open_now(submission, submission.prepared)
-            case ArchiveSession(session_id):
-                if self.sessions.busy(session_id):
-                    raise session_is_busy(session_id)
-                self._record(SESSION_STREAM + session_id, SessionArchived(session_id, by), settle)
-            case DefineAgent(spec):
-                self._record(SYSTEM_STREAM, AgentDefined(spec, by), settle)
-            case RemoveAgent(agent):
-                self._record(SYSTEM_STREAM, AgentRemoved(agent, by), settle)
-            case SetDefaultAgent(agent):
-                self._record(SYSTEM_STREAM, DefaultAgentSet(agent, by), settle)
-            case BindAgent(place, agent):
-                self._record(SYSTEM_STREAM, AgentBound(place.target, place.name, agent, by), settle)
-            case UnbindAgent(place):
-                self._record(SYSTEM_STREAM, AgentUnbound(place.target, place.name, by), settle)
-            case CreateToken() | RevokeToken() | RotateToken():
-                self.tokens.carry_out(command, by, submission.answer)
-
-    def _record(self, stream: str, event: TapeEvent, settle: Settle) -> None:
-        ticket = Ticket((entry(stream, event),), on_commit=lambda _rows: settle(None), on_refusal=settle)
-        self._state.journal.submit(ticket)
-
-    def _open_now(self, submission: Submission, opening: Opening) -> None:
-        if opening.replaced is not None and self.sessions.busy(opening.replaced):
-            raise session_is_busy(opening.replaced)
-        self._state.journal.submit(
-            Ticket(
-                opening.entries,
-                on_commit=lambda rows: submission.answer(opening.result(rows)),
-                on_refusal=submission.answer,
-            )
-        )
-
-    async def _definable(self, command: DefineAgent) -> None:
-        name = command.spec.name
-        if not command.replace and await self.ask(lambda reader: any(spec.name == name for spec, _ in reader.agents())):
-            raise StateConflict(f"there is an agent {name!r} already", remedy="replace it, or take another name")
-
-    async def _bindable(self, place: BindingPlace, context: RequestContext) -> None:
-        check_place(place)
-        if place.target is Target.SESSION:
-            await self._owned(SessionId(place.name), context)
-
-    async def _owned(self, session_id: SessionId, context: RequestContext) -> None:
-        session = await self.ask(lambda reader: reader.session(session_id))
-        if session is None or session.principal != context.principal:
-            raise NotOwner(
-                f"there is no session {session_id} of yours", remedy="`palyra-trio sessions list` shows them"
-            )
-
-    async def _cancellable(self, run_id: str, context: RequestContext) -> RunSummary | Run:
-        """Return the run: a live one at once, so that stopping it waits for no disk."""
-        live = self.sessions.live(run_id)
-        if live is not None and live.principal == context.principal:
-            return live
-        run = await self.run(run_id, context)
-        if run.state in TERMINAL:
-            raise StateConflict(f"run {run.run_id} is {run.state} already")
-        return run
-
-    async def _archivable(self, session_id: SessionId, context: RequestContext) -> None:
-        await self._owned(session_id, context)
-        if await self.ask(lambda reader: reader.live_run(session_id)) is not None:
-            raise session_is_busy(session_id)
 
     @property
     def journal(self) -> Journal:
         return self._state.journal
+
+    @property
+    def config(self) -> Config:
+        """The configuration of this process as it holds now."""
+        return self._state.config
 
     def drain_by(self, deadline: float) -> float:
         """Take no more runs. The live ones may go on until `deadline` (Trio's clock); the first one that was set holds."""
@@ -312,29 +196,32 @@ class Gateway:
         self._state.config, self._state.config_in = config, config_in
 
     async def serve(self) -> None:
-        await self._bus.route(self.route)
+        await self._bus.route(self._dispatch.route)
 
     def close(self) -> None:
         self._bus.close()
 
 
-def _settle(submission: Submission) -> Settle:
-    def settle(error: PalyraError | None) -> None:
-        submission.answer(error if error is not None else Applied())
-
-    return settle
-
-
 @asynccontextmanager
-async def open_gateway(state: RuntimeState) -> AsyncGenerator[Gateway, None]:
+async def open_gateway(state: RuntimeState, *, recovers: bool = True) -> AsyncGenerator[Gateway, None]:
     """Run the runtime for the length of the block. Leaving it drains: live runs get `daemon.drain_s` to end.
+
+    With `recovers` it goes on with the runs that wait for a person or in line since an earlier process; otherwise only
+    with those that somebody asks it to.
 
     If the journal stops, the block is cancelled and JournalStopped is raised: a process that cannot record must not act.
     """
+    await put_in_force(state, "boot")
     await mark_interrupted(state)
     tokens = Tokens(state, await state.readers.ask(lambda reader: reader.tokens(revoked=False, most=-1)))
+    expiries = Expiries(state.now_s)
+    for expires_ms, approval_id in await state.readers.ask(lambda reader: reader.approvals.expiring()):
+        expiries.add(expires_ms, approval_id)
     async with trio.open_nursery() as nursery:
-        gateway = Gateway(state, tokens, nursery)
+        gateway = Gateway(state, tokens, expiries, nursery)
+        await nursery.start(notify, state)
+        await find_waiting(state, gateway.sessions, ours=recovers)
+        nursery.start_soon(expiries.watch, gateway.approvals.expire)
         nursery.start_soon(gateway.serve)
         nursery.start_soon(_watch, state, gateway.sessions)
         try:

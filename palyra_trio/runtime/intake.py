@@ -24,9 +24,9 @@ from palyra_trio.core.workspaces import check_workspace
 from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import Entry, entry
-from palyra_trio.providers.choose import names_a_file
 from palyra_trio.runtime.agents import answering, find_agent
 from palyra_trio.runtime.answers import answer_check
+from palyra_trio.runtime.checks import check_model
 from palyra_trio.runtime.opening import find_session
 from palyra_trio.runtime.runs import RunOrder
 from palyra_trio.runtime.sessions import Admission
@@ -36,8 +36,8 @@ from palyra_trio.runtime.state import RuntimeState
 async def attach(state: RuntimeState, command: StartRun, context: RequestContext) -> Accepted | None:
     """Return the run that has the command's id, so that repeating a request does not depend on what has changed since.
 
-    Raises RunConflict when that run is another principal's or was asked something else. A run id that is taken only
-    now is the writer's to judge.
+    Raises RunConflict when that run is another principal's, was asked something else, or its Input was erased. A run id
+    that is taken only now is the writer's to judge.
     """
     if command.run_id is None:
         return None
@@ -47,7 +47,11 @@ async def attach(state: RuntimeState, command: StartRun, context: RequestContext
     if not rows:
         return None
     known = rows[0].event()
-    assert isinstance(known, Input)
+    if not isinstance(known, Input):
+        raise RunConflict(
+            f"what run {command.run_id} was asked was erased, so that nobody can tell if this is the same",
+            remedy="use a new run id",
+        )
     asked = (context.principal, _payload_digest(command, _redacted(state, command.text)))
     if (known.principal, known.payload_digest) != asked:
         raise RunConflict(f"run {command.run_id} exists with another payload", remedy="use a new run id")
@@ -57,22 +61,20 @@ async def attach(state: RuntimeState, command: StartRun, context: RequestContext
 async def prepare(state: RuntimeState, command: StartRun, context: RequestContext) -> Admission:
     """Check a StartRun and return what its acceptance will write.
 
-    Raises DiskLow, InvalidArgument, NotFound, NotOwner, SessionConflict, StateConflict, WorkspaceRefused, and what
+    Raises DiskLow, InvalidArgument, NotFound, SessionConflict, StateConflict, WorkspaceRefused, and what
     the choice of a model raises (ConfigInvalid, ProviderError). Nothing is written, and a cancel leaves nothing.
     """
-    _check_disk(state)
     command = _cleaned(command)
     if not command.text.strip() and not command.attachments:
         raise InvalidArgument("the prompt is empty", remedy="say what is to be done")
     if not command.workspace:
         raise InvalidArgument("no workspace is named", remedy="name the folder that the run is to work in")
-    workspace = _workspace(state, command.workspace, context)
-    config = state.config_in(workspace) if context.local else state.config
+    workspace, config = await state.look(lambda: _on_disk(state, command.workspace, context))
     _check_attachments(config, command.attachments)
     ref = command.session
     spec, found = await state.readers.ask(lambda reader: _agent_and_session(config.limits, reader, command, context))
     spec = attrs.evolve(spec, limits=spec.limits.narrowed(config.limits))
-    _check_model(command.model, context)
+    check_model(command.model, context)
     choice = await state.choose(command.model or spec.model or config.model.name, config.model.base_url)
     problem_with = answer_check(spec.answer_schema)
 
@@ -91,15 +93,16 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
         workspace=workspace,
         attended=command.attended,
         allowed_tools=command.allowed_tools,
+        model=clean(command.model),
+        detached=command.detached,
+        confined=not context.local,
     )
     entries: list[Entry] = []
     if found is None:
         opened = SessionOpened(session_id, context.principal, ref.key, title_of(text))
         entries.append(entry(SESSION_STREAM + session_id, opened))
     entries.append(entry(run_stream(run_id), event))
-    order = RunOrder(
-        run_id, session_id, event, config, choice, problem_with, past_runs=found is not None, confined=not context.local
-    )
+    order = RunOrder(run_id, session_id, event, config, choice, problem_with, past_runs=found is not None)
     blobs = tuple(
         (attachment.digest, each.data) for attachment, each in zip(event.attachments, command.attachments, strict=True)
     )
@@ -124,6 +127,13 @@ def _cleaned(command: StartRun) -> StartRun:
     )
 
 
+def _on_disk(state: RuntimeState, folder: str, context: RequestContext) -> tuple[str, Config]:
+    """Return the workspace, and what is configured for a run in it. In a thread; raises what `prepare` does."""
+    _check_disk(state)
+    workspace = _workspace(state, folder, context)
+    return workspace, state.config_in(workspace) if context.local else state.config
+
+
 def _workspace(state: RuntimeState, folder: str, context: RequestContext) -> str:
     """Return `folder` as a tape spells it, once it was opened. Raises InvalidArgument, NotFound, WorkspaceRefused."""
     try:
@@ -145,11 +155,6 @@ def permitted(state: RuntimeState, folder: str, context: RequestContext) -> str:
     roots = [os.path.realpath(root) for root in state.config.workspaces.roots.get(context.principal, ())]
     check_workspace(resolved, roots, os.path.realpath(state.state_dir), context)
     return resolved
-
-
-def _check_model(model: str, context: RequestContext) -> None:
-    if not context.local and names_a_file(model):
-        raise InvalidArgument(f"{clean(model)!r} names a file of the daemon's machine", remedy="only its user may")
 
 
 def _redacted(state: RuntimeState, text: str) -> str:

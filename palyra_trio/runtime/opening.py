@@ -4,11 +4,11 @@ import attrs
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import OpenSession, SessionResolved
-from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.identity import Principal, RequestContext, SessionId
 from palyra_trio.core.session import Session, SessionRef, resolve
 from palyra_trio.core.tape import SESSION_STREAM, SessionArchived, SessionOpened
 from palyra_trio.core.text import clean
+from palyra_trio.journal.guards import Guard, SessionIsIdle
 from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import Entry, entry
@@ -17,11 +17,11 @@ from palyra_trio.runtime.state import RuntimeState
 
 @attrs.frozen
 class Opening:
-    """A session that is to be opened: what that writes, and the session that it takes the key of, if any."""
+    """A session that is to be opened: what that writes, and what must hold for it when it is written."""
 
     opened: SessionOpened
     entries: tuple[Entry, ...]
-    replaced: SessionId | None
+    guards: tuple[Guard, ...]
 
     def result(self, rows: tuple[TapeRow, ...]) -> SessionResolved:
         event = self.opened
@@ -43,30 +43,20 @@ async def prepare_opening(
 ) -> SessionResolved | Opening:
     """Return the session that was found, or what opening it writes. Nothing is written yet.
 
-    Raises what `core.session.resolve` raises, and StateConflict for a reset of a session with a live run.
+    Raises what `core.session.resolve` raises. That a session with a live run is not reset is the journal's to see to.
     """
-    found, live = await state.readers.ask(lambda reader: _look(reader, command, context))
+    found = await state.readers.ask(lambda reader: find_session(reader, command.ref, context))
     if found is not None and not command.reset:
         return SessionResolved(found, created=False)
-    if live:
-        raise session_is_busy(live)
     entries: list[Entry] = []
+    guards: list[Guard] = []
     key = command.ref.key
     if found is not None:
         key = found.key
         archived = SessionArchived(found.session_id, context.principal)
         entries.append(entry(SESSION_STREAM + found.session_id, archived))
+        guards.append(SessionIsIdle(found.session_id))
     session_id = state.new_id()
     opened = SessionOpened(session_id, context.principal, key, title_of(state.redactor.text(clean(command.title))))
     entries.append(entry(SESSION_STREAM + session_id, opened))
-    return Opening(opened, tuple(entries), found.session_id if found is not None else None)
-
-
-def _look(reader: Reader, command: OpenSession, context: RequestContext) -> tuple[Session | None, str]:
-    found = find_session(reader, command.ref, context)
-    live = reader.live_run(found.session_id) if found is not None else None
-    return found, found.session_id if found is not None and live is not None else ""
-
-
-def session_is_busy(session_id: str) -> StateConflict:
-    return StateConflict(f"session {session_id} has a live run", remedy="cancel it first")
+    return Opening(opened, tuple(entries), tuple(guards))

@@ -5,21 +5,20 @@ shield, when no task of the run is alive any more. What the run does in between 
 """
 
 import logging
-import math
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import attrs
 import trio
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.config import Config
-from palyra_trio.core.errors import JournalStopped, PalyraError, StateConflict, WorkspaceRefused
+from palyra_trio.core.errors import AlreadyDecided, JournalStopped, PalyraError, StateConflict, WorkspaceRefused
 from palyra_trio.core.identity import Principal, RunId, SessionId
 from palyra_trio.core.messages import Message
-from palyra_trio.core.run import CallState, RunState
+from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import (
-    ApprovalDecided,
     CancelRequested,
     Input,
     LimitReached,
@@ -27,23 +26,29 @@ from palyra_trio.core.tape import (
     RunInterrupted,
     StatusChange,
     TapeEvent,
-    ToolFinished,
     run_stream,
 )
 from palyra_trio.core.text import clean, text_to_name
 from palyra_trio.core.turn import AnswerCheck
-from palyra_trio.core.view import RunView, fold
-from palyra_trio.journal.store import RunIn, entry
+from palyra_trio.core.view import RunView, fold, loose_ends
+from palyra_trio.journal.guards import Guard, RunIn
+from palyra_trio.journal.store import entry
 from palyra_trio.journal.writer import Ticket
 from palyra_trio.providers.choose import Choice
-from palyra_trio.runtime.approvals import Approvals, Settle
+from palyra_trio.runtime.expiry import Expiries
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
+Settle = Callable[[PalyraError | None], None]
+"""Told once what became of a command: None when it took effect and is durable, else why not."""
+
 CANCELLABLE = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.WAITING})
 INTERRUPTED = "interrupted"
+FOR_APPROVAL = "approval"
+FOR_INPUT = "input"
+REVOKED = "revoked"
 CLOSE_GRACE_S = 5.0  # an ending is one commit; past this the disk has stopped, and the journal with it
 
 
@@ -51,8 +56,8 @@ CLOSE_GRACE_S = 5.0  # an ending is one commit; past this the disk has stopped, 
 class RunOrder:
     """A run that was accepted, and all that it takes to run it. `past_runs` is false for a session's first run.
 
-    `config` is what held in the run's workspace when it was accepted. A `confined` run may work only in the very folder
-    that was checked then: it must not have become a link meanwhile.
+    `config` is what held in the run's workspace when it was accepted. Its input says whether it is `confined`: then it
+    may work only in the very folder that was checked then, which must not have become a link meanwhile.
     """
 
     run_id: RunId
@@ -62,35 +67,61 @@ class RunOrder:
     choice: Choice
     problem_with: AnswerCheck
     past_runs: bool
-    confined: bool = False
+
+
+@attrs.frozen
+class Past:
+    """What a run that is taken up again has behind it: its view, the messages before its own, its active time so far."""
+
+    view: RunView
+    context: tuple[Message, ...] = ()
+    active_s: float = 0.0
 
 
 class Run:
-    """A run in this process. One task, its session's, drives it; its tool calls are child tasks of that one."""
+    """A run in this process. One task, its session's, drives it; its tool calls are child tasks of that one.
 
-    def __init__(self, order: RunOrder, state: RuntimeState, approvals: Approvals) -> None:
+    `changed` is set when the view moved by what others recorded, or a call of the run ended.
+    """
+
+    def __init__(self, order: RunOrder, state: RuntimeState, expiries: Expiries, past: Past | None = None) -> None:
+        past = past or Past(fold(RunView(seq=1), order.input))
         self.order = order
         self.state = state
-        self.approvals = approvals
-        self.view = fold(RunView(seq=1), order.input)
-        self.context: tuple[Message, ...] = ()
+        self.expiries = expiries
+        self.view = past.view
+        self.context = past.context
         self.scope = trio.CancelScope()
+        self.changed = trio.Event()
+        self._under: dict[str, list[trio.CancelScope]] = {}
+        self._revoked: set[str] = set()
         self._clock = trio.CancelScope()
-        self._left_s = float(order.input.agent.limits.active_s)
+        self._left_s = order.input.agent.limits.active_s - past.active_s
         self._interrupted = ""
+        if self.view.cancelled_by:
+            self.scope.cancel(reason="cancelled")
 
     @property
     def principal(self) -> Principal:
         return Principal(self.order.input.principal)
 
+    @property
+    def waits(self) -> bool:
+        """Whether the run has left its work to wait for a person: nothing of it is left to stop."""
+        waits = self.view.state is RunState.WAITING and self.view.reason in {FOR_APPROVAL, FOR_INPUT}
+        return waits and not self.view.cancelled_by
+
     # --- recording ---
 
-    async def record(self, *events: TapeEvent, blobs: Sequence[tuple[str, bytes]] = ()) -> None:
+    async def record(
+        self, *events: TapeEvent, blobs: Sequence[tuple[str, bytes]] = (), guards: tuple[Guard, ...] = ()
+    ) -> None:
         """Commit `events` as a whole; when this returns they are durable and folded into the view.
 
         Events land in the order of the calls. If cancelled they may still commit, and then are folded all the same.
+        Raises what a guard raises that does not hold; nothing is recorded then.
         """
-        ticket = self._ticket(events, blobs, None)
+        ticket = self._ticket(events, blobs, None, guards)
         journal = self.state.journal
         if journal.full(ticket):
             await journal.room_for(ticket)
@@ -102,7 +133,11 @@ class Run:
         self.state.journal.submit(self._ticket(events, (), then))
 
     def _ticket(
-        self, events: Sequence[TapeEvent], blobs: Sequence[tuple[str, bytes]], then: Callable[[], None] | None
+        self,
+        events: Sequence[TapeEvent],
+        blobs: Sequence[tuple[str, bytes]],
+        then: Callable[[], None] | None,
+        guards: tuple[Guard, ...] = (),
     ) -> Ticket:
         def folded(rows: tuple[TapeRow, ...]) -> None:
             for event in events:
@@ -112,19 +147,17 @@ class Run:
                 then()
 
         stream = run_stream(self.order.run_id)
-        return Ticket(tuple([entry(stream, event) for event in events]), (), tuple(blobs), on_commit=folded)
-
-    # --- the clock ---
-
-    def stop_clock(self) -> None:
-        """Stop counting active time: the run waits for a person."""
-        self._left_s = self._clock.deadline - trio.current_time()
-        self._clock.deadline = math.inf
-
-    def start_clock(self) -> None:
-        self._clock.deadline = trio.current_time() + self._left_s
+        return Ticket(tuple([entry(stream, event) for event in events]), guards, tuple(blobs), on_commit=folded)
 
     # --- from the outside ---
+
+    def take(self, event: TapeEvent, seq: int) -> None:
+        """Fold an event that somebody else put on the run's tape, as row `seq`: a decision, or that it is to stop."""
+        fold(self.view, event)
+        self.view.seq = seq
+        if isinstance(event, CancelRequested):
+            self.scope.cancel(reason="cancelled")
+        self.changed.set()
 
     def cancel(self, request: CancelRequested, settle: Settle) -> None:
         """Stop the run, then record who asked. `settle` is told when that is durable, or why it cannot be.
@@ -133,6 +166,27 @@ class Run:
         """
         self.scope.cancel(reason="cancelled")
         cancel_ticket(self.state, self.order.run_id, (request,), settle, lambda: fold(self.view, request))
+
+    @contextmanager
+    def under(self, grant: str, scope: trio.CancelScope) -> Generator[None, None, None]:
+        """Let `scope` be cancelled, while the block runs, should `grant` be revoked."""
+        if not grant:
+            yield
+            return
+        scopes = self._under.setdefault(grant, [])
+        scopes.append(scope)
+        if grant in self._revoked:
+            scope.cancel(reason=REVOKED)
+        try:
+            yield
+        finally:
+            scopes.remove(scope)
+
+    def revoke(self, grant: str) -> None:
+        """Stop the calls that run under a grant, or that have been recorded as started and are about to."""
+        self._revoked.add(grant)
+        for scope in self._under.get(grant, ()):
+            scope.cancel(reason=REVOKED)
 
     def interrupt(self, reason: str) -> None:
         """Stop the run so that it waits, interrupted, for another process to take it up."""
@@ -150,10 +204,10 @@ class Run:
         ending: RunFinished | None = None
         try:
             with self.scope:
-                with self.state.open_workspace(self.order.input.workspace) as workspace, self._clock:
-                    if self.order.confined:
+                with await self.state.enter(self.order.input.workspace) as workspace, self._clock:
+                    if self.order.input.confined:
                         check_place(workspace, self.order.input.workspace)
-                    self.start_clock()
+                    self._clock.deadline = trio.current_time() + self._left_s
                     await drive(self, workspace)
                 if self._clock.cancelled_caught:
                     limit = self.order.input.agent.limits.active_s
@@ -177,7 +231,9 @@ class Run:
     async def _close(self, ending: RunFinished | None) -> None:
         """Settle what is open, and record the ending, once all that the run's tasks submitted is on the tape."""
         await self.state.journal.settled()
-        if self.view.terminal:
+        if self.view.terminal or (
+            ending is None and self.waits and (self._interrupted or not self.scope.cancel_called)
+        ):
             return
         if ending is None and self._interrupted and not self.view.cancelled_by:
             if self.view.state is RunState.QUEUED:
@@ -189,19 +245,14 @@ class Run:
         if ending is None:
             ending = RunFinished(self.view.state, RunState.CANCELLED, "cancelled", f"by {self.view.cancelled_by}")
         try:
-            await self.record(*self._loose_ends(ending.reason), attrs.evolve(ending, before=self.view.state))
+            while True:
+                try:
+                    open_calls = loose_ends(self.view, ending.reason)
+                    return await self.record(*open_calls, attrs.evolve(ending, before=self.view.state))
+                except AlreadyDecided:
+                    continue  # a decision was committed first, and is in the view by now
         except StateConflict:
             _log.info("run %s was ended before it began", self.order.run_id)
-
-    def _loose_ends(self, reason: str) -> list[TapeEvent]:
-        events: list[TapeEvent] = []
-        for call_id in self.view.unsettled():
-            call = self.view.calls[call_id]
-            if call.state is CallState.ASKED and not call.allowed:
-                events.append(ApprovalDecided(call.approval_id, call_id, "withdrawn", "run", "the run ended"))
-            elif call.state is CallState.STARTED:
-                events.append(ToolFinished(call_id, f"Stopped: the run ended ({reason}).", 0, "stopped"))
-        return events
 
 
 def check_place(workspace: Workspace, folder: str) -> None:

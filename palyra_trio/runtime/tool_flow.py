@@ -1,7 +1,8 @@
-"""From a proposed call to its outcome: gate it, ask a person if need be, record the intent, run it, record the result.
+"""From the proposed calls of a turn to their outcomes: judge them all, ask a person where need be, run what may run.
 
-Calls of a turn that only read run side by side; one that changes something runs alone, in its place. While every
-call that is left waits for a person, the run waits, and its clock stands still.
+The questions of a turn are open together. Calls that only read run side by side; one that changes something runs when
+no other does, and in its place, unless a person was asked: then when they have answered. What cannot go on before
+somebody answers is left: the run waits, and the same function takes it up again from the tape.
 """
 
 import logging
@@ -10,31 +11,23 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from palyra_trio.core.chain import canonical_json, digest
-from palyra_trio.core.errors import AlreadyDecided, InvalidArgument, NotFound, PalyraError, PolicyError
-from palyra_trio.core.messages import ToolCall
-from palyra_trio.core.policy import CallFacts, Decision, decide_tool_call
+from palyra_trio.core.chain import digest
+from palyra_trio.core.errors import NotFound, PalyraError, PolicyError
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import (
-    ApprovalDecided,
-    ApprovalRequested,
-    PolicyDecision,
-    StatusChange,
-    TapeEvent,
-    ToolFinished,
-    ToolStarted,
-)
-from palyra_trio.core.text import clean, visible
+from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, StatusChange, TapeEvent, ToolFinished
+from palyra_trio.core.text import clean
 from palyra_trio.core.view import RunView
-from palyra_trio.guard.redactor import has_marker
-from palyra_trio.runtime.approvals import Pending
-from palyra_trio.runtime.runs import Run
-from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult
+from palyra_trio.journal.approvals import GrantEnded
+from palyra_trio.journal.guards import PolicyChanged
+from palyra_trio.runtime.gate import Judged, judge
+from palyra_trio.runtime.runs import FOR_APPROVAL, FOR_INPUT, REVOKED, Run
+from palyra_trio.tools.registry import ToolResult
 from palyra_trio.tools.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
-EXCERPT_CHARACTERS = 64 * 1024  # about 16k tokens: more than this in one result crowds out the rest of a context
+
+NEVER_MS = 0
 
 
 class ApprovalExpired(PolicyError):
@@ -43,231 +36,214 @@ class ApprovalExpired(PolicyError):
     code = "approval_expired"
 
 
-@attrs.frozen
-class _Gated:
-    """A call with what the gate found out about it. `tool` is None when it is refused."""
-
-    call: ToolCall
-    decision: Decision
-    tool: Tool | None
-    arguments: object
-    plan: Plan
-    context: ToolContext
-
-    def started(self) -> ToolStarted:
-        return ToolStarted(self.call.call_id, self.context.idempotency_key, self.plan.changes)
-
-
 async def settle_calls(
-    run: Run, workspace: Workspace, ahead: RunView, held: Sequence[TapeEvent], call_ids: tuple[str, ...]
+    run: Run, workspace: Workspace, held: Sequence[TapeEvent], call_ids: tuple[str, ...]
 ) -> list[TapeEvent]:
-    """Bring the first of these calls to their outcomes: the leading ones that only read, or a single one.
+    """Bring these calls of the newest turn as far as they get without anybody's answer.
 
-    `held` is recorded with the intents. Returns what is to be recorded with the next step: the last result, or
-    nothing. Raises ApprovalExpired when a call asks and nobody attends the run. If cancelled, calls that were
-    started have no result; the run's ending says so.
+    `held` is recorded with the intents; it proposes the calls that the view does not have yet. Returns what is to be
+    recorded with the next step: the last result, or nothing. When calls are left that wait for a person, the view is
+    WAITING. Raises ApprovalExpired when a call asks and nobody attends the run. If cancelled, calls that were started
+    have no result; the run's ending says so.
     """
-    calls = [ahead.calls[call_id].call for call_id in _first_group(run, ahead, call_ids)]
-    gated = [await _gate(run, workspace, call) for call in calls]
-    batch = _Batch(run, len(gated))
-    events, blobs = list(held), list[tuple[str, bytes]]()
-    for each in gated:
-        decision = each.decision
-        arguments_digest = digest(canonical_json(each.call.arguments))
-        events.append(
-            PolicyDecision(each.call.call_id, decision.outcome, decision.rule, decision.reason, arguments_digest)
-        )
-        if decision.outcome == "deny":
-            batch.remaining -= 1
-        elif decision.outcome == "ask":
-            events.append(batch.ask(each))
-        else:
-            events.append(each.started())
-            blobs += each.plan.blobs.items()
-    if batch.asked and not run.order.input.attended:
-        await _nobody_attends(run, batch, events)
-    events += batch.wait_if_idle()
-    try:
-        await run.record(*events, blobs=blobs)
-        async with trio.open_nursery() as nursery:
-            for each in gated:
-                if each.decision.outcome == "allow":
-                    nursery.start_soon(batch.perform, each)
-                elif each.decision.outcome == "ask":
-                    nursery.start_soon(batch.perform_if_granted, each)
-    finally:
-        batch.close()
+    batch = _Batch(run, workspace, call_ids)
+    await batch.work(await batch.begin(held))
     return batch.held
 
 
-def _first_group(run: Run, view: RunView, call_ids: tuple[str, ...]) -> tuple[str, ...]:
-    for index, call_id in enumerate(call_ids):
-        if not _only_reads(run, view.calls[call_id].call):
-            return call_ids[: index or 1]
-    return call_ids
-
-
-def _only_reads(run: Run, call: ToolCall) -> bool:
-    try:
-        return run.state.tools.get(call.tool).spec.read_only
-    except NotFound:
-        return True
-
-
-async def _gate(run: Run, workspace: Workspace, call: ToolCall) -> _Gated:
-    """Check the call and decide on it. Looks at the world through the tool's plan, and changes nothing."""
-    context = ToolContext(workspace, run.state.now_s, call.call_id, f"{run.order.run_id}:{call.call_id}")
-    try:
-        if call.malformed:
-            raise InvalidArgument(f"the arguments are not a JSON object: {call.malformed[:200]}")
-        if has_marker(call.arguments):
-            raise InvalidArgument("the arguments hold a redacted secret, which cannot be passed on")
-        spec = run.order.input.agent
-        if spec.tools is not None and call.tool not in spec.tools:
-            raise NotFound(f"the agent {spec.name} has no tool {call.tool!r}", remedy=f"it has {', '.join(spec.tools)}")
-        tool = run.state.tools.get(call.tool)
-        arguments = tool.spec.parse(call.arguments)
-        plan = await tool.plan(arguments, context)
-    except PalyraError as error:
-        reason = run.state.redactor.text(clean(str(error)))  # it may quote a file
-        return _Gated(call, Decision("deny", error.code, reason), None, None, Plan(), context)
-    except Exception as error:
-        _log.exception("the plan of tool %s failed", call.tool)
-        reason = run.state.redactor.text(clean(f"the tool failed: {type(error).__name__}: {error}"))
-        return _Gated(call, Decision("deny", "internal", reason), None, None, Plan(), context)
-    facts = CallFacts(call.tool, tool.spec.read_only, plan.sensitive)
-    policy = run.order.config.policy
-    return _Gated(call, decide_tool_call(facts, policy, run.order.input.allowed_tools), tool, arguments, plan, context)
-
-
-async def _nobody_attends(run: Run, batch: "_Batch", events: list[TapeEvent]) -> None:
-    first = batch.asked[0].request
-    for pending in batch.asked:
-        request = pending.request
-        events.append(
-            ApprovalDecided(request.approval_id, request.call_id, "expired", "run", "nobody attends this run")
-        )
-    batch.close()
-    await run.record(*(event for event in events if not isinstance(event, ToolStarted)))
-    tool = run.view.calls[first.call_id].call.tool
-    raise ApprovalExpired(
-        f"{tool} needs approval, and nobody attends this run", remedy=f"allow it with --yes-to {tool}"
-    )
-
-
 class _Batch:
-    """Calls that are under way together: how many are left, and how many of these wait for a person."""
+    """The calls of a turn that are under way together.
 
-    def __init__(self, run: Run, calls: int) -> None:
-        self.remaining = calls
+    `_left` are those without an outcome, in proposal order; `_running` those among them that have begun, or are being
+    judged to begin, and whether each only reads.
+    """
+
+    def __init__(self, run: Run, workspace: Workspace, call_ids: tuple[str, ...]) -> None:
         self.held: list[TapeEvent] = []
-        self.asked: list[Pending] = []
         self._run = run
-        self._parked = 0
-        self._waiting = False
+        self._workspace = workspace
+        self._left = list(call_ids)
+        self._running: dict[str, bool] = {}
 
-    # --- asking ---
+    # --- the first look at all of them ---
 
-    def ask(self, gated: _Gated) -> ApprovalRequested:
-        """Park a call; the request must be recorded before a person can see it."""
+    async def begin(self, held: Sequence[TapeEvent]) -> Sequence[Judged]:
+        """Judge every call that waits for nobody and record that. Returns those that were started by it."""
+        while True:
+            view = self._run.view.ahead(held)
+            calls = [view.calls[call_id] for call_id in self._left if not view.calls[call_id].waits]
+            judged = [await judge(self._run, self._workspace, call) for call in calls]
+            allowed = [each for each in judged if each.decision.outcome == "allow"]
+            starting = allowed[: self._first_group(allowed)]
+            try:
+                await self._record(judged, starting, held)
+            except (PolicyChanged, GrantEnded):
+                continue  # they were judged by what does not hold any more
+            return starting
+
+    def _first_group(self, allowed: Sequence[Judged]) -> int:
+        for index, each in enumerate(allowed):
+            if not self._only_reads(each.call.tool):
+                return index or 1
+        return len(allowed)
+
+    def _only_reads(self, tool: str) -> bool:
+        try:
+            return self._run.state.tools.get(tool).spec.read_only
+        except NotFound:
+            return True
+
+    async def _record(
+        self, judged: Sequence[Judged], starting: Sequence[Judged], held: Sequence[TapeEvent] = ()
+    ) -> None:
+        """Record what was decided of calls, the questions and the intents: all of it or, where a guard fails, nothing."""
         run = self._run
-        expires_s = run.order.config.approval.expires_s
-        request = ApprovalRequested(
-            run.state.new_id(),
-            gated.call.call_id,
-            run.state.redactor.text(prompt_for(gated.call, gated.decision, gated.plan, run.order.input.workspace)),
-            int((run.state.now_s() + expires_s) * 1000),
+        decided = [each.recorded() for each in judged]
+        requests = [self._request(each) for each in judged if each.decision.outcome == "ask"]
+        if requests and not run.order.input.attended:
+            await self._nobody_attends([*held, *decided, *requests], requests)
+        events = [*held, *decided, *requests, *[each.started() for each in starting]]
+        if requests and not self._running and all(each.decision.outcome != "allow" for each in judged):
+            events += self._wait(run.view.ahead(events))
+        guards = tuple(dict.fromkeys(guard for each in starting for guard in each.guards()))
+        blobs = [blob for each in starting for blob in each.plan.blobs.items()]
+        await run.record(*events, blobs=blobs, guards=guards)
+        for request in requests:
+            run.expiries.add(request.expires_at_ms, request.approval_id)
+        for each in judged:
+            if each.decision.outcome == "deny":
+                self._left.remove(each.call.call_id)
+        self._running |= {each.call.call_id: self._only_reads(each.call.tool) for each in starting}
+
+    def _request(self, judged: Judged) -> ApprovalRequested:
+        run, order = self._run, self._run.order
+        expires_at_ms = int((run.state.now_s() + order.config.approval.expires_s) * 1000)
+        return judged.request(run, run.state.new_id(), NEVER_MS if order.input.detached else expires_at_ms)
+
+    async def _nobody_attends(self, events: list[TapeEvent], requests: Sequence[ApprovalRequested]) -> None:
+        nobody = [
+            ApprovalDecided(each.approval_id, each.call_id, "expired", "run", "nobody attends this run")
+            for each in requests
+        ]
+        await self._run.record(*events, *nobody)
+        tool = requests[0].tool
+        raise ApprovalExpired(
+            f"{tool} needs approval, and nobody attends this run", remedy=f"allow it with --yes-to {tool}"
         )
-        self.asked.append(run.approvals.park(request, run.principal))
-        self._parked += 1
-        return request
 
-    async def perform_if_granted(self, gated: _Gated) -> None:
-        pending = next(each for each in self.asked if each.request.call_id == gated.call.call_id)
-        with trio.move_on_after(self._run.order.config.approval.expires_s):
-            await pending.decided.wait()
-        self._run.approvals.close(pending)
-        request = pending.request
-        decision = pending.decision or ApprovalDecided(
-            request.approval_id, request.call_id, "expired", "clock", "nobody answered in time"
-        )
-        events = [*self._go_on(), decision]
-        self._parked -= 1
-        if decision.outcome == "granted":
-            await self._run.record(*events, gated.started(), blobs=list(gated.plan.blobs.items()))
-            pending.settle(None)
-            await self.perform(gated)
-            return
-        self.remaining -= 1
-        await self._run.record(*events, *self.wait_if_idle())
-        pending.settle(None)
-
-    def wait_if_idle(self) -> list[TapeEvent]:
-        """Return the move to WAITING when all that is left waits for a person, and stop the run's clock."""
-        if self._waiting or not self.remaining or self._parked < self.remaining:
+    def _wait(self, view: RunView) -> list[TapeEvent]:
+        """Return the move to WAITING where nothing can go on before somebody answers."""
+        if view.state is not RunState.RUNNING or view.can_go_on:
             return []
-        self._waiting = True
-        self._run.stop_clock()
-        return [StatusChange(RunState.RUNNING, RunState.WAITING, "approval")]
+        asked = [view.calls[call_id].asked for call_id in view.waiting()]
+        only_questions = all(each is not None and each.question for each in asked)
+        return [StatusChange(RunState.RUNNING, RunState.WAITING, FOR_INPUT if only_questions else FOR_APPROVAL)]
 
-    def _go_on(self) -> list[TapeEvent]:
-        if not self._waiting:
-            return []
-        self._waiting = False
-        self._run.start_clock()
-        return [StatusChange(RunState.WAITING, RunState.RUNNING)]
+    # --- the work ---
 
-    def close(self) -> None:
-        """Take the batch's approvals off the list; a decision that was not recorded came too late."""
-        for pending in self.asked:
-            self._run.approvals.close(pending)
-            pending.settle(AlreadyDecided("the run ended before the decision was recorded"))
+    async def work(self, starting: Sequence[Judged]) -> None:
+        """Run what was started, and start what becomes ready, until nothing more goes on without a person."""
+        run = self._run
+        async with trio.open_nursery() as nursery:
+            for each in starting:
+                nursery.start_soon(self._perform, each)
+            while True:
+                for call_id in self._ready():
+                    self._running[call_id] = self._only_reads(run.view.calls[call_id].call.tool)
+                    nursery.start_soon(self._start, call_id)
+                if not self._running:
+                    break
+                await run.changed.wait()
+                run.changed = trio.Event()
+        if waits := self._wait(run.view):
+            await run.record(*waits)
 
-    # --- running ---
+    def _ready(self) -> list[str]:
+        """Return the calls that may start beside those that run.
 
-    async def perform(self, gated: _Gated) -> None:
-        """Run a started call. Its result is recorded at once, or held when it is the last one and small."""
-        finished, blobs = await self._effect(gated)
-        self.remaining -= 1
-        if not self.remaining and not blobs:
-            self.held.append(finished)
+        One that changes something starts when no other such one runs. Without a person's answer it also keeps its place:
+        it starts when all before it are done, and those after it wait for it.
+        """
+        view, ready = self._run.view, list[str]()
+        changing = not all(self._running.values())
+        before_done, held_up = True, False
+        for call_id in self._left:
+            call = view.calls[call_id]
+            if call.waits or call.settled:
+                continue
+            only_reads = self._only_reads(call.call.tool)
+            in_place = call.granted is None
+            if call_id not in self._running and not (held_up and in_place):
+                if only_reads:
+                    ready.append(call_id)
+                elif not changing and (before_done or not in_place):
+                    ready.append(call_id)
+                    changing = True
+            held_up = held_up or (in_place and not only_reads)
+            before_done = False
+        return ready
+
+    async def _start(self, call_id: str) -> None:
+        """Judge a call as things stand now, and run it if it still may."""
+        while True:
+            judged = await judge(self._run, self._workspace, self._run.view.calls[call_id])
+            starting = [judged] if judged.decision.outcome == "allow" else []
+            try:
+                await self._record([judged], starting)
+            except (PolicyChanged, GrantEnded):
+                continue
+            break
+        if starting:
+            await self._perform(judged)
         else:
-            await self._run.record(finished, *self.wait_if_idle(), blobs=blobs)
+            self._done(call_id)
 
-    async def _effect(self, gated: _Gated) -> tuple[ToolFinished, list[tuple[str, bytes]]]:
-        assert gated.tool is not None
+    async def _perform(self, judged: Judged) -> None:
+        """Run a started call. Its result is recorded at once, or held when it is the last one and small."""
+        call_id = judged.call.call_id
+        finished, blobs = await self._effect(judged)
+        self._left.remove(call_id)
+        if self._left or blobs:
+            await self._run.record(finished, blobs=blobs)
+        else:
+            self.held.append(finished)
+        self._done(call_id)
+
+    def _done(self, call_id: str) -> None:
+        del self._running[call_id]
+        self._run.changed.set()
+
+    async def _effect(self, judged: Judged) -> tuple[ToolFinished, list[tuple[str, bytes]]]:
+        assert judged.tool is not None
+        spec, call_id = judged.tool.spec, judged.call.call_id
         limit_s = self._run.order.input.agent.limits.tool_s
         began = trio.current_time()
-        result = ToolResult(f"the call took longer than its limit of {limit_s} s", "timeout")
-        with trio.move_on_after(limit_s):
+        scope = trio.CancelScope(deadline=began + limit_s)
+        with self._run.under(judged.grant, scope), scope:
             try:
-                result = await gated.tool.run(gated.arguments, gated.context, gated.plan)
+                result = await judged.tool.run(judged.arguments, judged.context, judged.plan)
             except PalyraError as error:
                 result = ToolResult(str(error), error.code)
             except Exception as error:
-                _log.exception("tool %s failed", gated.call.tool)
+                _log.exception("tool %s failed", spec.name)
                 result = ToolResult(f"{type(error).__name__}: {error}", "internal")
+        if scope.cancelled_caught and trio.current_time() < scope.deadline:
+            result = ToolResult("the grant that it ran under was revoked", REVOKED)
+        elif scope.cancelled_caught:
+            result = ToolResult(f"the call took longer than its limit of {limit_s} s", "timeout")
         said = f"Error ({result.error}): {result.text}" if result.error else result.text
         text = self._run.state.redactor.text(clean(said))
         elapsed_ms = int((trio.current_time() - began) * 1000)
-        if len(text) <= EXCERPT_CHARACTERS:
-            return ToolFinished(gated.call.call_id, text, elapsed_ms, result.error), []
+        finished = ToolFinished(call_id, text, elapsed_ms, result.error, untrusted=spec.untrusted_output)
+        if len(text) <= spec.output_cap_characters:
+            return finished, []
         data = text.encode()
         name = digest(data)
-        finished = ToolFinished(gated.call.call_id, excerpt(text), elapsed_ms, result.error, name, len(data))
-        return finished, [(name, data)]
+        shown = excerpt(text, spec.output_cap_characters)
+        return attrs.evolve(finished, text=shown, output=name, size_bytes=len(data)), [(name, data)]
 
 
-def excerpt(text: str) -> str:
+def excerpt(text: str, most: int) -> str:
     """Return the beginning and the end of an output that is too long for a model, and how much is missing."""
-    half = EXCERPT_CHARACTERS // 2
+    half = most // 2
     return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
-
-
-def prompt_for(call: ToolCall, decision: Decision, plan: Plan, workspace: str) -> str:
-    """Return what a person decides on: the tool, why it asks, where, and the diff or else the exact arguments.
-
-    Nothing is cut, and characters that would hide or reorder text are spelled out.
-    """
-    shown = plan.preview or canonical_json(call.arguments).decode()
-    return visible(f"{call.tool} asks: {decision.reason}\nworkspace: {workspace}\n{shown}")

@@ -35,14 +35,14 @@ async def undo_run(state: RuntimeState, run: RunSummary, context: RequestContext
     Nothing is touched unless everything can be taken back. Raises WorkspaceRefused when the run's folder is none in
     which the caller may start one.
     """
-    permitted(state, os.fsdecode(text_to_name(run.workspace)), context)
+    await state.look(lambda: permitted(state, os.fsdecode(text_to_name(run.workspace)), context))
     if run.state not in TERMINAL:
         raise StateConflict(f"run {run.run_id} is {run.state}", remedy="cancel it, or wait for its end")
     changes = await state.readers.ask(lambda reader: changes_of(reader, run.run_id))
     blobs = await state.readers.ask(
         lambda reader: {name: reader.blob(name) for change in changes for name in (change.before, change.after) if name}
     )
-    with state.open_workspace(run.workspace) as workspace:
+    with await state.enter(run.workspace) as workspace:
         if not context.local:
             check_place(workspace, run.workspace)
         made = tuple(await trio.to_thread.run_sync(undo, workspace, changes, blobs.__getitem__))

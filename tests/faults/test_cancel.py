@@ -145,7 +145,7 @@ class _Held:
             _tasks(),
             len(os.listdir("/proc/self/fd")),
             len(gateway.sessions._sessions),
-            len(gateway._approvals._open),
+            len(await gateway.ask(lambda reader: reader.approvals.expiring())),
             len(feed._waiting),
             len(runtime.state.journal._pending),
             gateway._bus._slots.value,

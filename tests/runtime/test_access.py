@@ -3,16 +3,19 @@
 import stat
 from pathlib import Path
 
+import attrs
 import pytest
+from trio.testing import MockClock
 
 from palyra_trio.core.commands import CreateToken, RevokeToken, TokenIssued
-from palyra_trio.core.errors import PolicyError, Unauthenticated
+from palyra_trio.core.config import RatesConfig
+from palyra_trio.core.errors import Busy, PolicyError, Unauthenticated
 from palyra_trio.core.identity import Peer, Scope
 from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.core.tokens import ActedAs, Token, hash_of
 from palyra_trio.guard.auth import AUTHORIZATION, CHANNEL, PRINCIPAL, Authenticator
 from palyra_trio.runtime.access import LOCAL_SCOPES, TOKEN_FILE, Access, keep_local_token
-from tests.fakes import ME, Runtime, open_fake_runtime
+from tests.fakes import CONFIG, ME, Runtime, open_fake_runtime
 
 UID = 1000
 TCP, LOCAL = Peer(address="10.0.0.7:5000"), Peer(UID)
@@ -21,7 +24,7 @@ NOW_MS = 10_000
 
 def access_to(runtime: Runtime) -> Access:
     authenticator = Authenticator(runtime.gateway.tokens, UID, ME.principal, runtime.state.now_s)
-    return Access(authenticator, runtime.state.journal)
+    return Access(authenticator, runtime.gateway)
 
 
 async def acts(runtime: Runtime) -> list[ActedAs]:
@@ -39,11 +42,11 @@ async def test_an_admin_who_acts_as_another_is_on_the_tape_before_being_let_in(t
     async with open_fake_runtime(tmp_path) as runtime:
         issued, access = await make(runtime, Scope.ADMIN), access_to(runtime)
         sent = {AUTHORIZATION: f"Bearer {issued.secret}", PRINCIPAL: "user:alice", CHANNEL: "phone"}
-        caller = await access.authenticate(sent, TCP, "/x/CancelRun")
+        caller = await access.admit(sent, TCP, Scope.ADMIN, "/x/CancelRun")
         assert caller.context.principal == "user:alice"
         by_token = ActedAs(issued.token.token_id, "user:root", "user:alice", "", "phone", "/x/CancelRun")
         assert await acts(runtime) == [by_token]
-        await access.authenticate({PRINCIPAL: "user:alice"}, LOCAL)
+        await access.admit({PRINCIPAL: "user:alice"}, LOCAL, Scope.RUN)
         assert (await acts(runtime))[1:] == [ActedAs("", ME.principal, "user:alice", "", "grpc")]
 
 
@@ -51,9 +54,14 @@ async def test_who_acts_in_their_own_name_or_is_refused_leaves_no_record(tmp_pat
     async with open_fake_runtime(tmp_path) as runtime:
         issued, access = await make(runtime, Scope.RUN), access_to(runtime)
         sent = {AUTHORIZATION: f"Bearer {issued.secret}"}
-        caller = await access.authenticate(sent | {PRINCIPAL: "user:root"}, TCP)
+        caller = await access.admit(sent | {PRINCIPAL: "user:root"}, TCP, Scope.RUN)
         with pytest.raises(PolicyError):
-            await access.authenticate(sent | {PRINCIPAL: "user:alice"}, TCP)
+            await access.admit(sent | {PRINCIPAL: "user:alice"}, TCP, Scope.RUN)
+        with pytest.raises(PolicyError, match="scope read"):
+            await access.admit(sent, TCP, Scope.READ)
+        admin = {AUTHORIZATION: f"Bearer {(await make(runtime, Scope.ADMIN)).secret}", PRINCIPAL: "user:alice"}
+        with pytest.raises(PolicyError, match="scope run"):
+            await access.admit(admin, TCP, Scope.RUN)
         assert await acts(runtime) == []
         access.require(caller, Scope.RUN)
         with pytest.raises(PolicyError, match="scope admin"):
@@ -64,12 +72,34 @@ async def test_a_token_that_is_revoked_is_refused_from_the_reply_on(tmp_path: Pa
     async with open_fake_runtime(tmp_path) as runtime:
         issued, access = await make(runtime, Scope.RUN), access_to(runtime)
         sent = {AUTHORIZATION: f"Bearer {issued.secret}"}
-        caller = await access.authenticate(sent, TCP)
+        caller = await access.admit(sent, TCP, Scope.RUN)
         await runtime.do(RevokeToken(issued.token.token_id))
         with pytest.raises(Unauthenticated):
             access.require(caller, Scope.RUN)
         with pytest.raises(Unauthenticated):
-            await access.authenticate(sent, TCP)
+            await access.admit(sent, TCP, Scope.RUN)
+
+
+async def test_a_token_that_asks_too_often_is_busy_for_a_second_and_the_local_user_never(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    config = attrs.evolve(CONFIG, rates=RatesConfig(admin_per_s=2, reads_per_s=3))
+    async with open_fake_runtime(tmp_path, config=config) as runtime:
+        issued, access = await make(runtime, Scope.ADMIN), access_to(runtime)
+        sent = {AUTHORIZATION: f"Bearer {issued.secret}", PRINCIPAL: "user:alice"}
+        for _ in range(2):
+            for _ in range(2):
+                await access.admit(sent, TCP, Scope.ADMIN)
+            with pytest.raises(Busy):
+                await access.admit(sent, TCP, Scope.ADMIN)
+            autojump_clock.jump(1.0)
+        assert len(await acts(runtime)) == 4
+        for _ in range(10):
+            await access.admit({}, LOCAL, Scope.ADMIN)
+        runtime.gateway.reload(attrs.evolve(config, rates=RatesConfig(admin_per_s=1)), runtime.state.config_in)
+        await access.admit(sent, TCP, Scope.ADMIN)
+        with pytest.raises(Busy):
+            await access.admit(sent, TCP, Scope.ADMIN)
 
 
 # --- the local user's token ---

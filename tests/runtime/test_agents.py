@@ -8,7 +8,7 @@ import pytest
 from palyra_trio.core.agents import DEFAULT_AGENT, AgentSpec
 from palyra_trio.core.bindings import BindingPlace, Target
 from palyra_trio.core.commands import BindAgent, DefineAgent, RemoveAgent, SetDefaultAgent, UnbindAgent
-from palyra_trio.core.errors import InvalidArgument, NotFound, NotOwner, StateConflict
+from palyra_trio.core.errors import InvalidArgument, NotFound, StateConflict
 from palyra_trio.core.identity import RequestContext, SessionId
 from palyra_trio.core.tape import Input
 from tests.fakes import CONFIG, ME, OTHER, Runtime, in_session, open_fake_runtime
@@ -82,6 +82,18 @@ async def test_an_agent_that_is_removed_is_bound_no_longer(tmp_path: Path) -> No
             await runtime.do(UnbindAgent(CHANNEL))
 
 
+async def test_the_built_in_agent_takes_over_what_was_bound_to_a_redefined_default(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await define(runtime, "a", "default")
+        await runtime.do(SetDefaultAgent("a"))
+        await runtime.do(BindAgent(CHANNEL, "default"))
+        await runtime.do(RemoveAgent("default"))
+        assert await answers(runtime) == ("default", "channel")
+        assert (await runtime.gateway.agent("default")).spec.instructions == DEFAULT_AGENT.instructions
+        await runtime.do(UnbindAgent(CHANNEL))
+        assert await answers(runtime) == ("a", "default")
+
+
 async def test_what_cannot_be_bound_is_refused(tmp_path: Path) -> None:
     async with open_fake_runtime(tmp_path) as runtime:
         mine = await runtime.start()
@@ -92,9 +104,9 @@ async def test_what_cannot_be_bound_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument):
             await runtime.do(BindAgent(BindingPlace(Target.CHANNEL, ""), "default"))
         for command in (BindAgent(session, "default"), UnbindAgent(session)):
-            with pytest.raises(NotOwner):
+            with pytest.raises(NotFound):
                 await runtime.do(command, OTHER)
-        with pytest.raises(NotOwner):
+        with pytest.raises(NotFound):
             await runtime.gateway.answering(mine.session_id, OTHER)
 
 

@@ -5,7 +5,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from palyra_trio.core.commands import Applied, CancelRun, Command, DecideApproval, StartRun
-from palyra_trio.core.errors import Draining, NotFound
+from palyra_trio.core.errors import Draining, NotFound, PalyraError
 from palyra_trio.core.identity import RunId
 from palyra_trio.runtime.bus import RESERVED_SLOTS, SLOTS, Bus, Submission
 from tests.fakes import ME
@@ -103,6 +103,28 @@ async def test_a_refusal_is_the_answer_and_the_loop_goes_on() -> None:
     await bus.route(handle)
     with pytest.raises(NotFound):
         await bad.reply()
+    assert await good.reply() == Applied()
+
+
+async def test_a_fault_of_ours_is_logged_and_ends_one_command_and_not_the_loop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus = Bus()
+    bad, good = _submission(StartRun("bad")), _submission(StartRun("good"))
+
+    def handle(submission: Submission) -> None:
+        if submission is bad:
+            raise KeyError("nobody thought of this")
+        submission.answer(Applied())
+
+    await bus.put(bad)
+    await bus.put(good)
+    bus.close()
+    await bus.route(handle)
+    with pytest.raises(PalyraError, match="StartRun failed: KeyError") as failed:
+        await bad.reply()
+    assert failed.value.code == "internal"
+    assert "nobody thought of this" in caplog.text
     assert await good.reply() == Applied()
 
 

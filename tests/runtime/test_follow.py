@@ -1,5 +1,6 @@
 """Following: each row once and in order, from any seq that is there, at any pace, from memory or from the journal."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from palyra_trio.core.codec import TapeRow
-from palyra_trio.core.errors import NotFound, OffsetAhead, OffsetPruned
+from palyra_trio.core.commands import CancelRun
+from palyra_trio.core.errors import Interrupted, NotFound, OffsetAhead, OffsetPruned
 from palyra_trio.core.identity import RunId
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import ModelDelta, ProviderRequest, run_stream
+from palyra_trio.core.tape import ModelDelta, ProviderRequest, RunFinished, StatusChange, run_stream
 from palyra_trio.journal.feed import Feed
 from palyra_trio.journal.store import FILE_NAME
+from palyra_trio.runtime.follow import Follower
 from tests.fakes import ME, OTHER, FakeProvider, Runtime, Tape, open_fake_runtime, says, scripted
 from tests.journal.tickets import tampering
 
@@ -115,6 +118,47 @@ async def test_an_abandoned_follower_leaves_nothing_in_the_feed(tmp_path: Path) 
             assert len(feed._waiting) == 1
             nursery.cancel_scope.cancel()
         assert len(feed._waiting) == 0
+
+
+# --- runs that were interrupted ---
+
+
+async def _interrupt(folder: Path) -> RunId:
+    """Leave a run behind, as a process does that is told to stop."""
+    async with open_fake_runtime(folder, scripted({"hang": True}), left=[RunState.WAITING]) as runtime:
+        accepted = await runtime.start()
+        await runtime.until(accepted.run_id, ProviderRequest)
+    return accepted.run_id
+
+
+async def test_behind_the_last_row_of_an_interrupted_run_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    run_id = await _interrupt(tmp_path)
+    async with open_fake_runtime(tmp_path, left=[RunState.WAITING], boot_id="boot-2") as runtime:
+        follower = await runtime.gateway.follow(run_id, 0, ME)
+        rows: list[TapeRow] = []
+        with pytest.raises(Interrupted, match=f"run {run_id} was interrupted") as told, trio.fail_after(20):
+            while page := await follower.next_rows(2):
+                rows += page
+        assert follower.session_id in told.value.remedy
+        assert rows == await runtime.gateway.ask(lambda reader: list(reader.tape(run_stream(run_id))))
+        assert rows[-1].kind == StatusChange.kind
+        behind = await runtime.gateway.follow(run_id, rows[-1].seq, ME)
+        with pytest.raises(Interrupted), trio.fail_after(20):
+            await behind.next_rows()
+
+
+async def test_an_interrupted_run_that_was_cancelled_later_is_followed_to_its_end(tmp_path: Path) -> None:
+    run_id = await _interrupt(tmp_path)
+    async with open_fake_runtime(tmp_path, boot_id="boot-2") as runtime:
+        follower = await runtime.gateway.follow(run_id, 0, ME)
+        await runtime.do(CancelRun(run_id))
+        rows = [row async for page in _pages(follower) for row in page]
+        assert rows[-1].kind == RunFinished.kind
+
+
+async def _pages(follower: Follower) -> AsyncIterator[tuple[TapeRow, ...]]:
+    while page := await follower.next_rows(1):
+        yield page
 
 
 # --- places ---

@@ -19,12 +19,10 @@ from palyra_trio.core.commands import (
     UndoRun,
 )
 from palyra_trio.core.errors import (
-    AlreadyDecided,
     Ambiguous,
     InvalidArgument,
     JournalStopped,
     NotFound,
-    NotOwner,
     OffsetAhead,
     PalyraError,
     StateConflict,
@@ -68,12 +66,12 @@ async def test_another_principal_can_do_nothing_to_a_run(tmp_path: Path) -> None
         for command, refusal in (
             (CancelRun(run_id), NotFound),
             (UndoRun(run_id), NotFound),
-            (DecideApproval(asked.approval_id, granted=True), NotOwner),
-            (ArchiveSession(accepted.session_id), NotOwner),
+            (DecideApproval(asked.approval_id, granted=True), NotFound),
+            (ArchiveSession(accepted.session_id), NotFound),
         ):
             with pytest.raises(refusal):
                 await gateway.submit(command, OTHER)
-        with pytest.raises(NotOwner):
+        with pytest.raises(NotFound):
             await runtime.start(context=OTHER, session=in_session(accepted))
         await runtime.do(DecideApproval(asked.approval_id, granted=True))
         tape = await runtime.ended(run_id)
@@ -195,7 +193,7 @@ async def test_a_session_with_work_is_not_archived(tmp_path: Path) -> None:
 
 async def test_an_unknown_session_is_not_told_from_anothers(tmp_path: Path) -> None:
     async with open_fake_runtime(tmp_path) as runtime:
-        with pytest.raises(NotOwner):
+        with pytest.raises(NotFound):
             await runtime.do(ArchiveSession(SessionId("01JZZZZZZZZZZZZZZZZZZZZZZZ")))
 
 
@@ -288,7 +286,7 @@ async def test_a_schema_that_is_none_is_refused_when_it_is_defined(tmp_path: Pat
 
 async def test_a_decision_for_no_approval_is_refused(tmp_path: Path) -> None:
     async with open_fake_runtime(tmp_path) as runtime:
-        with pytest.raises(AlreadyDecided):
+        with pytest.raises(NotFound):
             await runtime.do(DecideApproval("01JZZZZZZZZZZZZZZZZZZZZZZZ", granted=True))
 
 

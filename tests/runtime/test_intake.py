@@ -1,6 +1,7 @@
 """What is checked before a run is accepted, and what is written when it is."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import digest
 from palyra_trio.core.commands import DefineAgent, NewAttachment
 from palyra_trio.core.config import Config, WorkspacesConfig
-from palyra_trio.core.errors import DiskLow, InvalidArgument, NotFound, WorkspaceRefused
+from palyra_trio.core.errors import DiskLow, InvalidArgument, NotFound, RunConflict, WorkspaceRefused
 from palyra_trio.core.identity import RunId
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef
 from palyra_trio.core.tape import Input
+from palyra_trio.journal.store import FILE_NAME
 from tests.fakes import (
     CONFIG,
     ME,
@@ -30,6 +32,7 @@ from tests.fakes import (
     says,
     scripted,
 )
+from tests.journal.tickets import tampering
 
 RUN_ID = RunId("01JZZZZZZZZZZZZZZZZZZZZZZZ")
 
@@ -112,6 +115,20 @@ async def test_low_disk_refuses_what_is_new_and_not_what_is_known(tmp_path: Path
         await runtime.run()
 
 
+async def test_what_lies_on_a_disk_is_looked_at_in_a_thread(tmp_path: Path) -> None:
+    looking = list[threading.Thread]()
+
+    def config_in(_workspace: str) -> Config:
+        looking.append(threading.current_thread())
+        return CONFIG
+
+    async with open_fake_runtime(tmp_path) as runtime:
+        runtime.gateway.reload(CONFIG, config_in)
+        await runtime.run()
+    assert len(looking) == 1
+    assert looking[0] is not threading.current_thread()
+
+
 async def test_a_repeated_request_attaches_whatever_has_changed_since(tmp_path: Path) -> None:
     async with open_fake_runtime(tmp_path) as runtime:
         runtime.models["gone"] = FakeProvider(says("x"))
@@ -129,6 +146,16 @@ async def test_a_repeated_request_attaches_whatever_has_changed_since(tmp_path: 
         folder.rmdir()
         again = await runtime.start("a \udcff", **fields)
     assert again == attrs.evolve(first, attached=True)
+
+
+async def test_a_repeated_request_for_a_run_whose_input_was_erased_is_refused(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path, checked=False) as runtime:
+        await runtime.run(run_id=RUN_ID)
+        with tampering(runtime.state_dir / FILE_NAME) as db:
+            db.execute("UPDATE ev SET body = NULL, salt = NULL WHERE kind = ?", (Input.kind,))
+        with pytest.raises(RunConflict, match="was erased") as refused:
+            await runtime.start(run_id=RUN_ID)
+        assert refused.value.remedy
 
 
 async def test_a_workspace_that_vanishes_while_its_run_waits_fails_the_run(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from palyra_trio.core.commands import ArchiveSession, OpenSession, SessionResolved
-from palyra_trio.core.errors import InvalidArgument, NotFound, NotOwner, SessionConflict, StateConflict
+from palyra_trio.core.errors import InvalidArgument, NotFound, SessionConflict, StateConflict
 from palyra_trio.core.identity import RequestContext, SessionId
 from palyra_trio.core.session import SessionRef
 from tests.fakes import ME, OTHER, SECRET, FakeProvider, Runtime, open_fake_runtime, says
@@ -88,7 +88,7 @@ async def test_a_session_with_a_live_run_is_not_reset(tmp_path: Path) -> None:
 async def test_what_names_no_session_of_the_callers_is_refused(tmp_path: Path) -> None:
     async with open_fake_runtime(tmp_path) as runtime:
         mine = (await resolve(runtime, key="k")).session
-        with pytest.raises(NotOwner):
+        with pytest.raises(NotFound):
             await resolve(runtime, OTHER, session_id=mine.session_id, reset=True)
         with pytest.raises(SessionConflict):
             await resolve(runtime, session_id=mine.session_id, key="another")

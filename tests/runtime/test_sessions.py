@@ -17,6 +17,7 @@ from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.core.tape import CancelRequested, Input, ProviderRequest, RunInterrupted, StatusChange
 from palyra_trio.journal.store import Outcome, SqliteStore
+from palyra_trio.runtime.recovery import Left
 from tests.fakes import (
     CONFIG,
     ME,
@@ -290,7 +291,7 @@ async def test_a_cancel_between_the_commit_of_an_input_and_its_place_in_line_sto
         def cancelled_first(session: object, admission: object, submission: object) -> None:
             run = runtime.state.readers._ask(lambda reader: reader.run(RUN_ID))
             assert run is not None
-            sessions.cancel(run, ME.principal, "at once", lambda _error: None)
+            sessions.cancel(Left(run), ME.principal, "at once", lambda _error: None)
             accepted_now(session, admission, submission)  # type: ignore[arg-type]
 
         sessions._accepted = cancelled_first  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ import trio.testing
 from palyra_trio.core.commands import Command, CreateToken, RevokeToken, RotateToken, TokenIssued
 from palyra_trio.core.errors import InvalidArgument, NotFound, StateConflict
 from palyra_trio.core.identity import Scope
+from palyra_trio.core.system_events import PolicyLoaded
 from palyra_trio.core.tape import SYSTEM_STREAM, TapeEvent
 from palyra_trio.core.tokens import TokenCreated, TokenRevoked, hash_of
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
@@ -26,7 +27,7 @@ async def issue(runtime: Runtime, command: Command = LAPTOP) -> TokenIssued:
 
 async def recorded(runtime: Runtime) -> list[TapeEvent | None]:
     rows = await runtime.gateway.ask(lambda reader: reader.page(SYSTEM_STREAM, 0))
-    return [row.event() for row in rows]
+    return [event for row in rows if not isinstance(event := row.event(), PolicyLoaded)]
 
 
 async def test_a_token_is_known_by_its_secret_once_it_is_durable(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from palyra_trio.core.chain import digest
 from palyra_trio.core.commands import CancelRun, DecideApproval
 from palyra_trio.core.errors import AlreadyDecided, NotFound
 from palyra_trio.core.messages import ToolCall
-from palyra_trio.core.policy import PolicyRules
+from palyra_trio.core.policy import PathResource, PolicyRules
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import (
     ApprovalDecided,
@@ -24,8 +24,8 @@ from palyra_trio.core.tape import (
     ToolProposed,
     ToolStarted,
 )
-from palyra_trio.runtime.tool_flow import EXCERPT_CHARACTERS, excerpt
-from palyra_trio.tools.registry import Plan, ToolResult
+from palyra_trio.runtime.tool_flow import excerpt
+from palyra_trio.tools.registry import OUTPUT_CAP_CHARACTERS, Plan, ToolResult
 from tests.fakes import (
     CONFIG,
     ME,
@@ -248,7 +248,7 @@ async def test_output_is_redacted_and_cleaned_before_anybody_sees_it(tmp_path: P
 
 
 async def test_output_beyond_the_excerpt_lies_whole_in_a_blob(tmp_path: Path) -> None:
-    output = "begin " + "é" * (EXCERPT_CHARACTERS * 2) + " end"
+    output = "begin " + "é" * (OUTPUT_CAP_CHARACTERS * 2) + " end"
 
     async def run(_arguments: FakeArguments) -> str:
         await trio.lowlevel.checkpoint()
@@ -262,15 +262,15 @@ async def test_output_beyond_the_excerpt_lies_whole_in_a_blob(tmp_path: Path) ->
         name = finished.output
         assert await runtime.gateway.ask(lambda reader: reader.blob(name)) == output.encode()
     assert (finished.output, finished.size_bytes) == (digest(output.encode()), len(output.encode()))
-    assert finished.text == excerpt(output)
+    assert finished.text == excerpt(output, OUTPUT_CAP_CHARACTERS)
     assert finished.text.startswith("begin ")
     assert finished.text.endswith(" end")
-    assert len(_results(provider)[0]) < EXCERPT_CHARACTERS + 100
+    assert len(_results(provider)[0]) < OUTPUT_CAP_CHARACTERS + 100
 
 
 def test_an_excerpt_says_how_much_is_missing() -> None:
-    text = "x" * (EXCERPT_CHARACTERS + 10)
-    assert f"[… {10} characters left out …]" in excerpt(text)
+    text = "x" * (OUTPUT_CAP_CHARACTERS + 10)
+    assert f"[… {10} characters left out …]" in excerpt(text, OUTPUT_CAP_CHARACTERS)
 
 
 # --- asking a person ---
@@ -383,7 +383,7 @@ async def test_a_question_that_nobody_attends_ends_the_run(tmp_path: Path) -> No
         tape = await runtime.run(attended=False)
     assert tape.end == (RunState.FAILED, "approval_expired")
     assert tape.one(ApprovalDecided).outcome == "expired"
-    assert [event.call_id for event in tape.of(ToolStarted)] == ["r"]
+    assert tape.of(ToolStarted) == []
     assert "--yes-to fake.write" in tape.view.finished.detail  # type: ignore[union-attr]
 
 
@@ -427,7 +427,8 @@ async def test_a_second_decision_comes_too_late(tmp_path: Path) -> None:
     assert len(tape.of(ApprovalDecided)) == 1
 
 
-SENSITIVE = fake_tool("fake.secret", echo, plan=lambda _: Plan(sensitive="it is a key file"))
+KEY_FILE = Plan(resources=(PathResource("id_rsa", exists=True, sensitive="it is a key file"),))
+SENSITIVE = fake_tool("fake.secret", echo, capability="fs.read", plan=lambda _: KEY_FILE)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
@@ -490,14 +491,20 @@ async def test_a_cancel_stops_the_tools_and_says_so_for_each(tmp_path: Path) -> 
     assert tape.end == (RunState.CANCELLED, "cancelled")
 
 
-async def test_a_file_that_changed_since_it_was_shown_is_not_overwritten(tmp_path: Path) -> None:
+async def test_a_file_that_changed_since_it_was_shown_is_asked_for_anew_and_shown_as_it_is_now(tmp_path: Path) -> None:
     async def meddle(runtime: Runtime, asked: ApprovalRequested) -> None:
         (tmp_path / "work" / "new.txt").write_text("somebody else's\n")
         await runtime.do(DecideApproval(asked.approval_id, granted=True))
+        (run,) = await runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
+        again = await runtime.until(run.run_id, ApprovalRequested, 2)
+        assert "-somebody else's" in again.prompt
+        assert (tmp_path / "work" / "new.txt").read_text() == "somebody else's\n"
+        await runtime.do(DecideApproval(again.approval_id, granted=True))
 
     tape, _ = await _asked(tmp_path, meddle, _call("w", "files.write", path="new.txt", text="mine\n"))
-    assert tape.one(ToolFinished).error == "changed_since_planned"
-    assert (tmp_path / "work" / "new.txt").read_text() == "somebody else's\n"
+    assert tape.one(ToolFinished).error == ""
+    assert [each.outcome for each in tape.of(PolicyDecision)] == ["ask", "ask", "allow"]
+    assert (tmp_path / "work" / "new.txt").read_text() == "mine\n"
 
 
 async def test_every_proposed_call_of_a_finished_run_has_one_outcome(tmp_path: Path) -> None:

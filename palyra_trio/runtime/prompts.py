@@ -1,0 +1,73 @@
+"""What a person decides on: every line of the question that a call puts to them. Nothing is cut, and nothing hides."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from palyra_trio.core.messages import ToolCall
+from palyra_trio.core.policy import (
+    CallFacts,
+    Decision,
+    HostResource,
+    PathResource,
+    Pattern,
+    Resource,
+    SecretResource,
+    ToolResource,
+)
+from palyra_trio.core.text import visible
+from palyra_trio.tools.registry import Plan
+
+IN_PROCESS = "in the daemon's own process"
+LONG_CHARACTERS = 200
+
+
+def prompt_for(
+    call: ToolCall, decision: Decision, facts: CallFacts, plan: Plan, pattern: Pattern | None, *, question: bool
+) -> str:
+    """Return the question: what would be done to what, with which arguments, where, how risky, and why it asks.
+
+    A file's change is shown as a diff, and an argument that is long is then shown there alone. Characters that would
+    hide or reorder text are spelled out.
+    """
+    if question:
+        return visible(f"the agent asks:\n{plan.preview}")
+    lines = [f"{call.tool} asks: {decision.reason}"]
+    lines += [f"  {name:<10} {value}" for name, value in _facts(decision, facts)]
+    if pattern is not None:
+        lines.append(f"  {'may stand':<10} {pattern} (for the session, or a time)")
+    lines += [f"  {name:<10} {value}" for name, value in _arguments(call.arguments, shown=bool(plan.preview))]
+    return visible("\n".join((*lines, *([plan.preview.rstrip("\n")] if plan.preview else []))))
+
+
+def _facts(decision: Decision, facts: CallFacts) -> Iterator[tuple[str, str]]:
+    yield "workspace", facts.workspace
+    for each in facts.resources:
+        yield from _resource(each)
+    if facts.program is not None:
+        yield "program", facts.program.path
+    yield "risk", facts.risk
+    yield "policy", ", ".join(decision.policies)
+    yield "runs", f"in sandbox tier {facts.sandbox_tier}" if facts.sandbox_tier else IN_PROCESS
+
+
+def _resource(resource: Resource) -> Iterator[tuple[str, str]]:
+    match resource:
+        case PathResource(path, inside, exists, _):
+            where = "" if inside else ", outside the workspace"
+            yield "file", f"{path} ({'exists' if exists else 'new'}{where})"
+        case HostResource(host, port, scheme, method, ip_class):
+            yield "host", f"{method} {scheme}://{host}:{port} ({ip_class} address)"
+        case SecretResource(name):
+            yield "secret", name
+        case ToolResource():
+            return
+
+
+def _arguments(arguments: dict[str, Any], *, shown: bool) -> Iterator[tuple[str, str]]:
+    for name, value in sorted(arguments.items()):
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        if shown and len(text) > LONG_CHARACTERS:
+            yield name, f"{len(text)} characters, which make the change below"
+        else:
+            yield name, text
