@@ -33,6 +33,11 @@ faults:
 h2spec:
     python -m tests.wire.h2spec
 
+# The published gRPC interop cases, with the npm package @grpc/grpc-js, which this installs, and with grpcio
+interop:
+    npm install --prefix tests/wire/interop --no-package-lock --ignore-scripts --no-audit --no-fund
+    python -m tests.wire.interop
+
 # A development certificate authority and server certificate, in certs/
 certs:
     ./certs/make

@@ -6,10 +6,8 @@ the parser can take the process down with it.
 """
 
 import functools
-import hashlib
 import re
 from collections.abc import Iterable
-from importlib import metadata, resources
 from typing import Any
 
 import attrs
@@ -29,44 +27,15 @@ from palyra_trio.core.policy import (
     Verdict,
 )
 from palyra_trio.guard.policy_text import PolicySource
+from palyra_trio.guard.presets import policy_hash, schema_text
 
 POLICY_ERROR = "policy_error"
 ACTORS_REMEMBERED = 64  # who acts with which tool: a few KiB each, and more only parse again
-PRESETS = ("default", "strict", "trusted-workspace")
 
 _RISKS: dict[Risk, int] = {"low": 1, "medium": 2, "high": 3}
 _POLICY_NUMBER = re.compile(r"`(policy\d+)`")
 
 Entity = dict[str, Any]
-
-
-def preset(name: str) -> PolicySource:
-    """Return a set that comes with this program. Raises KeyError for a name that is not in PRESETS."""
-    if name not in PRESETS:
-        raise KeyError(name)
-    return PolicySource(f"preset {name}", _packaged(f"{name}.cedar"))
-
-
-@functools.cache
-def schema_text() -> str:
-    """Return the schema that every policy is checked against."""
-    return _packaged("schema.cedarschema")
-
-
-def _packaged(name: str) -> str:
-    return (resources.files(__package__) / "policies" / name).read_text("utf-8")
-
-
-def policy_hash(sources: Iterable[PolicySource]) -> str:
-    """Return SHA-256 (hex) over the engine's version, the schema, and the sources in order of name."""
-    parts = [metadata.version("cedarpy"), schema_text()]
-    for source in sorted(sources, key=lambda each: each.name):
-        parts += (source.name, source.text)
-    found = hashlib.sha256()
-    for part in parts:
-        raw = part.encode()
-        found.update(len(raw).to_bytes(8, "big") + raw)
-    return found.hexdigest()
 
 
 class CedarEngine:

@@ -14,8 +14,8 @@ from typing import Any
 
 import cedarpy
 
-from palyra_trio.guard.cedar import schema_text
 from palyra_trio.guard.policy_text import ID_CHARACTERS, Fault, PolicySource, Statement, statements
+from palyra_trio.guard.presets import schema_text
 
 ANNOTATIONS = frozenset(("id", "reason", "prompt"))
 CLAUSES_MAX = 32  # the engine evaluates some hundred, then fails every call

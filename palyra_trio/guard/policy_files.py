@@ -12,13 +12,15 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from palyra_trio.core.errors import ConfigInvalid
-from palyra_trio.guard.cedar import CedarEngine
 from palyra_trio.guard.policy_text import Fault, PolicySource, bracket_depth
+
+if TYPE_CHECKING:
+    from palyra_trio.guard.cedar import CedarEngine
 
 FILE_BYTES = 256 * 1024
 FILES = 64
@@ -119,12 +121,14 @@ def _outcome(run: "subprocess.CompletedProcess[bytes]") -> tuple[Fault, ...]:
     return (Fault(name, line, f"the policy engine broke down over it ({how}): it is too deep or too long"),)
 
 
-def build_engine(sources: Iterable[PolicySource]) -> CedarEngine:
+def build_engine(sources: Iterable[PolicySource]) -> "CedarEngine":
     """Return the engine of sources in which `check_policies` found no fault."""
+    from palyra_trio.guard.cedar import CedarEngine  # loads the engine: only when something is to be judged
+
     return CedarEngine(sources)
 
 
-async def load_engine(sources: Iterable[PolicySource]) -> CedarEngine:
+async def load_engine(sources: Iterable[PolicySource]) -> "CedarEngine":
     """Return the engine of `sources`. Raises ConfigInvalid that lists every fault."""
     sources = tuple(sources)
     if faults := await check_policies(sources):

@@ -6,7 +6,6 @@ The sources were checked before; what a policy means is the engine's.
 from collections.abc import Iterable, Mapping
 
 import attrs
-import cedarpy
 
 from palyra_trio.guard.policy_text import PolicySource, statements
 
@@ -35,6 +34,8 @@ def places_of(sources: Iterable[PolicySource]) -> Mapping[str, Place]:
 
 
 def _id(statement: str) -> str:
+    import cedarpy  # the engine: only when somebody asks why
+
     (policy,) = cedarpy.policies_to_pst(statement).static_policies.values()
     return str(policy.annotations["id"])
 

@@ -5,11 +5,11 @@ Files are checked before they come here (`policy_files`). Engines are built once
 
 from collections.abc import Iterable
 
-from palyra_trio.core.policy import PolicyRules
-from palyra_trio.guard.cedar import CedarEngine, policy_hash, preset
+from palyra_trio.core.policy import PolicyEngine, PolicyRules
 from palyra_trio.guard.policy_files import build_engine
 from palyra_trio.guard.policy_text import PolicySource
 from palyra_trio.guard.posture import config_policies
+from palyra_trio.guard.presets import policy_hash, preset
 
 ENGINES_KEPT = 64  # one for each set of rules that a workspace's configuration has; they are rebuilt in a millisecond
 
@@ -18,7 +18,7 @@ class PolicySet:
     """What decides, until it is replaced as a whole. `hash` names the user's files, whatever a workspace adds to them."""
 
     def __init__(self, files: Iterable[PolicySource] = ()) -> None:
-        self._engines: dict[PolicyRules, CedarEngine] = {}
+        self._engines: dict[PolicyRules, PolicyEngine] = {}
         self.replace(files)
 
     def replace(self, files: Iterable[PolicySource]) -> None:
@@ -27,7 +27,7 @@ class PolicySet:
         self.hash = policy_hash(self.files)
         self._engines.clear()
 
-    def engine(self, rules: PolicyRules) -> CedarEngine:
+    def engine(self, rules: PolicyRules) -> PolicyEngine:
         """Return what decides where the configuration says `rules`."""
         if (engine := self._engines.get(rules)) is None:
             if len(self._engines) >= ENGINES_KEPT:

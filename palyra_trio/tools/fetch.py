@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import Annotated
 
 import attrs
-import httpx2
 import trio
 from msgspec import Meta
 
@@ -24,7 +23,7 @@ from palyra_trio.core.policy import HostResource
 from palyra_trio.core.text import clean
 from palyra_trio.tools.egress import Egress, IpAddress, Place, parse_url, refused
 from palyra_trio.tools.fetch_body import Unpacker, content_type, decode
-from palyra_trio.tools.fetch_exchange import Answer, Method, Request, exchange, redirection, same_site
+from palyra_trio.tools.fetch_request import Answer, Method, Request, redirection, same_site
 from palyra_trio.tools.html_text import page_text
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult, ToolSpec
 
@@ -70,7 +69,7 @@ class FetchPlan(Plan):
 def fetch_tools(egress: Egress | None = None, tls: Callable[[], ssl.SSLContext] | None = None) -> tuple[Tool, Tool]:
     """Return fetch.get and fetch.post. `tls` makes the context for https, once; else the machine's trust store does."""
     way_out = egress or Egress()
-    context_for_tls = functools.cache(tls or functools.partial(httpx2.create_ssl_context, trust_env=False))
+    context_for_tls = functools.cache(tls or _public_authorities)
 
     async def plan_get(arguments: GetArguments, context: ToolContext) -> FetchPlan:
         return await _plan(way_out, arguments.url, Request("GET", _headers(arguments.headers)))
@@ -170,6 +169,8 @@ def _post(arguments: PostArguments) -> Request:
 
 
 async def _run(egress: Egress, tls: Callable[[], ssl.SSLContext], plan: FetchPlan, most_bytes: int) -> ToolResult:
+    from palyra_trio.tools.fetch_exchange import exchange  # an HTTP library: only when something is fetched
+
     place, request = plan.place, plan.request
 
     def body_for(answer: Answer) -> Unpacker:
@@ -199,6 +200,12 @@ def _elsewhere(method: Method, place: Place, onward: Place) -> PolicyError:
         f"{place.url} redirects to {onward.url}, which is another host than was decided on",
         remedy=f"to go there, fetch that URL itself{how}",
     )
+
+
+def _public_authorities() -> ssl.SSLContext:
+    import httpx2
+
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 def _coding(answer: Answer) -> str:

@@ -24,9 +24,9 @@ from palyra_trio.core.policy import (
     Verdict,
     decide_tool_call,
 )
-from palyra_trio.guard import cedar
-from palyra_trio.guard.cedar import POLICY_ERROR, PRESETS, CedarEngine, policy_hash, preset, schema_text
+from palyra_trio.guard.cedar import POLICY_ERROR, CedarEngine
 from palyra_trio.guard.policy_text import PolicySource, statements
+from palyra_trio.guard.presets import PRESETS, preset, schema_text
 from tests.guard.calls import HOST, INSIDE, PROGRAM, RESOURCES, SUBJECT, TAINTED, call
 
 ENGINES = {name: CedarEngine([preset(name)]) for name in PRESETS}
@@ -356,24 +356,3 @@ def test_every_action_has_a_call_that_the_schema_knows(action: Action) -> None:
 
 
 # --- the hash ---
-
-
-def test_the_hash_is_of_names_and_texts_in_any_order() -> None:
-    one, other = PolicySource("a", "// x"), PolicySource("b", "// y")
-    assert policy_hash([one, other]) == policy_hash([other, one]) == CedarEngine([one, other]).hash
-    variants = [
-        [one],
-        [one, PolicySource("c", "// y")],
-        [one, PolicySource("b", "// z")],
-        [PolicySource("ab", "// x// y")],
-        [],
-    ]
-    assert len({policy_hash([one, other]), *map(policy_hash, variants)}) == len(variants) + 1
-
-
-def test_the_hash_is_of_the_schema_and_the_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = policy_hash([])
-    monkeypatch.setattr(cedar, "schema_text", lambda: "namespace Daemon {}")
-    with_schema = policy_hash([])
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "0")
-    assert len({before, with_schema, policy_hash([])}) == 3

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from palyra_trio.guard import policy_check
-from palyra_trio.guard.cedar import PRESETS, preset
+from palyra_trio.guard.presets import PRESETS, preset
 from palyra_trio.guard.policy_check import CLAUSES_MAX, find_faults, main
 from palyra_trio.guard.policy_text import Fault, PolicySource
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from palyra_trio.core.errors import ConfigInvalid
-from palyra_trio.guard.cedar import preset
+from palyra_trio.guard.presets import preset
 from palyra_trio.guard.policy_files import (
     BRACKET_DEPTH,
     FILE_BYTES,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument
 from palyra_trio.core.policy import CallFacts, PolicyRules, Subject, decide_tool_call
-from palyra_trio.guard.cedar import CedarEngine, preset
+from palyra_trio.guard.cedar import CedarEngine
+from palyra_trio.guard.presets import preset
 from palyra_trio.guard.policy_check import find_faults
 from palyra_trio.guard.posture import (
     TOOL_CHARACTERS,

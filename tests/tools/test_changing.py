@@ -104,3 +104,7 @@ def test_a_diff_of_binary_contents_says_only_that_they_differ() -> None:
     assert diff_bytes("f", None, b"\0") == "Binary file f differs (no file -> 1 bytes)\n"
     assert diff_bytes("f", b"x", b"x") == ""
     assert "-x\n+y\n" in diff_bytes("f", b"x\n", b"y\n")
+
+
+def test_a_binary_file_whose_name_has_a_line_break_stays_on_one_line() -> None:
+    assert diff_bytes("a\nb", None, b"\0") == "Binary file a\\nb differs (no file -> 1 bytes)\n"

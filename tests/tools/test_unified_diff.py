@@ -100,3 +100,7 @@ def test_a_diff_that_does_not_fit_exactly_is_refused_with_the_reason(diff: str, 
     with pytest.raises(InvalidArgument) as refused:
         apply(diff, SOURCE)
     assert why in str(refused.value)
+
+
+def test_a_name_with_a_line_break_stays_on_its_line() -> None:
+    assert make("a\n+b", None, "x\n").splitlines()[:2] == ["--- /dev/null", "+++ b/a\\n+b"]
