@@ -6,6 +6,7 @@ A follower keeps its own place.
 import attrs
 
 from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.commands import Accepted
 from palyra_trio.core.errors import Interrupted, OffsetAhead, OffsetPruned
 from palyra_trio.core.identity import Principal
 from palyra_trio.core.run import TERMINAL
@@ -57,15 +58,16 @@ def find_place(reader: Reader, run_id: str, after_seq: int, principal: Principal
 class Follower:
     """A place on a run's tape. Nothing is queued for it: a slow follower costs nothing, and an abandoned one leaves nothing."""
 
-    def __init__(self, feed: Feed, readers: ReaderPool, place: Place) -> None:
+    def __init__(self, feed: Feed, readers: ReaderPool, run: Accepted, place: Place | None = None) -> None:
+        """Follow `run` from `place` on, or from its first row: a run that was accepted just now needs no looking up."""
         self._feed = feed
         self._readers = readers
-        self._stream = place.stream
-        self.run_id = place.run.run_id
-        self.session_id = place.run.session_id
-        self.seq = place.after_seq
-        self.ended = place.at_end
-        self._interrupted = place.run.reason == INTERRUPTED
+        self._stream = run_stream(run.run_id)
+        self.run_id = run.run_id
+        self.session_id = run.session_id
+        self.seq = place.after_seq if place is not None else 0
+        self.ended = place is not None and place.at_end
+        self._interrupted = place is not None and place.run.reason == INTERRUPTED
 
     async def next_rows(self, most: int = PAGE_ROWS) -> tuple[TapeRow, ...]:
         """Return the rows after the last ones that were returned: at least one, or none once the run has ended.

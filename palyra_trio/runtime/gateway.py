@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from palyra_trio.core.codec import TapeRow
-from palyra_trio.core.commands import CancelRun, Command, OpenSession, Reply, SessionResolved, StartRun, TakeUpRun, UndoRun
+from palyra_trio.core.commands import Accepted, CancelRun, Command, OpenSession, Reply, SessionResolved, StartRun, TakeUpRun, UndoRun
 from palyra_trio.core.config import Config
 from palyra_trio.core.errors import AlreadyDecided, SessionConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId
@@ -127,7 +127,14 @@ class Gateway:
         row after it was erased.
         """
         place = await self.ask(lambda reader: find_place(reader, run_id, after_seq, context.principal))
-        return Follower(self._state.journal.feed, self._state.readers, place)
+        run = Accepted(place.run.run_id, place.run.session_id, attached=True)
+        return Follower(self._state.journal.feed, self._state.readers, run, place)
+
+    async def follow_started(self, run: Accepted, context: RequestContext) -> Follower:
+        """Return a follower of all rows of a run that the caller has just started, or attached to. Raises what `follow` does."""
+        if run.attached:
+            return await self.follow(run.run_id, 0, context)
+        return Follower(self._state.journal.feed, self._state.readers, run)
 
     async def run(self, run_id: str, context: RequestContext) -> RunSummary:
         """Return a run of the caller's. `run_id` may be `last` or the beginning of an id. Raises NotFound, Ambiguous."""

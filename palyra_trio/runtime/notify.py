@@ -180,10 +180,12 @@ async def _post(config: NotifyConfig, environ: Mapping[str, str], body: bytes) -
         if not key:
             raise PeerError(f"{config.webhook_secret_env} is not set, and nothing is sent unsigned then")
         headers[SIGNATURE] = f"sha256={hmac.digest(key, body, 'sha256').hex()}"
-    async with await trio.to_thread.run_sync(_client, config.webhook_url) as client:
-        async with client.stream("POST", config.webhook_url, content=body, headers=headers) as response:
-            if not response.is_success:
-                raise PeerError(f"it answered with status {response.status_code}")
+    async with (
+        await trio.to_thread.run_sync(_client, config.webhook_url) as client,
+        client.stream("POST", config.webhook_url, content=body, headers=headers) as response,
+    ):
+        if not response.is_success:
+            raise PeerError(f"it answered with status {response.status_code}")
 
 
 def _client(url: str) -> "httpx2.AsyncClient":

@@ -32,11 +32,12 @@ def prompt_for(
     """
     if question:
         return visible(f"the agent asks:\n{plan.preview}")
-    lines = [f"{call.tool} asks: {decision.reason}"]
-    lines += [f"  {name:<10} {value}" for name, value in _facts(decision, facts)]
+    told = [*_facts(decision, facts)]
     if pattern is not None:
-        lines.append(f"  {'may stand':<10} {pattern} (for the session, or a time)")
-    lines += [f"  {name:<10} {value}" for name, value in _arguments(call.arguments, shown=bool(plan.preview))]
+        told.append(("may stand", f"{pattern} (for the session, or a time)"))
+    told += _arguments(call.arguments, shown=bool(plan.preview))
+    lines = [f"{call.tool} asks: {decision.reason}", *(f"  {name:<10} {value}" for name, value in told)]
+    lines = [line.replace("\n", "\\n") for line in lines]  # a file's name must not look like another line
     return visible("\n".join((*lines, *([plan.preview.rstrip("\n")] if plan.preview else []))))
 
 

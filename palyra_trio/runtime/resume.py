@@ -9,7 +9,7 @@ import msgspec
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.context import PastRun, message_digest
-from palyra_trio.core.errors import JournalInvalid
+from palyra_trio.core.errors import JournalInvalid, NotFound
 from palyra_trio.core.identity import RunId, SessionId
 from palyra_trio.core.messages import Message
 from palyra_trio.core.run import RunState
@@ -54,11 +54,15 @@ def past_of(reader: Reader, run_id: RunId) -> Past:
 
 
 def _context(reader: Reader, run_id: RunId, assembled: ContextAssembled) -> tuple[Message, ...]:
-    system = msgspec.json.decode(reader.blob(assembled.messages[0]), type=Message)
+    erased = JournalInvalid(f"what came before run {run_id} in its session was erased, so it cannot go on")
+    try:
+        system = msgspec.json.decode(reader.blob(assembled.messages[0]), type=Message)
+    except NotFound:
+        raise erased from None
     past = [message for each in assembled.runs for message in past_run(reader, each).messages]
     context = (system, *past)
     if tuple(message_digest(each) for each in context) != assembled.messages:
-        raise JournalInvalid(f"what came before run {run_id} in its session was erased, so it cannot go on")
+        raise erased
     return context
 
 

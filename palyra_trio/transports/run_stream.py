@@ -77,7 +77,7 @@ class RunStream:
         which = request.WhichOneof("request")
         if which == "start":
             accepted = await self._start(start_run(request.start))
-            follower = await self._gateway.follow(accepted.run_id, 0, self._context)
+            follower = await self._gateway.follow_started(accepted, self._context)
         elif which == "attach":
             follower = await self._gateway.follow(RunId(request.attach.run_id), request.attach.after_seq, self._context)
             accepted = Accepted(follower.run_id, follower.session_id, attached=True)

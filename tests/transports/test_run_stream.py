@@ -263,7 +263,7 @@ async def test_a_question_is_answered_in_mid_stream(tmp_path: Path) -> None:
         assert isinstance(request, ApprovalRequested)
         await talk.say(runs.RunStreamRequest(decision=runs.Decision(approval_id="nothing", granted=True)))
         refused = (await talk.hear()).refused
-        assert (refused.request_number, refused.code, refused.retry_after_ms) == (2, "already_decided", 0)
+        assert (refused.request_number, refused.code, refused.retry_after_ms) == (2, "not_found", 0)
         assert refused.message
         assert refused.remedy
         await talk.say(runs.RunStreamRequest(decision=runs.Decision(approval_id=request.approval_id, granted=True)))
