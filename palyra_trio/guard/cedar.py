@@ -31,7 +31,9 @@ from palyra_trio.guard.presets import policy_hash, schema_text
 
 POLICY_ERROR = "policy_error"
 ACTORS_REMEMBERED = 64  # who acts with which tool: a few KiB each, and more only parse again
+VERDICTS_REMEMBERED = 4096  # about 1 KiB each
 
+_CHANGING: dict[str, Any] = {"arguments_digest": "", "now_s": 0, "calls_left": 0}
 _RISKS: dict[Risk, int] = {"low": 1, "medium": 2, "high": 3}
 _POLICY_NUMBER = re.compile(r"`(policy\d+)`")
 
@@ -51,6 +53,10 @@ class CedarEngine:
         self._words = {number: each.get("reason") or each.get("prompt", "") for number, each in annotations.items()}
         self._entities_of = functools.lru_cache(1)(self._make_entities)
         self._actors = functools.lru_cache(ACTORS_REMEMBERED)(self._make_actor)
+        self._judged = functools.lru_cache(VERDICTS_REMEMBERED)(self._judge)
+        self._ignored = {
+            name: value for name, value in _CHANGING.items() if not any(name in each.text for each in sources)
+        }
 
     @property
     def hash(self) -> str:
@@ -62,22 +68,29 @@ class CedarEngine:
         return tuple(self._ids.values())
 
     def evaluate(self, subject: Subject, facts: CallFacts, resource: Resource, approval: Approval) -> Verdict:
-        """Return what the policies say of one resource of a call. Never raises: what goes wrong does not allow."""
+        """Return what the policies say of one resource of a call. Never raises: what goes wrong does not allow.
+
+        A verdict is a function of what the policies can see. It is remembered, without those facts that differ from call
+        to call and that no policy so much as mentions.
+        """
         try:
-            request = {
-                "principal": _reference("Session", subject.session_id),
-                "action": _reference("Action", facts.action),
-                "resource": _reference(*_identity(resource)),
-                "context": _json(_context(facts, approval)),
-            }
-            result = cedarpy.is_authorized(
-                request, self._policies, self._entities_of(subject, facts.tool, resource), self._schema
-            )
-            return self._verdict(result)
+            return self._judged(subject, attrs.evolve(facts, **self._ignored), resource, approval)
         except (KeyboardInterrupt, SystemExit, trio.Cancelled):
             raise
         except BaseException as error:  # a panic of the engine is no Exception
             return Verdict(False, (), (POLICY_ERROR,), (str(error) or type(error).__name__,))
+
+    def _judge(self, subject: Subject, facts: CallFacts, resource: Resource, approval: Approval) -> Verdict:
+        request = {
+            "principal": _reference("Session", subject.session_id),
+            "action": _reference("Action", facts.action),
+            "resource": _reference(*_identity(resource)),
+            "context": _json(_context(facts, approval)),
+        }
+        result = cedarpy.is_authorized(
+            request, self._policies, self._entities_of(subject, facts.tool, resource), self._schema
+        )
+        return self._verdict(result)
 
     def _verdict(self, result: cedarpy.AuthzResult) -> Verdict:
         numbers = sorted(result.diagnostics.reasons, key=self._ids.__getitem__)

@@ -216,7 +216,7 @@ def test_a_permit_that_cannot_be_evaluated_denies_even_beside_one_that_can() -> 
     ids=["tool", "path", "secret", "bare exec", "program", "time", "port", "surrogate", "workspace", "action", "risk"],
 )
 def test_facts_that_do_not_fit_the_schema_are_refused(facts: CallFacts) -> None:
-    found = verdict(engine_of(ALLOW_ALL), facts, "standing")
+    found = verdict(engine_of(ALLOW_ALL, "// mentions now_s\n"), facts, "standing")
     assert (found.allowed, found.reasons) == (False, (POLICY_ERROR,))
     assert all(found.errors)
 
@@ -231,7 +231,7 @@ def test_whatever_the_engine_raises_is_a_refusal(error: BaseException, monkeypat
         raise error
 
     monkeypatch.setattr(cedarpy, "is_authorized", broken)
-    assert verdict(ENGINES["default"], call("fs.read")) == Verdict(
+    assert verdict(CedarEngine([preset("default")]), call("fs.read")) == Verdict(
         False, (), (POLICY_ERROR,), (str(error) or type(error).__name__,)
     )
 
@@ -243,12 +243,12 @@ def test_whoever_ends_the_process_is_not_held_up(error: type[BaseException], mon
 
     monkeypatch.setattr(cedarpy, "is_authorized", interrupted)
     with pytest.raises(error):
-        verdict(ENGINES["default"], call("fs.read"))
+        verdict(CedarEngine([preset("default")]), call("fs.read"))
 
 
 def test_a_decision_that_is_none_is_a_refusal_even_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cedarpy, "is_authorized", lambda *_: cedarpy.AuthzResult({"decision": "NoDecision"}))
-    assert verdict(ENGINES["default"], call("fs.read")) == Verdict(
+    assert verdict(CedarEngine([preset("default")]), call("fs.read")) == Verdict(
         False, (), (POLICY_ERROR,), ("the engine came to no decision",)
     )
 
@@ -356,3 +356,28 @@ def test_every_action_has_a_call_that_the_schema_knows(action: Action) -> None:
 
 
 # --- the hash ---
+
+
+READ = call("fs.read")
+MENTIONS = """
+@id("late") @reason("it is late") forbid (principal, action, resource) when { context.common.now_s > 1000 };
+@id("all") @reason("all") permit (principal, action, resource);
+"""
+
+
+def test_a_verdict_that_is_remembered_is_told_apart_by_all_that_a_policy_mentions() -> None:
+    engine = CedarEngine([PolicySource("mine", MENTIONS)])
+    early, late = attrs.evolve(READ, now_s=1000), attrs.evolve(READ, now_s=1001)
+    assert [engine.evaluate(SUBJECT, facts, INSIDE, "none").allowed for facts in (early, late, early)] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_what_no_policy_mentions_does_not_make_another_verdict() -> None:
+    engine = CedarEngine([preset("default")])
+    first = engine.evaluate(SUBJECT, READ, INSIDE, "none")
+    later = attrs.evolve(READ, now_s=99, calls_left=1, arguments_digest="b" * 64)
+    assert engine.evaluate(SUBJECT, later, INSIDE, "none") is first
+    assert engine.evaluate(SUBJECT, attrs.evolve(READ, tool="other"), INSIDE, "none") is not first
