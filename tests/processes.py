@@ -155,6 +155,16 @@ class Shell:
         with closing(Reader(self.journal)) as reader:
             return [*reversed(reader.runs(principal()))]
 
+    def until_waiting(self, run: str, count: int = 1) -> None:
+        """Follow a run, which another process runs, until it has begun to wait for a person for the `count`-th time."""
+        with self.process("tape", run, "--follow", "--jsonl", "--kind", "StatusChange") as following:
+            assert following.stdout is not None
+            for line in following.stdout:
+                count -= json.loads(line)["body"]["after"] == "waiting"
+                if not count:
+                    return
+        pytest.fail(f"run {run} ended without waiting so often")
+
     def states(self) -> list[tuple[str, str]]:
         """Return of each run, oldest first, what it was asked and how `runs list` says that it stands."""
         held = is_held(self.state_dir)

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from bench import append, catch_up, gate, idle, live, steps, stream
+from bench import append, catch_up, gate, idle, injection, live, steps, stream
 from bench.contest import NOT_INSTALLED, Peer
 from bench.report import Bar, Report
+from tests.flows.agentdojo.corpus import load
 
 
 def last_line(report: Report, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -82,3 +83,15 @@ def test_gate_times_both_passes_with_few_and_with_many_policies(capsys: pytest.C
     assert len(peers) == 3
     for figures in peers.values():
         assert 0 < figures["p50 us"] <= figures["p99 us"]
+
+
+def test_injection_counts_what_took_effect_with_the_gate_and_without(capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = load()
+    result = last_line(injection.compare([next(corpus.sample())], [next(corpus.tasks())]), capsys)
+    bars, peers = result["bars"], result["peers"]
+    assert isinstance(bars, list)
+    assert isinstance(peers, dict)
+    assert all(bar["ok"] for bar in bars)
+    assert peers["attacks, no gate"]["took effect"] == 1
+    assert peers["attacks, default, a person refuses"]["took effect"] == 0
+    assert {len(figures) for figures in peers.values()} == {6, 7}

@@ -16,7 +16,9 @@ TEXT = (Path(__file__).parents[1] / "docs/limits.md").read_text("utf-8")
 UNITS = {
     "": 1,
     "bytes": 1,
+    "characters": 1,
     "Ki characters": 1024,
+    "Mi characters": 1024**2,
     "KiB": 1024,
     "MiB": 1024**2,
     "s": 1,
@@ -58,7 +60,7 @@ def test_a_limit_is_as_documented(limit: str, value: str, where: str, beyond: st
 
 
 def test_every_configured_limit_of_a_run_and_its_inputs_is_documented() -> None:
-    bounds = {key for key in KEYS if key.startswith(("limits.", "attachments.", "approval."))}
+    bounds = {key for key in KEYS if key.startswith(("limits.", "attachments.", "approval.", "rates."))}
     assert bounds <= {where.strip("`") for _, _, where, _ in LIMITS}
 
 

@@ -11,7 +11,7 @@ import attrs
 from palyra_trio.cli.tables import age, one_line
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.run import CallState, RunState
-from palyra_trio.core.tape import FileChange, ToolFinished
+from palyra_trio.core.tape import ApprovalRequested, FileChange, ToolFinished
 from palyra_trio.core.text import visible
 from palyra_trio.core.view import CallView, RunView, fold_rows
 from palyra_trio.journal.queries import RunSummary, Tapes, whole_tape
@@ -44,6 +44,7 @@ class Account:
             "answer": view.answer and view.answer.text,
             "changes": [attrs.asdict(change) for change in self.changes],
             "finished": view.finished and {key: getattr(view.finished, key) for key in ("reason", "detail")},
+            "waits_for": [{"approval_id": each.approval_id, "tool": each.tool} for each in self.open_requests()],
             "last_seq": view.seq,
         }
 
@@ -55,6 +56,11 @@ class Account:
             "error": result and result.error,
             "elapsed_ms": result and result.elapsed_ms,
         }
+
+    def open_requests(self) -> tuple[ApprovalRequested, ...]:
+        """Return what a person has yet to decide."""
+        asked = (self.view.calls[call_id].asked for call_id in self.view.waiting())
+        return tuple(each for each in asked if each is not None)
 
     def lines(self, now_ms: int) -> Iterator[str]:
         """Yield the account as lines for a person, the answer last."""
@@ -74,6 +80,8 @@ class Account:
             yield f"model    {one_line(f'{view.routing.provider}/{view.routing.model}: {view.routing.why}')}"
         for call in view.calls.values():
             yield f"call     {self._call_in_words(call)}"
+        for request in self.open_requests():
+            yield f"waits    {one_line(request.tool)}, approval {request.approval_id}"
         if view.turn:
             usage = view.usage
             cached = f" ({usage.cached_input_tokens:,} cached)" if usage.cached_input_tokens else ""

@@ -1,31 +1,34 @@
 """`palyra-trio chat`: a session at the terminal. Lines are messages; a line that begins with a slash is a command.
 
-While a run is live, what you type is queued for the run after it; a question of the run takes the next line first.
+While a run is live, what you type is queued for the run after it; a question of the run takes the next line first,
+unless that is /cancel.
 """
 
+import math
 import os
 import signal
 import sys
-from collections import deque
 from pathlib import Path
 
 import attrs
 import click
 import trio
 
-from palyra_trio.cli.asking import QUESTION, answer_of
+from palyra_trio.cli.asking import Asker
+from palyra_trio.cli.attach import follow
 from palyra_trio.cli.display import Terminal
 from palyra_trio.cli.door import Door, attempt, open_door
 from palyra_trio.cli.exit_codes import OK, TERMINATED
 from palyra_trio.cli.keyboard import LineReader
-from palyra_trio.cli.run import find_session, follow, refuse_folder, terminal_here, workspace_of
+from palyra_trio.cli.remote import nursery_of_our_own
+from palyra_trio.cli.run import find_session, refuse_folder, terminal_here, workspace_of
 from palyra_trio.cli.settings import Settings, load_settings
 from palyra_trio.core.codec import TapeRow
-from palyra_trio.core.commands import Accepted, CancelRun, DecideApproval, StartRun
+from palyra_trio.core.commands import Accepted, CancelRun, StartRun
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import RequestContext, RunId
 from palyra_trio.core.session import SessionRef, WhenBusy
-from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, StatusChange, TapeEvent
+from palyra_trio.core.tape import StatusChange, TapeEvent
 
 HELP = "/interrupt TEXT  cancel the live run and say TEXT instead · /cancel  stop it · /quit  leave (also Ctrl-D)"
 PROMPT = "› "
@@ -69,8 +72,26 @@ async def _chat(settings: Settings, start: StartRun, session: str | None, contin
     return TERMINATED if chat.terminated else OK
 
 
+class _Typed:
+    """The lines that answer questions."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[str](
+            math.inf
+        )  # a line a question, and one is put at a time
+
+    def take(self, line: str) -> None:
+        self._send.send_nowait(line)
+
+    async def line(self) -> str:
+        return await self._receive.receive()
+
+    def discard(self) -> None:
+        """Nothing is here that was typed before the question: it was taken as a message."""
+
+
 class _Chat:
-    """One conversation: its runs that have not ended, the one of them that runs, and the questions that are open."""
+    """One conversation: its runs that have not ended, the one of them that runs, and who puts that one's questions."""
 
     def __init__(
         self,
@@ -86,7 +107,8 @@ class _Chat:
         self._terminal = terminal
         self._start = start
         self._nursery = nursery
-        self._questions: deque[ApprovalRequested] = deque()
+        self._typed = _Typed()
+        self._asker: Asker | None = None
         self._unfinished: set[RunId] = set()
         self._live: RunId | None = None
 
@@ -96,6 +118,10 @@ class _Chat:
         self._terminal.prompt(PROMPT)
         keyboard = LineReader(0)
         while (line := await keyboard.line()) is not None and line.strip() != "/quit":
+            self._terminal.answered()
+            if self._asker is not None and self._asker.asking and line.strip() != "/cancel":
+                self._typed.take(line)
+                continue
             command = self._command(line.strip())
             if command is not None:
                 await self._submit(command)
@@ -105,11 +131,8 @@ class _Chat:
             await self._submit(_cancel(run_id))
         self._live = None
 
-    def _command(self, line: str) -> StartRun | CancelRun | DecideApproval | None:
+    def _command(self, line: str) -> StartRun | CancelRun | None:
         """Return what a line asks for, or None when it was answered here."""
-        if self._questions:
-            granted, reason = answer_of(line)
-            return DecideApproval(self._questions.popleft().approval_id, granted, reason)
         if line == "/cancel" and self._live is not None:
             return _cancel(self._live)
         if line.startswith("/interrupt "):
@@ -122,7 +145,7 @@ class _Chat:
     def _message(self, text: str, when_busy: WhenBusy) -> StartRun:
         return attrs.evolve(self._start, text=text, when_busy=when_busy)
 
-    async def _submit(self, command: StartRun | CancelRun | DecideApproval) -> None:
+    async def _submit(self, command: StartRun | CancelRun) -> None:
         reply = await attempt(self._door, command, self._context, self._terminal.note)
         if isinstance(reply, Accepted):
             self._start = attrs.evolve(self._start, session=SessionRef(session_id=reply.session_id))
@@ -130,18 +153,17 @@ class _Chat:
             self._nursery.start_soon(self._follow, reply.run_id)
 
     async def _follow(self, run_id: RunId) -> None:
+        asker = Asker(self._door, self._context, run_id, self._terminal, self._typed)
+
         def show(row: TapeRow, event: TapeEvent | None) -> None:
             if isinstance(event, StatusChange):
-                self._live = run_id
+                self._live, self._asker = run_id, asker
             self._terminal.show(row, event)
-            if isinstance(event, ApprovalRequested):
-                self._questions.append(event)
-                self._terminal.ask(event)
-                self._terminal.prompt(QUESTION)
-            elif isinstance(event, ApprovalDecided):
-                self._questions = deque(each for each in self._questions if each.approval_id != event.approval_id)
+            asker.see(event)
 
-        await follow(self._door, self._context, run_id, show)
+        async with nursery_of_our_own() as nursery:
+            nursery.start_soon(asker.ask)
+            await follow(self._door, self._context, run_id, show)
         self._unfinished.discard(run_id)
         if self._live == run_id:
             self._live = None

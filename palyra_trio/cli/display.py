@@ -101,6 +101,7 @@ class Terminal:
         self._calls: dict[str, ToolCall] = {}
         self._turn_streamed = False
         self._line_open = False
+        self._prompt = ""
         self._failure_shown = False
         self._routing: RoutingDecision | None = None
 
@@ -152,29 +153,43 @@ class Terminal:
             help_ = "`palyra-trio run --help` says how to connect one"
             self.note(f"There is no language model: fixed rules answer. {help_}.", YELLOW)
 
-    def ask(self, request: ApprovalRequested) -> None:
+    def ask(self, request: ApprovalRequested, heading: str = "") -> None:
         """Show what a person is to decide on."""
         self._end_line()
         self.note("")
+        if heading:
+            self.note(heading)
         self.note(request.prompt, YELLOW)
 
     def prompt(self, text: str) -> None:
-        """Ask for a line."""
-        self._err.write(text)
+        """Ask for a line. Whatever is told before it was typed comes above the last line of `text`."""
+        self._err.write(visible(text))
         self._err.flush()
+        self._prompt = visible(text).rpartition("\n")[2]
+
+    def answered(self) -> None:
+        """Know that the person has typed the line, and its end with it."""
+        self._prompt = ""
+
+    def withdraw(self) -> None:
+        """Ask for no line any more."""
+        if self._prompt:
+            self._prompt = ""
+            self._err.write("\n")
 
     def note(self, text: str, color: str = "") -> None:
         """Write a line to stderr, with nothing in it that a terminal would act on."""
-        self._end_line()
         line = visible(text)
-        self._err.write(f"{color}{line}{PLAIN}\n" if color and self._color else line + "\n")
-        self._err.flush()
+        self._tell(f"{color}{line}{PLAIN}" if color and self._color else line)
 
     def _call(self, call_id: str, state: str, detail: str, color: str) -> None:
         call = self._calls.get(call_id) or ToolCall(call_id, call_id)
         mark = f"{color}{state}{PLAIN}" if self._color else state
+        self._tell(f"  {visible(call.tool)} {visible(_arguments(call))}  {mark}  {visible(detail)}")
+
+    def _tell(self, line: str) -> None:
         self._end_line()
-        self._err.write(f"  {visible(call.tool)} {visible(_arguments(call))}  {mark}  {visible(detail)}\n")
+        self._err.write(f"\n{line}\n{self._prompt}" if self._prompt else f"{line}\n")
         self._err.flush()
 
     def _finished(self, event: RunFinished) -> None:

@@ -2,36 +2,47 @@
 
 Whoever holds the directory serves everybody else on a Unix socket in it, be it `serve` or a `run` that found no daemon. So
 a command connects; if nobody answers it takes the lock and serves; if the lock is taken it tries to connect again, for a
-moment, because the other process may only just be starting.
+moment, because the other process may only just be starting, or be leaving. One that leaves before it has carried out what
+it was asked is another reason to begin again.
 """
 
 import os
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import attrs
 import click
 import trio
 
 from palyra_trio.cli.open import model_settings, read_settings, request_context, state_dir
 from palyra_trio.cli.profiles import chosen
-from palyra_trio.cli.remote import RemoteGateway, Rows, open_remote
+from palyra_trio.cli.remote import RemoteGateway, Rows, nursery_of_our_own, open_remote
 from palyra_trio.cli.settings import Settings
 from palyra_trio.core.codec import TapeRow
-from palyra_trio.core.commands import Command, Reply
-from palyra_trio.core.errors import NoDaemon, PalyraError, StateLocked
-from palyra_trio.core.identity import Principal, RequestContext, RunId, SessionId
+from palyra_trio.core.commands import Command, Reply, StartRun
+from palyra_trio.core.errors import Draining, NoDaemon, PalyraError, StateLocked
+from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RequestContext, RunId, SessionId, mint_ulid
+from palyra_trio.core.run import TERMINAL
+from palyra_trio.core.tape import run_stream
+from palyra_trio.journal.reading import open_reader
+from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.runtime.follow import Follower
 
 if TYPE_CHECKING:
     from palyra_trio.daemon import Daemon
 
 SOCKET_NAME = "socket"
-STARTING_S = 3.0  # how long a process may take from its lock to its socket
+STARTING_S = 3.0  # how long a process may take from its lock to its socket, or from its socket's end to its lock's
 AGAIN_S = 0.05
+LAST_ROWS_S = 1.0  # for others to read the last rows of a run that has ended here
 UNSAID_S = 0.3  # how long a wait for others is not worth a word: a run of our own may just be ending, too
+
+T = TypeVar("T")
 
 
 class Door(Protocol):
@@ -80,12 +91,105 @@ class LocalDoor:
                         err=True,
                     )
                 await sessions.idle()
+                self._daemon.drain(LAST_ROWS_S)  # at once: a run that were taken now would end with this process
                 nursery.cancel_scope.cancel()
 
     async def _leave_at(self, signals: AsyncIterator[int]) -> None:
         async for _ in signals:
             self._daemon.drain(0)
             self._daemon.gateway.sessions.stop("the terminal that ran it left")
+
+
+class SharedDoor:
+    """The way to whoever holds the state directory, and from one that leaves to the next. Made by `open_door`."""
+
+    def __init__(self, settings: Settings, nursery: trio.Nursery) -> None:
+        self.leads_to: LocalDoor | RemoteGateway
+        self._settings = settings
+        self._nursery = nursery
+        self._opening = trio.Lock()
+        self._leaving = trio.Event()
+        self._left = trio.Event()
+
+    async def submit(self, command: Command, context: RequestContext) -> Reply:
+        repeatable = isinstance(command, StartRun)
+        if isinstance(command, StartRun) and isinstance(self.leads_to, RemoteGateway):
+            # By its id, the run that a process took and could not confirm is the same when it is sent again.
+            command = attrs.evolve(command, run_id=command.run_id or _new_run_id())
+        return await self._ask(lambda door: door.submit(command, context), repeatable)
+
+    def following(self, run_id: RunId, after_seq: int, context: RequestContext) -> AbstractAsyncContextManager[Rows]:
+        return self.leads_to.following(run_id, after_seq, context)
+
+    async def session_named(self, text: str, context: RequestContext) -> SessionId:
+        return await self._ask(lambda door: door.session_named(text, context), repeatable=True)
+
+    async def _ask(self, question: Callable[[Door], Awaitable[T]], repeatable: bool) -> T:
+        until = trio.current_time() + STARTING_S
+        while isinstance(asked := self.leads_to, RemoteGateway):
+            sent = False
+            try:
+                await asked.reach()
+                sent = True
+                return await question(asked)
+            except (NoDaemon, Draining) as error:
+                unsure = sent and not repeatable and isinstance(error, NoDaemon)
+                if unsure or trio.current_time() > until:
+                    raise
+            await trio.sleep(AGAIN_S)
+            async with self._opening:
+                if self.leads_to is asked:
+                    await self.open(until)
+        return await question(self.leads_to)
+
+    async def open(self, until: float) -> None:
+        """Connect, or else take the lock and serve, or else do both again. Raises StateLocked after `until` (Trio's clock)."""
+        while True:
+            try:
+                self.leads_to = await self._nursery.start(self._connect)
+                return
+            except NoDaemon:
+                pass
+            try:
+                self.leads_to = await self._nursery.start(self._serve)
+                return
+            except StateLocked:
+                if trio.current_time() > until:
+                    raise
+            await trio.sleep(AGAIN_S)
+
+    async def leave(self) -> None:
+        """Let the runs that others started in a runtime of our own end, and close that runtime."""
+        if isinstance(self.leads_to, LocalDoor):
+            await self.leads_to.let_others_end()
+            self._leaving.set()
+            await self._left.wait()
+
+    async def _connect(self, task_status: trio.TaskStatus[RemoteGateway]) -> None:
+        async with open_remote_door(self._settings.state_dir) as (door, _):
+            task_status.started(door)
+            await trio.sleep_forever()
+
+    async def _serve(self, task_status: trio.TaskStatus[LocalDoor]) -> None:
+        from palyra_trio.daemon import open_daemon
+
+        settings = self._settings
+        opening = open_daemon(
+            settings.base,
+            model_settings(settings),
+            settings.state_dir,
+            settings.sources.config_in,
+            settings.policies_dir,
+            tcp=False,
+        )
+        async with opening as daemon:
+            task_status.started(LocalDoor(daemon))
+            await self._leaving.wait()
+        self._left.set()
+
+
+def _new_run_id() -> RunId:
+    return RunId(mint_ulid(time.time_ns() // 1_000_000, os.urandom(ULID_RANDOM_BYTES)))
 
 
 @asynccontextmanager
@@ -95,27 +199,15 @@ async def open_door(settings: Settings) -> AsyncGenerator[tuple[Door, RequestCon
     Raises StateLocked when another process holds the directory and does not answer, and what `open_daemon` raises.
     Leaving the block of a runtime of our own waits for the runs that others started in it, until a signal.
     """
-    async with AsyncExitStack() as stack:
-        if chosen() is not None:
-            yield await stack.enter_async_context(open_remote_door(settings.state_dir))
-            return
-        until = trio.current_time() + STARTING_S
-        while True:
-            try:
-                door: Door = (await stack.enter_async_context(open_remote_door(settings.state_dir)))[0]
-                break
-            except NoDaemon:
-                pass
-            try:
-                door = await _serve_ourselves(stack, settings)
-                break
-            except StateLocked:
-                if trio.current_time() > until:
-                    raise
-                await trio.sleep(AGAIN_S)
+    if chosen() is not None:
+        async with open_remote_door(settings.state_dir) as elsewhere:
+            yield elsewhere
+        return
+    async with nursery_of_our_own() as nursery:
+        door = SharedDoor(settings, nursery)
+        await door.open(trio.current_time() + STARTING_S)
         yield door, request_context(settings.state_dir)
-        if isinstance(door, LocalDoor):
-            await door.let_others_end()
+        await door.leave()
 
 
 @asynccontextmanager
@@ -133,23 +225,26 @@ async def open_remote_door(folder: Path) -> AsyncGenerator[tuple[RemoteGateway, 
     async def dial() -> trio.SocketStream:
         return await trio.open_unix_socket(os.fspath(path))
 
-    try:
-        await (await dial()).aclose()
-    except OSError as error:
-        raise NoDaemon(f"nobody answers at {path}", remedy="`palyra-trio serve` starts a daemon") from error
+    nobody = NoDaemon(f"nobody answers at {path}", remedy="`palyra-trio serve` starts a daemon")
+    if not path.exists():
+        raise nobody
     context = request_context(folder)
     metadata = {"x-palyra-device-id": context.device, "x-palyra-channel": context.channel}
-    async with open_remote(dial, "localhost", metadata) as remote:
+    async with open_remote(dial, "localhost", metadata, partial(_rest_of_ended, folder / FILE_NAME)) as remote:
+        try:
+            await remote.reach()
+        except NoDaemon as error:
+            raise nobody from error
         yield remote, context
 
 
-async def _serve_ourselves(stack: AsyncExitStack, settings: Settings) -> LocalDoor:
-    from palyra_trio.daemon import open_daemon
-
-    opening = open_daemon(
-        settings.base, model_settings(settings), settings.state_dir, settings.sources.config_in, tcp=False
-    )
-    return LocalDoor(await stack.enter_async_context(opening))
+def _rest_of_ended(journal: Path, run_id: RunId, after_seq: int) -> Iterator[tuple[TapeRow, ...]]:
+    """Yield the rows that a run has after `after_seq`, if it has ended: who ran it may have left at once."""
+    with closing(open_reader(journal)) as reader:
+        run = reader.run(run_id)
+        while run is not None and run.state in TERMINAL and (rows := reader.page(run_stream(run_id), after_seq)):
+            yield rows
+            after_seq = rows[-1].seq
 
 
 def submit(command: Command) -> Reply:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,10 @@ from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.settings import Settings, current_folder, find_state_dir, load_settings
 from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RequestContext, mint_ulid
-from palyra_trio.core.run import LIVE, RunState
+from palyra_trio.core.run import RunState
 from palyra_trio.guard.auth import user_principal
 from palyra_trio.journal.queries import Reader, RunSummary
+from palyra_trio.journal.reading import open_reader
 from palyra_trio.journal.store import FILE_NAME, LOCK_NAME
 from palyra_trio.providers.choose import ModelSettings
 
@@ -82,11 +83,8 @@ def reading() -> "Generator[Reader | RemoteReader, None, None]":
     path = state_dir() / FILE_NAME
     if not path.exists():
         raise NotFound(f"there is no journal at {path}: nothing has run yet", remedy='palyra-trio run "…" starts one')
-    reader = Reader(path)
-    try:
+    with closing(open_reader(path)) as reader:
         yield reader
-    finally:
-        reader.close()
 
 
 def is_held(folder: Path) -> bool:
@@ -111,8 +109,8 @@ def is_held(folder: Path) -> bool:
 
 
 def state_word(run: RunSummary, held: bool) -> str:
-    """Return the run's state, or `interrupted` for a live one whose process has gone: nobody is left to go on with it."""
-    left_behind = run.state in LIVE and not held
+    """Return the run's state, or `interrupted` for one at work whose process has gone: nobody is left to go on with it."""
+    left_behind = run.state is RunState.RUNNING and not held
     parked = run.state is RunState.WAITING and run.reason == INTERRUPTED
     return INTERRUPTED if left_behind or parked else run.state.value
 
@@ -120,9 +118,9 @@ def state_word(run: RunSummary, held: bool) -> str:
 # --- writing ---
 
 
-def read_settings(flags: Mapping[str, object] | None = None) -> Settings:
-    """Return what is configured for the current folder, after its warnings on stderr. Raises ConfigInvalid."""
-    settings = load_settings(flags or {}, os.environ, current_folder())
+def read_settings(flags: Mapping[str, object] | None = None, folder: Path | None = None) -> Settings:
+    """Return what is configured for a folder, or the current one, after its warnings on stderr. Raises ConfigInvalid."""
+    settings = load_settings(flags or {}, os.environ, folder or current_folder())
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     return settings
@@ -137,6 +135,7 @@ def model_settings(settings: Settings) -> ModelSettings:
         ollama_host=settings.credentials.ollama_host,
         anthropic_api_key=settings.credentials.anthropic_api_key,
         idle_s=settings.base.model.idle_s,
+        api_key_reference=settings.base.model.api_key,
     )
 
 

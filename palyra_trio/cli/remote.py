@@ -4,7 +4,7 @@ Following goes on over a new connection after the last row that arrived; it give
 `PATIENCE_S`. Other calls are made once: what was sent and not answered may have been carried out.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -26,22 +26,36 @@ from palyra_trio.core.commands import (
     DefineAgent,
     RemoveAgent,
     Reply,
+    RevokeGrant,
     RevokeToken,
     RotateToken,
     SetDefaultAgent,
     StartRun,
+    TakeUpRun,
     TokenIssued,
     UndoRun,
 )
-from palyra_trio.core.errors import InvalidArgument, NoDaemon, PalyraError, PolicyError, Unauthenticated, of_code
+from palyra_trio.core.errors import (
+    InvalidArgument,
+    NoDaemon,
+    PalyraError,
+    PolicyError,
+    TooLarge,
+    Unauthenticated,
+    of_code,
+)
 from palyra_trio.core.identity import RequestContext, RunId, SessionId
 from palyra_trio.core.tape import RunFinished, run_stream
-from palyra_trio.pb import agents_pb2, gateway_pb2, runs_pb2, sessions_pb2, tokens_pb2
+from palyra_trio.pb import agents_pb2, approvals_pb2, gateway_pb2, runs_pb2, sessions_pb2, tokens_pb2
+from palyra_trio.pb.approvals_grpc import ApprovalsServiceStub
 from palyra_trio.pb.gateway_grpc import GatewayServiceStub
+from palyra_trio.pb.policy_grpc import PolicyServiceStub
 from palyra_trio.pb.tokens_grpc import TokenServiceStub
 from palyra_trio.transports import convert
+from palyra_trio.transports.convert_approvals import decision_message
 from palyra_trio.wire.call import ConnectionLost
 from palyra_trio.wire.h2_client import Channel, connect
+from palyra_trio.wire.limits import Limits
 
 PATIENCE_S = 30.0
 BACK_OFF_S = 0.05
@@ -49,6 +63,7 @@ BACK_OFF_MAX_S = 2.0
 BATCHES = 4  # of rows on their way to the screen; the rest waits in the daemon's journal
 
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
+Left = Callable[[RunId, int], Iterable[tuple[TapeRow, ...]]]  # a run, and after which seq: nothing if it has not ended
 
 
 class Rows(Protocol):
@@ -76,19 +91,28 @@ class _Arriving:
 class RemoteGateway:
     """The gateway that `dial` reaches. Made by `open_remote`."""
 
-    def __init__(self, dial: Dial, authority: str, metadata: Mapping[str, str], nursery: trio.Nursery) -> None:
+    def __init__(
+        self, dial: Dial, authority: str, metadata: Mapping[str, str], left: Left | None, nursery: trio.Nursery
+    ) -> None:
         self._dial = dial
+        self._left = left
         self._authority = authority
         self._metadata = dict(metadata)
         self._nursery = nursery
         self._channel: Channel | None = None
         self._connecting = trio.Lock()
 
+    async def reach(self) -> None:
+        """Be connected. Raises NoDaemon."""
+        with _refusals():
+            await self._connected()
+
     async def submit(self, command: Command, context: RequestContext) -> Reply:
         """Carry out a command there, as whom the connection says we are. Raises the refusal, and NoDaemon."""
         with _refusals():
             channel: Any = await self._connected()
             gateway, tokens = GatewayServiceStub(channel), TokenServiceStub(channel)
+            approvals = ApprovalsServiceStub(channel)
             match command:
                 case StartRun():
                     return await self._start(gateway, command)
@@ -96,9 +120,14 @@ class RemoteGateway:
                     return await _issued(tokens, command)
                 case CancelRun(run_id, reason):
                     await gateway.CancelRun(runs_pb2.CancelRunRequest(run_id=run_id, reason=reason))
-                case DecideApproval(approval_id, granted, reason):
-                    decision = runs_pb2.Decision(approval_id=approval_id, granted=granted, reason=reason)
-                    await gateway.DecideApproval(runs_pb2.DecideApprovalRequest(decision=decision))
+                case TakeUpRun(run_id):
+                    await gateway.TakeUpRun(runs_pb2.TakeUpRunRequest(run_id=run_id))
+                case DecideApproval():
+                    await approvals.DecideApproval(
+                        approvals_pb2.ApprovalsServiceDecideApprovalRequest(decision=decision_message(command))
+                    )
+                case RevokeGrant(grant_id):
+                    await approvals.RevokeGrant(approvals_pb2.RevokeGrantRequest(grant_id=grant_id))
                 case UndoRun(run_id):
                     await gateway.UndoRun(runs_pb2.UndoRunRequest(run_id=run_id))
                 case ArchiveSession(session_id):
@@ -118,6 +147,7 @@ class RemoteGateway:
 
     async def _start(self, gateway: GatewayServiceStub, command: StartRun) -> Accepted:
         """Start a run and leave its stream: the run goes on, and is followed by its id."""
+        _check_size(command)
         async with gateway.RunStream.open() as stream:
             await stream.send_message(runs_pb2.RunStreamRequest(start=convert.start_run_message(command)))
             response = await stream.recv_message()
@@ -137,6 +167,16 @@ class RemoteGateway:
         with _refusals():
             return await getattr(GatewayServiceStub(await self._connected()), method)(request)
 
+    async def approvals_call(self, method: str, request: Any) -> Any:
+        """Return the response of a unary method of the ApprovalsService. Raises the refusal, and NoDaemon."""
+        with _refusals():
+            return await getattr(ApprovalsServiceStub(await self._connected()), method)(request)
+
+    async def policy_call(self, method: str, request: Any) -> Any:
+        """Return the response of a unary method of the PolicyService. Raises the refusal, and NoDaemon."""
+        with _refusals():
+            return await getattr(PolicyServiceStub(await self._connected()), method)(request)
+
     async def token_call(self, method: str, request: Any) -> Any:
         """Return the response of a unary method of the TokenService. Raises the refusal, and NoDaemon."""
         with _refusals():
@@ -151,7 +191,7 @@ class RemoteGateway:
         """Follow a run for the length of the block. Its rows raise the refusal, and NoDaemon when patience has run out."""
         send, receive = trio.open_memory_channel[tuple[TapeRow, ...]](BATCHES)
         arriving = _Arriving(receive)
-        async with _nursery_of_our_own() as nursery:
+        async with nursery_of_our_own() as nursery:
             nursery.start_soon(self._follow, run_id, after_seq, send, arriving)
             yield arriving
 
@@ -165,7 +205,13 @@ class RemoteGateway:
                     with _refusals():
                         await self._follow_once(run_id, place, send)
                 except PalyraError as error:
-                    wait_s = place.wait_s(trio.current_time()) if isinstance(error, NoDaemon) else None
+                    gone = isinstance(error, NoDaemon)
+                    for rows in self._left(RunId(run_id), place.seq) if gone and self._left is not None else ():
+                        await send.send(rows)
+                        place.arrived(rows)
+                    if place.ended:
+                        return
+                    wait_s = place.wait_s(trio.current_time()) if gone else None
                     if wait_s is None:
                         arriving.failure = error
                         return
@@ -203,14 +249,19 @@ class RemoteGateway:
 
 
 @asynccontextmanager
-async def open_remote(dial: Dial, authority: str, metadata: Mapping[str, str]) -> AsyncGenerator[RemoteGateway, None]:
-    """Reach another process for the length of the block; `metadata` goes with every call. Raises NoDaemon at first use."""
-    async with _nursery_of_our_own() as nursery:
-        yield RemoteGateway(dial, authority, metadata, nursery)
+async def open_remote(
+    dial: Dial, authority: str, metadata: Mapping[str, str], left: Left | None = None
+) -> AsyncGenerator[RemoteGateway, None]:
+    """Reach another process for the length of the block; `metadata` goes with every call. Raises NoDaemon at first use.
+
+    `left` says what is known without that process of a run that has ended, when it cannot be asked any more.
+    """
+    async with nursery_of_our_own() as nursery:
+        yield RemoteGateway(dial, authority, metadata, left, nursery)
 
 
 @asynccontextmanager
-async def _nursery_of_our_own() -> AsyncGenerator[trio.Nursery, None]:
+async def nursery_of_our_own() -> AsyncGenerator[trio.Nursery, None]:
     """Open a nursery that ends with the block. What the block raises leaves it as it is, not in a group."""
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -266,6 +317,20 @@ class Whole:
                 )
                 self._begun = b""
         return tuple(found)
+
+
+def _check_size(command: StartRun) -> None:
+    """Raise TooLarge for what one message cannot carry, before any of it is sent."""
+    parts = [("the prompt", len(command.text.encode("utf-8", "surrogatepass")))]
+    parts += [(f"the attachment {each.name}", len(each.data)) for each in command.attachments]
+    total, most = sum(size for _, size in parts), Limits().message_bytes
+    if total > most:
+        name, size = max(parts, key=lambda part: part[1])
+        raise TooLarge(
+            f"{name} has {size} bytes, and a prompt with its attachments that another process runs at most {most}",
+            remedy="put it into a file in the workspace, and name that in the prompt; attachments up to"
+            " attachments.max_bytes are taken where no daemon runs",
+        )
 
 
 async def _issued(stub: TokenServiceStub, command: CreateToken | RotateToken) -> TokenIssued:

@@ -4,13 +4,14 @@ Each question is a call of its own, and is asked as whom the token says we are. 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
 from palyra_trio.cli.profiles import Profile
 from palyra_trio.cli.remote import RemoteGateway, Whole, open_remote
 from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.approvals import Approval, Grant
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import Principal
@@ -19,8 +20,9 @@ from palyra_trio.core.session import Session
 from palyra_trio.core.tape import RUN_STREAM, ModelDelta
 from palyra_trio.core.tokens import Token
 from palyra_trio.journal.queries import LIST_ROWS, PAGE_ROWS, RunSummary
-from palyra_trio.pb import agents_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
+from palyra_trio.pb import agents_pb2, approvals_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
 from palyra_trio.transports import convert
+from palyra_trio.transports.convert_approvals import approval_of_message, grant_of_message
 
 T = TypeVar("T")
 
@@ -91,9 +93,39 @@ class RemoteReader:
         found = self._ask(lambda there: there.token_call("ListTokens", request)).tokens
         return tuple(convert.token_of_message(token) for token in found)
 
+    @property
+    def approvals(self) -> "RemoteApprovals":
+        return RemoteApprovals(self._ask)
+
     def _ask(self, question: Callable[[RemoteGateway], Awaitable[T]]) -> T:
         return trio.run(self._asked, question)
 
     async def _asked(self, question: Callable[[RemoteGateway], Awaitable[T]]) -> T:
         async with open_remote(self._profile.dial, self._profile.address, self._profile.metadata) as there:
             return await question(there)
+
+
+class RemoteApprovals:
+    """Approvals and grants there, as `journal.approvals.Approvals` tells of those here."""
+
+    def __init__(self, ask: Callable[[Callable[[RemoteGateway], Awaitable[Any]]], Any]) -> None:
+        self._ask = ask
+
+    def listed(self, principal: Principal, *, pending: bool, most: int) -> tuple[Approval, ...]:
+        request = approvals_pb2.ListApprovalsRequest(page_size=most, decided=not pending)
+        found = self._ask(lambda there: there.approvals_call("ListApprovals", request)).approvals
+        return tuple(map(approval_of_message, found))
+
+    def find(self, text: str, principal: Principal) -> Approval:
+        return approval_of_message(self._get(text).approval)
+
+    def prompt(self, approval: Approval) -> str:
+        return str(self._get(approval.approval_id).prompt)
+
+    def grants(self, principal: Principal, now_ms: int, *, ended: bool, most: int) -> tuple[Grant, ...]:
+        request = approvals_pb2.ListGrantsRequest(page_size=most, ended=ended)
+        return tuple(map(grant_of_message, self._ask(lambda there: there.approvals_call("ListGrants", request)).grants))
+
+    def _get(self, text: str) -> Any:
+        request = approvals_pb2.GetApprovalRequest(approval_id=text)
+        return self._ask(lambda there: there.approvals_call("GetApproval", request))

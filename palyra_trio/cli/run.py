@@ -3,7 +3,6 @@
 import mimetypes
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -11,24 +10,21 @@ import click
 import trio
 
 from palyra_trio.cli.asking import Asker
-from palyra_trio.cli.display import Display, Lines, Summary, Terminal
+from palyra_trio.cli.attach import Displays, attach, follow
+from palyra_trio.cli.display import Lines, Summary, Terminal
 from palyra_trio.cli.door import Door, attempt, open_door, open_remote_door
 from palyra_trio.cli.exit_codes import TERMINATED, of_run
 from palyra_trio.cli.keyboard import LineReader, obey_signals
-from palyra_trio.cli.open import is_held, principal, reading, state_dir, state_word
+from palyra_trio.cli.open import state_dir
 from palyra_trio.cli.settings import Settings, current_folder, load_settings
-from palyra_trio.cli.tape import rows_after
+from palyra_trio.cli.tables import print_json
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Accepted, CancelRun, NewAttachment, StartRun
-from palyra_trio.core.errors import InvalidArgument, NotFound, WorkspaceRefused
+from palyra_trio.core.errors import InvalidArgument, NoDaemon, NotFound, WorkspaceRefused
 from palyra_trio.core.identity import RequestContext, RunId
-from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.core.tape import RunFinished, TapeEvent
 from palyra_trio.tools.workspace_rules import refuse_root
-
-Displays = tuple[Display, ...]
-Show = Callable[[TapeRow, TapeEvent | None], None]
 
 
 @click.command()
@@ -46,10 +42,11 @@ Show = Callable[[TapeRow, TapeEvent | None], None]
 @click.option("--no-input", is_flag=True, help="Nobody answers: a call that would ask ends the run (exit 4).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout when the run has ended.")
 @click.option("--jsonl", "as_lines", is_flag=True, help="Every tape row on stdout as one JSON object a line.")
-@click.option("--attach", metavar="RUN", help="Follow an existing run instead of starting one.")
+@click.option("--attach", "attach_to", metavar="RUN", help="Follow an existing run; take it up if it waits.")
 @click.option(
     "--after", type=click.IntRange(min=0), default=0, metavar="N", help="With --attach: only the rows after seq N."
 )
+@click.option("--detach", is_flag=True, help="Leave the run to the daemon; what it asks waits until you answer.")
 @click.option("--run-id", help="The new run's id. The same id with the same prompt attaches to that run.")
 def run(
     prompt: str | None,
@@ -64,8 +61,9 @@ def run(
     no_input: bool,
     as_json: bool,
     as_lines: bool,
-    attach: str | None,
+    attach_to: str | None,
     after: int,
+    detach: bool,
     run_id: str | None,
 ) -> None:
     """Give an agent a task: PROMPT, or `-` or nothing to read it from stdin.
@@ -77,16 +75,25 @@ def run(
       palyra-trio run "read README.md and show the first lines"
 
     Tools that only read run at once; the others ask first. The answer goes to stdout, all else to stderr.
+
+    \b
+    A run that you leave to the daemon, and come back to:
+      palyra-trio run --detach "tidy up the notes"
+      palyra-trio approvals list
+      palyra-trio run --attach last
     """
     if as_json and as_lines:
         raise click.UsageError("--json and --jsonl are two forms: choose one")
     terminal = terminal_here(answers=not as_json and not as_lines)
     program = (Lines(sys.stdout),) if as_lines else (Summary(sys.stdout, of_run),) if as_json else ()
     displays: Displays = (*program, terminal)
-    if attach is not None:
-        if prompt is not None:
-            raise click.UsageError("--attach follows a run that there is; it takes no prompt")
-        sys.exit(_attach(displays, attach, after))
+    at_terminal = not no_input and sys.stdin.isatty() and sys.stderr.isatty()
+    if attach_to is not None:
+        if prompt is not None or detach:
+            raise click.UsageError("--attach follows a run that there is; it takes no prompt, and no --detach")
+        sys.exit(attach(displays, terminal, attach_to, after, attended=at_terminal))
+    if detach and (no_input or as_lines):
+        raise click.UsageError("--detach leaves the run at once: --no-input and --jsonl have no meaning with it")
     if after:
         raise click.UsageError("--after goes with --attach")
     folder = workspace_of(workspace)
@@ -94,7 +101,6 @@ def run(
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     refuse_folder(folder, settings.state_dir, named=workspace is not None)
-    attended = not no_input and sys.stdin.isatty() and sys.stderr.isatty() and prompt != "-"
     most_bytes = settings.config.attachments.max_bytes
     command = StartRun(
         text=_prompt(prompt),
@@ -103,13 +109,22 @@ def run(
         model=model or "",
         workspace=str(folder),
         attachments=tuple(_attachment(path, most_bytes) for path in files),
-        attended=attended,
+        attended=detach or (at_terminal and prompt != "-"),
+        detached=detach,
         allowed_tools=yes_to,
         when_busy=WhenBusy(when_busy) if when_busy else None,
     )
+    if detach:
+        left = trio.run(_detach, command, session, continue_)
+        if as_json:
+            print_json({"run_id": left.run_id, "session_id": left.session_id})
+        else:
+            click.echo(left.run_id)
+        click.echo(f"next: palyra-trio run --attach {left.run_id}", err=True)
+        return
     accepted, ended = trio.run(_run, settings, command, displays, terminal, session, continue_)
     if accepted.attached:
-        sys.exit(_attach(displays, accepted.run_id, 0))
+        sys.exit(attach(displays, terminal, accepted.run_id, 0, attended=at_terminal))
     click.echo(f"tape: palyra-trio tape {accepted.run_id}", err=True)
     sys.exit(TERMINATED if ended is None else of_run(ended.state, ended.reason))
 
@@ -137,6 +152,7 @@ async def _run(
                 accepted = reply
 
                 async def cancel() -> None:
+                    terminal.answered()
                     terminal.note("\ncancelling; Ctrl-C again to end at once")
                     await attempt(door, CancelRun(accepted.run_id, "Ctrl-C"), context, terminal.note)
 
@@ -144,7 +160,7 @@ async def _run(
                     terminal.note("shutting down; another signal ends this at once")
                     here.cancel()
 
-                asker = Asker(door, context, terminal, LineReader(0))
+                asker = Asker(door, context, accepted.run_id, terminal, LineReader(0))
 
                 def show(row: TapeRow, event: TapeEvent | None) -> None:
                     for display in displays:
@@ -160,6 +176,18 @@ async def _run(
     return accepted, ended
 
 
+async def _detach(command: StartRun, session: str | None, continue_: bool) -> Accepted:
+    """Start a run in the process that holds the journal, and leave it there. Raises NoDaemon."""
+    try:
+        async with open_remote_door(state_dir()) as (door, context):
+            ref = await find_session(door, context, session, continue_)
+            reply = await door.submit(attrs.evolve(command, session=ref), context)
+    except NoDaemon as error:
+        raise NoDaemon(error.message, remedy="a run is left to a daemon: start one with `palyra-trio serve`") from error
+    assert isinstance(reply, Accepted)
+    return reply
+
+
 async def find_session(door: Door, context: RequestContext, session: str | None, continue_: bool) -> SessionRef:
     """Return the session that the options name: the last run's, the one with this id or key, or a new one."""
     if session is not None and continue_:
@@ -173,45 +201,6 @@ async def find_session(door: Door, context: RequestContext, session: str | None,
         return SessionRef(session_id=await door.session_named(session, context))
     except NotFound:
         return SessionRef(key=session)
-
-
-async def follow(door: Door, context: RequestContext, run_id: RunId, show: Show, after: int = 0) -> RunFinished:
-    """Show a run, row by row, until it has ended."""
-    async with door.following(run_id, after, context) as follower:
-        while rows := await follower.next_rows():
-            for row in rows:
-                event = row.event()
-                show(row, event)
-                if isinstance(event, RunFinished):
-                    return event
-    raise AssertionError("a tape ends with RunFinished")
-
-
-def _attach(displays: Displays, run: str, after: int) -> int:
-    """Show the tape of a run: live from the process that runs it, or what the journal holds if nobody does."""
-
-    def show(row: TapeRow, event: TapeEvent | None) -> None:
-        for display in displays:
-            display.show(row, event)
-
-    with reading() as reader:
-        summary = reader.find_run(run, principal())
-        held = is_held(state_dir())
-        if summary.state in TERMINAL or not held:
-            for row in rows_after(reader, summary, after):
-                show(row, row.event())
-    if summary.state in TERMINAL:
-        return of_run(summary.state, summary.reason)
-    if held:
-        ended = trio.run(_follow_there, summary.run_id, after, show)
-        return of_run(ended.state, ended.reason)
-    click.echo(f"run {summary.run_id} is {state_word(summary, held)}", err=True)
-    return of_run(summary.state, summary.reason)
-
-
-async def _follow_there(run_id: RunId, after: int, show: Show) -> RunFinished:
-    async with open_remote_door(state_dir()) as (door, context):
-        return await follow(door, context, run_id, show, after)
 
 
 def terminal_here(*, answers: bool = True) -> Terminal:

@@ -9,7 +9,7 @@ from palyra_trio.cli.account import account_of
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import INTERRUPTED, confirm, has_journal, is_held, principal, reading, state_dir, state_word
 from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table, safe_for_stdout
-from palyra_trio.core.commands import CancelRun, UndoRun
+from palyra_trio.core.commands import CancelRun, TakeUpRun, UndoRun
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.run import TERMINAL, RunState
 from palyra_trio.journal.queries import LIST_ROWS, RunSummary
@@ -20,7 +20,7 @@ from palyra_trio.tools.undo import net_changes
 
 @click.group()
 def runs() -> None:
-    """List, show, cancel, compare and undo runs.
+    """List, show, cancel, resume, compare and undo runs.
 
     RUN is an id, the unique beginning of one, or `last`.
     """
@@ -89,6 +89,8 @@ def show(run: str, as_json: bool) -> None:
     click.echo(f"\nnext: palyra-trio tape {found.run_id}", err=True)
     if account.changes:
         click.echo(f"      palyra-trio runs diff {found.run_id}", err=True)
+    for each in account.open_requests():
+        click.echo(f"      palyra-trio approvals show {each.approval_id}", err=True)
     if found.state not in TERMINAL:
         click.echo(f"      palyra-trio runs cancel {found.run_id}", err=True)
 
@@ -108,6 +110,32 @@ def cancel(run: str, reason: str, as_json: bool) -> None:
         print_json({"run_id": found.run_id, "state": RunState.CANCELLED})
     else:
         click.echo(f"cancelled run {found.run_id}")
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+def resume(run: str, as_json: bool) -> None:
+    """Go on with a run that an earlier process left in line, or waiting for you.
+
+    What it still asks must be answered first. Without a daemon it goes as far as it gets in this process.
+    `palyra-trio run --attach RUN` does the same, and follows it.
+    """
+    with reading() as reader:
+        found = reader.find_run(run, principal())
+    word = state_word(found, is_held(state_dir()))
+    if found.state in TERMINAL or word == INTERRUPTED:
+        raise StateConflict(f"run {found.run_id} is {word}", remedy=f"start another in session {found.session_id}")
+    submit(TakeUpRun(found.run_id))
+    with reading() as reader:
+        found = reader.find_run(found.run_id, principal())
+    word = state_word(found, is_held(state_dir()))
+    if as_json:
+        print_json({"run_id": found.run_id, "state": word, "reason": found.reason})
+    else:
+        click.echo(f"run {found.run_id} is {_because(found, word)}")
+    if word == RunState.WAITING:
+        click.echo("next: palyra-trio approvals list", err=True)
 
 
 @runs.command()

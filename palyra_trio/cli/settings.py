@@ -32,6 +32,7 @@ from palyra_trio.core.layers import (
 from palyra_trio.core.text import visible
 
 PROJECT_FILE = "palyra.toml"
+POLICIES = "policies"
 FILE_BYTES_MAX = 1024 * 1024  # a person's file; more is a mistake or an attack
 _APP = "palyra-trio"
 _STORE_FILE = "trusted.json"
@@ -83,7 +84,7 @@ class Settings:
     """All that was configured. `origins` names, for each `section.key`, where its value comes from.
 
     `config` is what holds in this folder, `base` what holds without a project, for a process that serves others too.
-    `files` are the configuration files that were read, lowest precedence first; `warnings` are for stderr.
+    `policies_dir` holds the user's policies. `files` are the configuration files that were read, lowest precedence first; `warnings` are for stderr.
     """
 
     config: Config
@@ -94,6 +95,7 @@ class Settings:
     sources: Sources
     files: tuple[str, ...]
     warnings: tuple[str, ...]
+    policies_dir: Path
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path) -> Settings:
@@ -116,7 +118,8 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Pat
     config, origins, warnings = sources.with_project(project)
     files = (*(layer.origin for layer in below), *((project.layer.origin,) if project else ()))
     base = sources.with_project(None)[0]
-    return Settings(config, base, origins, credentials(environ), state_dir, sources, files, warnings)
+    policies_dir = user_file(environ).with_name(POLICIES)
+    return Settings(config, base, origins, credentials(environ), state_dir, sources, files, warnings, policies_dir)
 
 
 def credentials(environ: Mapping[str, str]) -> Credentials:
@@ -196,7 +199,7 @@ def _read_project(folder: Path, found: list[str]) -> ProjectFile | None:
     if path is None or read is None:
         return None
     raw, status = read
-    layer = Layer(str(path), _parse(path, raw, found))
+    layer = Layer(str(path), _parse(path, raw, found), of_project=True)
     return ProjectFile(
         path, raw.decode("utf-8", "replace"), layer, hashlib.sha256(raw).hexdigest(), _unsafe(path, status)
     )

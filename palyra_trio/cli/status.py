@@ -31,12 +31,15 @@ def status(wait_s: float, as_json: bool) -> None:
                 "live_runs": found.live_runs,
                 "draining": found.draining,
                 "journal_g": found.journal_g,
+                "policy_preset": found.policy_preset,
+                "policy_hash": found.policy_hash,
             }
         )
         return
     where = f"process {pid}" if elsewhere is None else elsewhere.address
     click.echo(f"{'draining' if found.draining else 'ready'}: {where}, version {found.version}")
     click.echo(f"live runs {found.live_runs}, boot {found.boot_id}")
+    click.echo(f"policy {found.policy_preset}, your files {found.policy_hash[:12]}")
 
 
 async def _health(wait_s: float) -> GetHealthResponse:

@@ -152,6 +152,11 @@ def _proposed(event: events.ToolProposed) -> str:
     return f"{event.call.call_id}: {event.call.tool} {arguments}"
 
 
+def _decided(event: events.ApprovalDecided) -> str:
+    length = {"once": "", "session": " for the session", "time": " for a time"}[event.scope]
+    return f"{event.call_id}: {event.outcome}{length} by {event.by}{_because(event.reason)}"
+
+
 def _started(event: events.ToolStarted) -> str:
     changes = f"; changes {', '.join(change.path for change in event.changes)}" if event.changes else ""
     return f"{event.call_id}{changes}"
@@ -185,7 +190,7 @@ _WORDS: dict[type[TapeEvent], Callable[[Any], str]] = {
     events.ToolProposed: _proposed,
     events.PolicyDecision: lambda event: f"{event.call_id}: {event.outcome} ({event.rule}): {event.reason}",
     events.ApprovalRequested: lambda event: f"{event.call_id}: {event.prompt}",
-    events.ApprovalDecided: lambda event: f"{event.call_id}: {event.outcome} by {event.by}{_because(event.reason)}",
+    events.ApprovalDecided: _decided,
     events.ToolStarted: _started,
     events.ToolFinished: _tool_finished,
 }

@@ -1,6 +1,5 @@
 """`palyra-trio token`: what lets clients in that do not come over the Unix socket of this machine's user."""
 
-import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -11,23 +10,12 @@ import click
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import has_journal, principal, reading
 from palyra_trio.cli.profiles import chosen
+from palyra_trio.cli.spans import span_option
 from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table
 from palyra_trio.core.commands import CreateToken, RevokeToken, RotateToken, TokenCommand, TokenIssued
 from palyra_trio.core.identity import Scope, parse_ulid
 from palyra_trio.core.tokens import Token
 from palyra_trio.journal.queries import LIST_ROWS
-
-_UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
-
-
-def _span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
-    """Return a length of time such as `30d` in milliseconds; 0 for none."""
-    if value is None:
-        return 0
-    match = re.fullmatch(r"([1-9][0-9]{0,5})(s|min|h|d)", value)
-    if match is None:
-        raise click.BadParameter(f"{value!r} is no length of time such as 30d, 12h, 45min or 10s")
-    return int(match[1]) * _UNITS_S[match[2]] * 1000
 
 
 @click.group()
@@ -49,7 +37,9 @@ def token() -> None:
     required=True,
     help="May repeat.",
 )
-@click.option("--expires", "expires_in_ms", callback=_span, metavar="TIME", help="Such as 30d or 12h. Without: never.")
+@click.option(
+    "--expires", "expires_in_ms", callback=span_option, metavar="TIME", help="Such as 30d or 12h. Without: never."
+)
 @click.option("--principal", "speaks_for", metavar="KIND:NAME", help="Whom it speaks for. Without: you.")
 @json_option
 def create(name: str, scopes: tuple[str, ...], expires_in_ms: int, speaks_for: str | None, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """What can be configured: one frozen tree, with the defaults. `core.layers` builds one from what was written down.
 
-Secrets are no configuration: there is no key for one.
+Secrets are no configuration: a key for one holds a reference to it.
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,13 @@ MIB = 1024 * 1024
 class ModelConfig:
     """Which model, and how patiently. `name` is `provider/model`; empty means: take what the credentials allow.
 
-    `idle_s` is how long a stream may be silent, `attempts` how often a request is made before its first delta.
+    `api_key` is a reference to the key (`core.references`), never the key; a project has no say in it. `idle_s` is how long
+    a stream may be silent, `attempts` how often a request is made before its first delta.
     """
 
     name: str = ""
     base_url: str = ""
+    api_key: str = ""
     idle_s: int = 120
     attempts: int = 4
 

@@ -17,6 +17,7 @@ import cattrs
 from palyra_trio.core.config import Config
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument
 from palyra_trio.core.identity import PRINCIPAL_PATTERN, parse_principal
+from palyra_trio.core.references import parse_reference
 
 DEFAULT_ORIGIN = "default"
 STATE_DIR_VARIABLE = "PALYRA_STATE_DIR"
@@ -46,8 +47,10 @@ KEYS = tuple(_TYPES)
 _MAY_BE_ZERO = frozenset({"journal.min_free_bytes", "daemon.drain_s", "grpc.port"})
 _NUMBER_MAX = 2**53 - 1  # what every JSON reader keeps exact
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|authorization)$")
-_OF_THE_USER = frozenset({"notify"})  # sections: a command of a project's choice would run outside of every policy
+# A command of a project's choice would run outside of every policy, and a key of its choice leave for its base URL.
+_OF_THE_USER = frozenset({"notify", "model.api_key"})
 _TOOL_PATTERN = r"^[A-Za-z0-9_.:/-]*\*?$"
+TOOL_PATTERNS_MAX = 200  # each is a policy; a project may add some, and more would hold up who decides
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 _FOLDER_PATTERN = "^/"
@@ -142,6 +145,8 @@ def _check_base_url(value: str) -> None:
 
 
 def _check_tool_patterns(value: tuple[str, ...]) -> None:
+    if len(value) > TOOL_PATTERNS_MAX:
+        raise ValueError(f"expected at most {TOOL_PATTERNS_MAX} names of tools, not {len(value)}")
     for item in value:
         if not item or not re.search(_TOOL_PATTERN, item):
             raise ValueError(f"expected names of tools, * only at their end, not {item!r}")
@@ -166,9 +171,18 @@ def _check_variable(value: str) -> None:
         raise ValueError("expected the name of a variable of the environment, not what it holds")
 
 
+def _check_reference(value: str) -> None:
+    if value:
+        try:
+            parse_reference(value)
+        except InvalidArgument as error:
+            raise ValueError(str(error)) from error
+
+
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "model.name": _check_model_name,
     "model.base_url": _check_base_url,
+    "model.api_key": _check_reference,
     **dict.fromkeys(("policy.allow", "policy.ask", "policy.deny"), _check_tool_patterns),
     "notify.command": _check_command,
     "notify.webhook_url": _check_webhook_url,
@@ -194,7 +208,7 @@ def _meant(word: Any, known: Iterable[str]) -> str:
 def _unknown_key(section: str, key: str) -> str:
     keys = [known.partition(".")[2] for known in KEYS if known.startswith(f"{section}.")]
     if _SECRET_NAME.search(key):
-        return "secrets do not belong in files; set OPENAI_API_KEY (or your provider's variable) in the environment"
+        return "secrets do not belong in files; set OPENAI_API_KEY in the environment, or model.api_key to a reference"
     return f"there is no such key{_meant(key, keys) or f'; {section} has ' + ', '.join(keys)}"
 
 
@@ -216,6 +230,9 @@ def faults(layer: Layer) -> list[str]:
             for key, value in body.items():
                 if f"{section}.{key}" not in _TYPES:
                     found.append(f"{_spell(section, key)}: {_unknown_key(section, key)}")
+                    continue
+                if layer.of_project and f"{section}.{key}" in _OF_THE_USER:
+                    found.append(f"{section}.{key}: only your own configuration may say this, no project's")
                     continue
                 try:
                     _checked(f"{section}.{key}", value)
@@ -343,4 +360,5 @@ def _schema_of(key: str, kind: Any) -> dict[str, Any]:
         return {"type": "object", "propertyNames": {"pattern": PRINCIPAL_PATTERN}, "additionalProperties": folders}
     if key == "notify.command":
         return {"type": "array", "items": {"type": "string"}}
-    return {"type": "array", "items": {"type": "string", "minLength": 1, "pattern": _TOOL_PATTERN}}
+    tool = {"type": "string", "minLength": 1, "pattern": _TOOL_PATTERN}
+    return {"type": "array", "items": tool, "maxItems": TOOL_PATTERNS_MAX}

@@ -116,7 +116,6 @@ class RunView:
         """Return the ids of the newest turn's calls that still have no outcome, in proposal order."""
         return tuple(call_id for call_id in self.batch if not self.calls[call_id].settled)
 
-
     def waiting(self) -> tuple[str, ...]:
         """Return the ids of the newest turn's calls that a person has yet to decide on."""
         return tuple(call_id for call_id in self.batch if self.calls[call_id].waits)

@@ -34,7 +34,7 @@ def places_of(sources: Iterable[PolicySource]) -> Mapping[str, Place]:
 
 
 def _id(statement: str) -> str:
-    import cedarpy  # the engine: only when somebody asks why
+    import cedarpy  # loads the engine: only when somebody asks why
 
     (policy,) = cedarpy.policies_to_pst(statement).static_policies.values()
     return str(policy.annotations["id"])

@@ -31,6 +31,16 @@ _GRANT = (
 
 
 @attrs.frozen
+class WaitingRun:
+    """A run that waits for a person: what it still waits for, and whether anything of it was granted."""
+
+    run_id: RunId
+    session_id: SessionId
+    open: tuple[str, ...]
+    granted: bool
+
+
+@attrs.frozen
 class GrantHolds:
     """Guard: the grant has not ended. One for a single call is used up by this."""
 
@@ -216,17 +226,20 @@ class Approvals:
             place = rowid
         return place, tuple(found)
 
-    def waiting_runs(self) -> tuple[tuple[RunId, SessionId, tuple[str, ...]], ...]:
-        """Return the runs that wait for a person or have just been answered, with the ids of what they still wait for."""
+    def waiting_runs(self) -> tuple[WaitingRun, ...]:
+        """Return the runs that wait for a person, or have been answered and did not go on yet."""
         rows = self._db.execute(
-            "SELECT run.run_id, run.session_id, approval.approval_id FROM run LEFT JOIN approval"
-            " ON approval.run_id = run.run_id AND approval.state = 'pending'"
+            "SELECT run.run_id, run.session_id, approval.approval_id, approval.state FROM run LEFT JOIN approval"
+            " ON approval.run_id = run.run_id AND approval.state IN ('pending', 'granted')"
             " WHERE run.state = 'waiting' AND run.reason IN ('approval', 'input') ORDER BY run.run_id"
         )
-        found: dict[tuple[RunId, SessionId], list[str]] = {}
-        for run_id, session_id, approval_id in rows:
-            found.setdefault((RunId(run_id), SessionId(session_id)), []).extend([approval_id] if approval_id else [])
-        return tuple((run_id, session_id, tuple(waits)) for (run_id, session_id), waits in found.items())
+        found: dict[RunId, WaitingRun] = {}
+        for run_id, session_id, approval_id, state in rows:
+            run = found.setdefault(RunId(run_id), WaitingRun(RunId(run_id), SessionId(session_id), (), granted=False))
+            if state == ApprovalState.PENDING:
+                run = attrs.evolve(run, open=(*run.open, approval_id))
+            found[run.run_id] = attrs.evolve(run, granted=run.granted or state == ApprovalState.GRANTED)
+        return tuple(found.values())
 
     def grant(self, text: str, principal: Principal) -> Grant:
         """Return the grant that the principal's runs have with this id, or an id that alone begins so.

@@ -36,6 +36,10 @@ class GatewayServiceBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def TakeUpRun(self, stream: 'grpclib.server.Stream[palyra_trio.pb.runs_pb2.TakeUpRunRequest, palyra_trio.pb.runs_pb2.TakeUpRunResponse]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def GetRun(self, stream: 'grpclib.server.Stream[palyra_trio.pb.runs_pb2.GetRunRequest, palyra_trio.pb.runs_pb2.GetRunResponse]') -> None:
         pass
 
@@ -140,6 +144,12 @@ class GatewayServiceBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 palyra_trio.pb.runs_pb2.CancelRunRequest,
                 palyra_trio.pb.runs_pb2.CancelRunResponse,
+            ),
+            '/palyra.gateway.v1.GatewayService/TakeUpRun': grpclib.const.Handler(
+                self.TakeUpRun,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                palyra_trio.pb.runs_pb2.TakeUpRunRequest,
+                palyra_trio.pb.runs_pb2.TakeUpRunResponse,
             ),
             '/palyra.gateway.v1.GatewayService/GetRun': grpclib.const.Handler(
                 self.GetRun,
@@ -290,6 +300,12 @@ class GatewayServiceStub:
             '/palyra.gateway.v1.GatewayService/CancelRun',
             palyra_trio.pb.runs_pb2.CancelRunRequest,
             palyra_trio.pb.runs_pb2.CancelRunResponse,
+        )
+        self.TakeUpRun = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/palyra.gateway.v1.GatewayService/TakeUpRun',
+            palyra_trio.pb.runs_pb2.TakeUpRunRequest,
+            palyra_trio.pb.runs_pb2.TakeUpRunResponse,
         )
         self.GetRun = grpclib.client.UnaryUnaryMethod(
             channel,

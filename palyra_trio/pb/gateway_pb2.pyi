@@ -14,17 +14,21 @@ class GetHealthRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetHealthResponse(_message.Message):
-    __slots__ = ("version", "boot_id", "now_ms", "journal_g", "live_runs", "draining")
+    __slots__ = ("version", "boot_id", "now_ms", "journal_g", "live_runs", "draining", "policy_preset", "policy_hash")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
     JOURNAL_G_FIELD_NUMBER: _ClassVar[int]
     LIVE_RUNS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    POLICY_PRESET_FIELD_NUMBER: _ClassVar[int]
+    POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
     version: str
     boot_id: str
     now_ms: int
     journal_g: int
     live_runs: int
     draining: bool
-    def __init__(self, version: _Optional[str] = ..., boot_id: _Optional[str] = ..., now_ms: _Optional[int] = ..., journal_g: _Optional[int] = ..., live_runs: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
+    policy_preset: str
+    policy_hash: str
+    def __init__(self, version: _Optional[str] = ..., boot_id: _Optional[str] = ..., now_ms: _Optional[int] = ..., journal_g: _Optional[int] = ..., live_runs: _Optional[int] = ..., draining: _Optional[bool] = ..., policy_preset: _Optional[str] = ..., policy_hash: _Optional[str] = ...) -> None: ...

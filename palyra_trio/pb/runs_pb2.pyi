@@ -24,6 +24,13 @@ class WhenBusy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WHEN_BUSY_FOLLOWUP: _ClassVar[WhenBusy]
     WHEN_BUSY_INTERRUPT: _ClassVar[WhenBusy]
     WHEN_BUSY_REJECT: _ClassVar[WhenBusy]
+
+class GrantScope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GRANT_SCOPE_UNSPECIFIED: _ClassVar[GrantScope]
+    GRANT_SCOPE_ONCE: _ClassVar[GrantScope]
+    GRANT_SCOPE_SESSION: _ClassVar[GrantScope]
+    GRANT_SCOPE_TIME: _ClassVar[GrantScope]
 RUN_STATE_UNSPECIFIED: RunState
 RUN_STATE_QUEUED: RunState
 RUN_STATE_RUNNING: RunState
@@ -35,6 +42,10 @@ WHEN_BUSY_UNSPECIFIED: WhenBusy
 WHEN_BUSY_FOLLOWUP: WhenBusy
 WHEN_BUSY_INTERRUPT: WhenBusy
 WHEN_BUSY_REJECT: WhenBusy
+GRANT_SCOPE_UNSPECIFIED: GrantScope
+GRANT_SCOPE_ONCE: GrantScope
+GRANT_SCOPE_SESSION: GrantScope
+GRANT_SCOPE_TIME: GrantScope
 
 class Run(_message.Message):
     __slots__ = ("run_id", "session_id", "principal", "agent", "workspace", "title", "state", "reason", "boot_id", "created_ms", "updated_ms")
@@ -83,7 +94,7 @@ class SessionRef(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., key: _Optional[str] = ..., require_existing: _Optional[bool] = ...) -> None: ...
 
 class StartRun(_message.Message):
-    __slots__ = ("text", "run_id", "session", "agent", "model", "workspace", "attachments", "attended", "allowed_tools", "when_busy")
+    __slots__ = ("text", "run_id", "session", "agent", "model", "workspace", "attachments", "attended", "allowed_tools", "when_busy", "detached")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +105,7 @@ class StartRun(_message.Message):
     ATTENDED_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_TOOLS_FIELD_NUMBER: _ClassVar[int]
     WHEN_BUSY_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
     text: str
     run_id: str
     session: SessionRef
@@ -104,7 +116,8 @@ class StartRun(_message.Message):
     attended: bool
     allowed_tools: _containers.RepeatedScalarFieldContainer[str]
     when_busy: WhenBusy
-    def __init__(self, text: _Optional[str] = ..., run_id: _Optional[str] = ..., session: _Optional[_Union[SessionRef, _Mapping]] = ..., agent: _Optional[str] = ..., model: _Optional[str] = ..., workspace: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., attended: _Optional[bool] = ..., allowed_tools: _Optional[_Iterable[str]] = ..., when_busy: _Optional[_Union[WhenBusy, str]] = ...) -> None: ...
+    detached: bool
+    def __init__(self, text: _Optional[str] = ..., run_id: _Optional[str] = ..., session: _Optional[_Union[SessionRef, _Mapping]] = ..., agent: _Optional[str] = ..., model: _Optional[str] = ..., workspace: _Optional[str] = ..., attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., attended: _Optional[bool] = ..., allowed_tools: _Optional[_Iterable[str]] = ..., when_busy: _Optional[_Union[WhenBusy, str]] = ..., detached: _Optional[bool] = ...) -> None: ...
 
 class AttachRun(_message.Message):
     __slots__ = ("run_id", "after_seq")
@@ -129,14 +142,18 @@ class StopRun(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("approval_id", "granted", "reason")
+    __slots__ = ("approval_id", "granted", "reason", "scope", "until_ms")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     GRANTED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     approval_id: str
     granted: bool
     reason: str
-    def __init__(self, approval_id: _Optional[str] = ..., granted: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+    scope: GrantScope
+    until_ms: int
+    def __init__(self, approval_id: _Optional[str] = ..., granted: _Optional[bool] = ..., reason: _Optional[str] = ..., scope: _Optional[_Union[GrantScope, str]] = ..., until_ms: _Optional[int] = ...) -> None: ...
 
 class RunStreamRequest(_message.Message):
     __slots__ = ("start", "attach", "message", "cancel", "decision")
@@ -239,6 +256,16 @@ class CancelRunRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CancelRunResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TakeUpRunRequest(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+
+class TakeUpRunResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -28,7 +28,7 @@ from palyra_trio.core.policy import (
 )
 from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, PolicyDecision, ToolStarted
 from palyra_trio.core.text import clean
-from palyra_trio.core.view import CallView
+from palyra_trio.core.view import RunView
 from palyra_trio.guard.redactor import has_marker
 from palyra_trio.journal.approvals import GrantHolds
 from palyra_trio.journal.guards import Guard, PolicyIs
@@ -103,9 +103,13 @@ class Judged:
         return binding(self.subject, self.facts, self.plan.preview, self.plan.changes)
 
 
-async def judge(run: Run, workspace: Workspace, view: CallView) -> Judged:
-    """Judge a call as things stand now. A tool that refuses or breaks in its plan is a refusal; nothing is raised."""
+async def judge(run: Run, workspace: Workspace, ahead: RunView, call_id: str) -> Judged:
+    """Judge a call as things stand now, `ahead` being the run's view with what is held on its way to the tape.
+
+    A tool that refuses or breaks in its plan is a refusal; nothing is raised.
+    """
     epoch = run.state.policies.hash
+    view = ahead.calls[call_id]
     call = view.call
     answer = view.granted.reason if view.granted is not None else ""
     context = ToolContext(workspace, run.state.now_s, call.call_id, f"{run.order.run_id}:{call.call_id}", answer)
@@ -119,7 +123,7 @@ async def judge(run: Run, workspace: Workspace, view: CallView) -> Judged:
         reason = _words(run, f"the tool failed: {type(error).__name__}: {error}")
         return Judged(call, Decision("deny", ("internal",), reason), epoch, context)
     engine = run.state.policies.engine(run.order.config.policy)
-    subject, facts = _subject(run), _facts(run, call, tool, plan)
+    subject, facts = _subject(run, ahead), _facts(run, ahead, call, tool, plan)
     judged = Judged(
         call, decide_tool_call(subject, facts, engine), epoch, context, tool, arguments, plan, facts, subject
     )
@@ -145,12 +149,12 @@ def _fitting(run: Run, call: ToolCall) -> tuple[Tool, Any]:
     return tool, tool.spec.parse(call.arguments)
 
 
-def _subject(run: Run) -> Subject:
+def _subject(run: Run, ahead: RunView) -> Subject:
     order = run.order
-    return Subject(order.session_id, order.input.principal, order.input.agent.name, run.view.tainted)
+    return Subject(order.session_id, order.input.principal, order.input.agent.name, ahead.tainted)
 
 
-def _facts(run: Run, call: ToolCall, tool: Tool, plan: Plan) -> CallFacts:
+def _facts(run: Run, ahead: RunView, call: ToolCall, tool: Tool, plan: Plan) -> CallFacts:
     spec = tool.spec
     return CallFacts(
         spec.name,
@@ -161,7 +165,7 @@ def _facts(run: Run, call: ToolCall, tool: Tool, plan: Plan) -> CallFacts:
         digest(canonical_json(call.arguments)),
         run.order.input.workspace,
         program=plan.program,
-        calls_left=run.order.input.agent.limits.tool_calls - run.view.tool_calls,
+        calls_left=run.order.input.agent.limits.tool_calls - ahead.tool_calls,
         now_s=int(run.state.now_s()),
     )
 

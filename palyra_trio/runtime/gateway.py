@@ -13,7 +13,17 @@ import attrs
 import trio
 
 from palyra_trio.core.codec import TapeRow
-from palyra_trio.core.commands import Accepted, CancelRun, Command, OpenSession, Reply, SessionResolved, StartRun, TakeUpRun, UndoRun
+from palyra_trio.core.commands import (
+    Accepted,
+    CancelRun,
+    Command,
+    OpenSession,
+    Reply,
+    SessionResolved,
+    StartRun,
+    TakeUpRun,
+    UndoRun,
+)
 from palyra_trio.core.config import Config
 from palyra_trio.core.errors import AlreadyDecided, SessionConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId

@@ -213,13 +213,15 @@ class Run:
                     limit = self.order.input.agent.limits.active_s
                     await self.record(LimitReached("active_s", limit))
                     ending = self._ending(RunState.FAILED, "limit_active_s", f"the run was active for {limit} s")
-        except JournalStopped:
-            raise
-        except PalyraError as error:
-            ending = self._ending(RunState.FAILED, error.code, str(error))
-        except Exception as error:
-            _log.exception("run %s failed", self.order.run_id)
-            ending = self._ending(RunState.FAILED, "internal", f"{type(error).__name__}: {error}")
+        except Exception as raised:
+            error = _cause(raised)
+            if isinstance(error, JournalStopped):
+                raise error from raised
+            if isinstance(error, PalyraError):
+                ending = self._ending(RunState.FAILED, error.code, str(error))
+            else:
+                _log.exception("run %s failed", self.order.run_id)
+                ending = self._ending(RunState.FAILED, "internal", f"{type(error).__name__}: {error}")
         with trio.move_on_after(CLOSE_GRACE_S, shield=True) as grace:
             await self._close(ending)
         if grace.cancelled_caught:
@@ -234,14 +236,14 @@ class Run:
         if self.view.terminal or (
             ending is None and self.waits and (self._interrupted or not self.scope.cancel_called)
         ):
-            return
+            return None
         if ending is None and self._interrupted and not self.view.cancelled_by:
             if self.view.state is RunState.QUEUED:
-                return
+                return None
             interrupted = RunInterrupted(self.state.boot_id, self._interrupted)
             waits = StatusChange(self.view.state, RunState.WAITING, INTERRUPTED, self.state.boot_id)
             await self.record(interrupted, waits)
-            return
+            return None
         if ending is None:
             ending = RunFinished(self.view.state, RunState.CANCELLED, "cancelled", f"by {self.view.cancelled_by}")
         try:
@@ -253,6 +255,13 @@ class Run:
                     continue  # a decision was committed first, and is in the view by now
         except StateConflict:
             _log.info("run %s was ended before it began", self.order.run_id)
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the first error of those that a nursery gathered, or the error itself."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def check_place(workspace: Workspace, folder: str) -> None:

@@ -4,6 +4,7 @@ That no two runs of a session are live at once is promised twice: by this task, 
 for the case that two processes should ever try.
 """
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 
@@ -28,9 +29,11 @@ from palyra_trio.runtime.bus import Submission
 from palyra_trio.runtime.expiry import Expiries
 from palyra_trio.runtime.recovery import Left, end_interrupted, fail_left
 from palyra_trio.runtime.resume import bring_back
-from palyra_trio.runtime.runs import CANCELLABLE, Run, RunOrder, Settle, cancel_ticket
+from palyra_trio.runtime.runs import CANCELLABLE, Past, Run, RunOrder, Settle, cancel_ticket
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.workspace import Workspace
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -61,7 +64,8 @@ class _Dormant:
 class _Session:
     """A session with work: the runs that wait in line, how many more are being accepted, and the live or dormant one.
 
-    An order in line that is only a run id was left there by an earlier process.
+    An order in line that is only a run id was left there by an earlier process. `opening` is the scope in which one is
+    brought back.
     """
 
     session_id: SessionId
@@ -70,6 +74,7 @@ class _Session:
     live: Run | None = None
     dormant: _Dormant | None = None
     served: bool = False
+    opening: trio.CancelScope = attrs.Factory(trio.CancelScope)
 
     @property
     def busy(self) -> bool:
@@ -180,19 +185,29 @@ class Sessions:
             self._moved()
 
     async def _next(self, session: _Session) -> Run | None:
-        """Return the session's next run, brought back from its tape if need be; None when that could not be."""
+        """Return the session's next run, brought back from its tape if need be; None when that could not be.
+
+        A disk that does not answer holds that up until this process is to stop; the run then waits on.
+        """
         dormant = session.dormant
         order = session.waiting.popleft() if dormant is None else dormant.run_id
         if isinstance(order, RunOrder):
             return Run(order, self._state, self._expiries)
+        brought: tuple[RunOrder, Past] | None = None
+        session.opening = trio.CancelScope()
         try:
-            known, past = await bring_back(self._state, order)
+            with session.opening:
+                brought = await bring_back(self._state, order)
         except JournalStopped:
             raise
-        except PalyraError as error:
+        except Exception as error:
             session.dormant = None
-            await fail_left(self._state, order, error)
+            _log.warning("run %s could not be brought back", order, exc_info=error)
+            palyra = error if isinstance(error, PalyraError) else PalyraError(f"{type(error).__name__}: {error}")
+            await fail_left(self._state, order, palyra)
+        if brought is None:
             return None
+        known, past = brought
         run = Run(known, self._state, self._expiries, past)
         for event, seq in dormant.news if dormant is not None else ():
             if seq > run.view.seq:
@@ -315,6 +330,8 @@ class Sessions:
     def stop(self, reason: str) -> None:
         """Take no more work, and interrupt the live runs at once."""
         self._draining = True
+        for session in self._sessions.values():
+            session.opening.cancel()
         for run in self._live():
             run.interrupt(reason)
 

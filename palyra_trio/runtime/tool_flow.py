@@ -64,6 +64,7 @@ class _Batch:
         self._workspace = workspace
         self._left = list(call_ids)
         self._running: dict[str, bool] = {}
+        self._expired: ApprovalExpired | None = None
 
     # --- the first look at all of them ---
 
@@ -71,8 +72,8 @@ class _Batch:
         """Judge every call that waits for nobody and record that. Returns those that were started by it."""
         while True:
             view = self._run.view.ahead(held)
-            calls = [view.calls[call_id] for call_id in self._left if not view.calls[call_id].waits]
-            judged = [await judge(self._run, self._workspace, call) for call in calls]
+            call_ids = [each for each in self._left if not (view.calls[each].waits or view.calls[each].settled)]
+            judged = [await judge(self._run, self._workspace, view, call_id) for call_id in call_ids]
             allowed = [each for each in judged if each.decision.outcome == "allow"]
             starting = allowed[: self._first_group(allowed)]
             try:
@@ -155,6 +156,11 @@ class _Batch:
                     break
                 await run.changed.wait()
                 run.changed = trio.Event()
+                if self._expired is not None:
+                    nursery.cancel_scope.cancel()
+                    break
+        if self._expired is not None:
+            raise self._expired
         if waits := self._wait(run.view):
             await run.record(*waits)
 
@@ -186,12 +192,14 @@ class _Batch:
     async def _start(self, call_id: str) -> None:
         """Judge a call as things stand now, and run it if it still may."""
         while True:
-            judged = await judge(self._run, self._workspace, self._run.view.calls[call_id])
+            judged = await judge(self._run, self._workspace, self._run.view, call_id)
             starting = [judged] if judged.decision.outcome == "allow" else []
             try:
                 await self._record([judged], starting)
             except (PolicyChanged, GrantEnded):
                 continue
+            except ApprovalExpired as error:
+                self._expired = error
             break
         if starting:
             await self._perform(judged)

@@ -100,7 +100,8 @@ def diff_bytes(path: str, before: bytes | None, after: bytes | None) -> str:
         return ""
     if b"\0" in (before or b"") + (after or b""):
         sizes = " -> ".join("no file" if data is None else f"{len(data)} bytes" for data in (before, after))
-        return f"Binary file {path} differs ({sizes})\n"
+        shown = path.replace("\n", "\\n")
+        return f"Binary file {shown} differs ({sizes})\n"
     old, new = (None if data is None else data.decode("utf-8", "surrogateescape") for data in (before, after))
     return clean(unified_diff.make(path, old, new))
 

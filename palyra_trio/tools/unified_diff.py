@@ -27,7 +27,7 @@ def make(path: str, before: str | None, after: str | None) -> str:
     if before == after:
         return ""
     old, new = split_lines(before or ""), split_lines(after or "")
-    shown = visible(path)
+    shown = visible(path).replace("\n", "\\n")
     out = [f"--- {'/dev/null' if before is None else 'a/' + shown}\n"]
     out.append(f"+++ {'/dev/null' if after is None else 'b/' + shown}\n")
     for group in _groups(old, new):

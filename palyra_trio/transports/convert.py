@@ -4,7 +4,7 @@ What a message may not say raises InvalidArgument here; what it means is the run
 in `refusals`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import attrs
@@ -64,7 +64,8 @@ _RULES = {
 _PLACES = {"session_id": Target.SESSION, "channel": Target.CHANNEL, "principal": Target.PRINCIPAL}
 
 
-def _known(table: dict[K, T], number: K, what: str) -> T:
+def known(table: dict[K, T], number: K, what: str) -> T:
+    """Return what the number of an enumeration stands for. Raises InvalidArgument for one that it does not have."""
     try:
         return table[number]
     except KeyError:
@@ -100,8 +101,9 @@ def start_run(message: runs_pb2.StartRun) -> StartRun:
         workspace=message.workspace,
         attachments=tuple(NewAttachment(each.name, each.media_type, each.data) for each in message.attachments),
         attended=message.attended,
+        detached=message.detached,
         allowed_tools=tuple(message.allowed_tools),
-        when_busy=_known(_WHEN_BUSY, message.when_busy, "WhenBusy"),
+        when_busy=known(_WHEN_BUSY, message.when_busy, "WhenBusy"),
     )
 
 
@@ -121,6 +123,7 @@ def start_run_message(command: StartRun) -> runs_pb2.StartRun:
             for each in command.attachments
         ],
         attended=command.attended,
+        detached=command.detached,
         allowed_tools=command.allowed_tools,
         when_busy=next(number for number, mode in _WHEN_BUSY.items() if mode == command.when_busy),
     )
@@ -131,7 +134,7 @@ def session_ref(session_id: str, key: str, require_existing: bool) -> SessionRef
 
 
 def run_states(numbers: Iterable[runs_pb2.RunState]) -> tuple[RunState, ...]:
-    return tuple(_known(_STATES, number, "RunState") for number in numbers)
+    return tuple(known(_STATES, number, "RunState") for number in numbers)
 
 
 def state_number(state: RunState) -> runs_pb2.RunState:
@@ -150,7 +153,7 @@ def run_of_message(message: runs_pb2.Run) -> RunSummary:
         message.agent,
         message.workspace,
         message.title,
-        _known(_STATES, message.state, "RunState"),
+        known(_STATES, message.state, "RunState"),
         message.reason,
         message.boot_id,
         message.created_ms,
@@ -192,20 +195,6 @@ def put_row(item: tape_pb2.TapeItem, run_id: str, row: TapeRow, begin: int = 0, 
 
 def kind_name(kind: int) -> str:
     return KIND_NAMES.get(kind) or str(kind)
-
-
-def tape_batches(run_id: str, rows: Iterable[TapeRow]) -> Iterator[runs_pb2.RunStreamResponse]:
-    """Yield the rows in batches of at most 1 MiB of bodies; a larger body is spread over several."""
-    response, size = runs_pb2.RunStreamResponse(), 0
-    for row in rows:
-        whole = len(row.body or b"")
-        for begin in range(0, whole, BATCH_BYTES) if whole > BATCH_BYTES else (0,):
-            if size and size + min(whole - begin, BATCH_BYTES) > BATCH_BYTES:
-                yield response
-                response, size = runs_pb2.RunStreamResponse(), 0
-            size += put_row(response.batch.items.add(), run_id, row, begin)
-    if response.batch.items:
-        yield response
 
 
 def fill_page(page: tape_pb2.ReadTapeResponse, rows: Iterable[TapeRow], body_offset: int) -> None:
@@ -312,7 +301,7 @@ def binding_place(message: agents_pb2.BindingTarget) -> BindingPlace:
 
 
 def scopes(numbers: Iterable[tokens_pb2.Scope]) -> tuple[Scope, ...]:
-    return tuple(_known(_SCOPES, number, "Scope") for number in numbers)
+    return tuple(known(_SCOPES, number, "Scope") for number in numbers)
 
 
 def token_message(token: Token) -> tokens_pb2.Token:

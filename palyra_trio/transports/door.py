@@ -25,6 +25,7 @@ SCOPES = {
     "GatewayService/RunStream": Scope.RUN,
     "GatewayService/RouteMessage": Scope.RUN,
     "GatewayService/CancelRun": Scope.RUN,
+    "GatewayService/TakeUpRun": Scope.RUN,
     "GatewayService/GetRun": Scope.READ,
     "GatewayService/ListRuns": Scope.READ,
     "GatewayService/ReadTape": Scope.READ,
@@ -45,6 +46,18 @@ SCOPES = {
     "GatewayService/ResolveAgent": Scope.READ,
     "GatewayService/RecentEvents": Scope.READ,
     "GatewayService/UsageSummary": Scope.READ,
+    "ApprovalsService/ListApprovals": Scope.READ,
+    "ApprovalsService/GetApproval": Scope.READ,
+    "ApprovalsService/DecideApproval": Scope.APPROVE,
+    "ApprovalsService/ListGrants": Scope.READ,
+    "ApprovalsService/RevokeGrant": Scope.APPROVE,
+    "PolicyService/GetPolicies": Scope.READ,
+    "PolicyService/ReloadPolicies": Scope.ADMIN,
+    "PolicyService/ExplainCall": Scope.READ,
+    "PolicyService/WhyCall": Scope.READ,
+    "PolicyService/ListPostures": Scope.READ,
+    "PolicyService/SetPosture": Scope.ADMIN,
+    "PolicyService/RemovePosture": Scope.ADMIN,
     "TokenService/CreateToken": Scope.ADMIN,
     "TokenService/ListTokens": Scope.ADMIN,
     "TokenService/RevokeToken": Scope.ADMIN,
@@ -55,8 +68,8 @@ SCOPES = {
 class Access(Protocol):
     """Who lets requests in; `runtime.access.Access` does."""
 
-    async def authenticate(self, metadata: Metadata, peer: Peer, method: str = "") -> Caller:
-        """Return who asks. Raises Unauthenticated, PolicyError and InvalidArgument."""
+    async def admit(self, metadata: Metadata, peer: Peer, scope: Scope, method: str = "") -> Caller:
+        """Return who asks for what needs `scope`. Raises Unauthenticated, PolicyError, InvalidArgument and Busy."""
         ...
 
     def require(self, caller: Caller, scope: Scope) -> None:
@@ -83,9 +96,7 @@ class Service:
 
     async def admit(self, call: "Call", method: str) -> Caller:
         """Return who makes this call, when they may. Raises what `Access` raises; the call's transport translates it."""
-        caller = await self.access.authenticate(call.metadata, call.peer, method)
-        self.access.require(caller, SCOPES[method])
-        return caller
+        return await self.access.admit(call.metadata, call.peer, SCOPES[method], method)
 
 
 S = TypeVar("S", bound=Service)

@@ -12,7 +12,6 @@ from palyra_trio.core.commands import (
     BindAgent,
     CancelRun,
     CreateToken,
-    DecideApproval,
     DefineAgent,
     OpenSession,
     RemoveAgent,
@@ -20,6 +19,7 @@ from palyra_trio.core.commands import (
     RotateToken,
     SessionResolved,
     SetDefaultAgent,
+    TakeUpRun,
     TokenIssued,
     UnbindAgent,
     UndoRun,
@@ -31,7 +31,7 @@ from palyra_trio.core.tape import FinalAnswer, RunFinished, TapeEvent
 from palyra_trio.journal.queries import PAGE_ROWS, Reader
 from palyra_trio.pb import activity_pb2 as activity
 from palyra_trio.pb import agents_pb2 as agents
-from palyra_trio.pb import gateway_pb2, tape_pb2
+from palyra_trio.pb import approvals_pb2, gateway_pb2, policy_pb2, tape_pb2
 from palyra_trio.pb import runs_pb2 as runs
 from palyra_trio.pb import sessions_pb2 as sessions
 from palyra_trio.pb import tokens_pb2 as tokens
@@ -41,6 +41,7 @@ from palyra_trio.runtime.follow import find_place
 from palyra_trio.runtime.gateway import Gateway
 from palyra_trio.runtime.undo import changes_of
 from palyra_trio.tools.undo import diff, net_changes
+from palyra_trio.transports.approvals_service import ApprovalsService
 from palyra_trio.transports.convert import (
     agent_message,
     agent_spec,
@@ -61,8 +62,10 @@ from palyra_trio.transports.convert import (
     token_message,
     usage_message,
 )
+from palyra_trio.transports.convert_approvals import decision
 from palyra_trio.transports.door import Access, Service, require_for_start, streaming, unary
 from palyra_trio.transports.health import HealthService
+from palyra_trio.transports.policy_service import PolicyService
 from palyra_trio.transports.run_stream import RunStream
 
 if TYPE_CHECKING:
@@ -71,7 +74,12 @@ if TYPE_CHECKING:
 
 SERVICES = tuple(
     file.services_by_name[name].full_name
-    for file, name in ((gateway_pb2.DESCRIPTOR, "GatewayService"), (tokens.DESCRIPTOR, "TokenService"))
+    for file, name in (
+        (gateway_pb2.DESCRIPTOR, "GatewayService"),
+        (approvals_pb2.DESCRIPTOR, "ApprovalsService"),
+        (policy_pb2.DESCRIPTOR, "PolicyService"),
+        (tokens.DESCRIPTOR, "TokenService"),
+    )
 )
 ANSWER_BYTES = 2 * 1024 * 1024
 MOST_CHANGES = 500
@@ -91,6 +99,8 @@ class GatewayService(Service, GatewayServiceBase):
             journal_g=health.g,
             live_runs=health.live_runs,
             draining=health.draining,
+            policy_preset=health.policy_preset,
+            policy_hash=health.policy_hash,
         )
 
     # --- runs ---
@@ -105,7 +115,7 @@ class GatewayService(Service, GatewayServiceBase):
         require_for_start(self.access, caller, command)
         accepted = await self.gateway.submit(command, caller.context)
         assert isinstance(accepted, Accepted)
-        follower = await self.gateway.follow(accepted.run_id, 0, caller.context)
+        follower = await self.gateway.follow_started(accepted, caller.context)
         said: dict[int, TapeEvent | None] = {}
         while rows := await follower.next_rows():
             self.access.require(caller, Scope.RUN)
@@ -128,6 +138,11 @@ class GatewayService(Service, GatewayServiceBase):
     async def CancelRun(self, request: runs.CancelRunRequest, caller: Caller) -> runs.CancelRunResponse:
         await self.gateway.submit(CancelRun(RunId(request.run_id), request.reason), caller.context)
         return runs.CancelRunResponse()
+
+    @unary
+    async def TakeUpRun(self, request: runs.TakeUpRunRequest, caller: Caller) -> runs.TakeUpRunResponse:
+        await self.gateway.submit(TakeUpRun(RunId(request.run_id)), caller.context)
+        return runs.TakeUpRunResponse()
 
     @unary
     async def GetRun(self, request: runs.GetRunRequest, caller: Caller) -> runs.GetRunResponse:
@@ -188,9 +203,7 @@ class GatewayService(Service, GatewayServiceBase):
 
     @unary
     async def DecideApproval(self, request: runs.DecideApprovalRequest, caller: Caller) -> runs.DecideApprovalResponse:
-        decision = request.decision
-        command = DecideApproval(decision.approval_id, decision.granted, decision.reason)
-        await self.gateway.submit(command, caller.context)
+        await self.gateway.submit(decision(request.decision), caller.context)
         return runs.DecideApprovalResponse()
 
     # --- sessions ---
@@ -342,4 +355,5 @@ def grpc_services(gateway: Gateway, access: Access, health: HealthService) -> "l
     """Return all that is served on the gRPC port: our services, grpc.health.v1, and reflection (v1 and v1alpha)."""
     from grpclib.reflection.service import ServerReflection
 
-    return ServerReflection.extend([GatewayService(gateway, access), TokenService(gateway, access), health])
+    ours = [service(gateway, access) for service in (GatewayService, ApprovalsService, PolicyService, TokenService)]
+    return ServerReflection.extend([*ours, health])

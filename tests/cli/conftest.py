@@ -32,7 +32,8 @@ from palyra_trio.core.tape import (
     ToolStarted,
     run_stream,
 )
-from palyra_trio.journal.store import Entry, Guard, SqliteStore, entry
+from palyra_trio.journal.guards import Guard
+from palyra_trio.journal.store import Entry, SqliteStore, entry
 from tests.processes import Shell
 
 SESSION = "01HZZZZZZZ0000000000000001"

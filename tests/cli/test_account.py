@@ -5,6 +5,8 @@ from palyra_trio.cli.open import principal, reading
 from palyra_trio.core.messages import ToolCall, Usage
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import (
+    ApprovalDecided,
+    ApprovalRequested,
     FileChange,
     ModelTurn,
     PolicyDecision,
@@ -105,3 +107,19 @@ def test_what_happened_to_a_file_is_told_from_its_two_ends(home: Home) -> None:
         "file     gone was removed",
     ]
     assert attrs.asdict(account(home).changes[0]) == {"path": "new", "before": None, "after": "aa"}
+
+
+def test_what_a_run_waits_for_is_named(home: Home) -> None:
+    home.record_run(
+        *STARTED,
+        ModelTurn(1, "", "tool_calls", Usage(), "m", 2),
+        *(ToolProposed(ToolCall(call_id, "files.write")) for call_id in "ab"),
+        *(ApprovalRequested(f"approval {call_id}", call_id, "May it?", tool="files.write") for call_id in "ab"),
+        StatusChange(RunState.RUNNING, RunState.WAITING, "approval"),
+        ApprovalDecided("approval a", "a", "granted", "me"),
+    )
+    told = account(home, "waiting")
+    assert [line for line in told.lines(AT_MS) if line.startswith("waits")] == [
+        "waits    files.write, approval approval b"
+    ]
+    assert told.plain()["waits_for"] == [{"approval_id": "approval b", "tool": "files.write"}]

@@ -65,6 +65,23 @@ def test_a_question_takes_the_next_line(shell: Shell) -> None:
     assert (shell.folder / "a.txt").read_text() == "x"
 
 
+def test_questions_of_one_turn_are_put_one_after_another_and_a_cancel_withdraws_the_rest(shell: Shell) -> None:
+    asks = {"tool": "ask_user", "arguments": {"question": "Which?", "choices": ["red", "blue"]}}
+    calls = {"calls": [asks, *write_call("a.txt", "x")["calls"]]}
+    with chatting(shell, calls) as terminal:
+        terminal.type("go\n")
+        assert "question 1 of 2" in terminal.expect("your answer")
+        terminal.type("2\n")
+        assert "question 2 of 2" in terminal.expect("a reason why not: ")
+        terminal.type("/cancel\n")
+        terminal.expect("cancelled")
+        terminal.expect("› ")
+        terminal.type("/quit\n")
+        assert terminal.ends() == 0
+    outcomes = [(each["outcome"], each["reason"]) for each in shell.bodies("ApprovalDecided")]
+    assert outcomes == [("granted", "2"), ("withdrawn", "the run ended")]
+
+
 @pytest.mark.slow
 def test_what_is_said_meanwhile_comes_next(shell: Shell) -> None:
     with chatting(shell, {"deltas": ["slow", "ly"], "delta_pause_s": 0.5}) as terminal:

@@ -199,6 +199,36 @@ def test_a_question_is_shown_whole() -> None:
     assert prompt in err.getvalue()
 
 
+def at_prompt(text: str) -> tuple[Terminal, io.StringIO]:
+    err = io.StringIO()
+    terminal = Terminal(io.StringIO(), err, stream=True, color=False)
+    terminal.prompt(text)
+    return terminal, err
+
+
+def test_what_is_told_before_the_answer_comes_above_the_line_that_asks() -> None:
+    terminal, err = at_prompt("it may stand\nallow? ")
+    terminal.note("news")
+    assert err.getvalue() == "it may stand\nallow? \nnews\nallow? "
+    terminal.answered()
+    terminal.note("more")
+    assert err.getvalue().endswith("allow? more\n")  # the person's Enter is not ours to write
+
+
+def test_a_question_that_is_withdrawn_leaves_a_line_of_its_own() -> None:
+    terminal, err = at_prompt("allow? ")
+    terminal.withdraw()
+    terminal.withdraw()
+    terminal.note("denied elsewhere")
+    assert err.getvalue() == "allow? \ndenied elsewhere\n"
+
+
+def test_nothing_hides_in_the_line_that_asks() -> None:
+    terminal, err = at_prompt("allow a\u202e? ")
+    terminal.note("x")
+    assert err.getvalue() == "allow a\\u202e? \nx\nallow a\\u202e? "
+
+
 def test_beside_a_program_the_terminal_keeps_to_stderr() -> None:
     out, err = shown(ROUTED, ModelDelta(1, "It"), turn("It"), ANSWER, DONE, stream=True, answers=False)
     assert out == ""

@@ -2,8 +2,9 @@ import fcntl
 import io
 import os
 import pwd
+import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import attrs
 import click
@@ -15,7 +16,7 @@ from palyra_trio.core.identity import Principal, RunId, SessionId, parse_ulid
 from palyra_trio.core.run import RunState
 from palyra_trio.journal.queries import RunSummary
 from palyra_trio.journal.store import lock_state_dir
-from tests.cli.conftest import RUN, Home
+from tests.cli.conftest import RUN, Home, Palyra
 
 SUMMARY = RunSummary(
     RunId("r"), SessionId("s"), Principal("user:a"), "default", "/w", "t", RunState.RUNNING, "", "b", 1, 2
@@ -65,6 +66,17 @@ def test_reading_works_while_another_process_holds_the_journal(home: Home) -> No
         assert reader.find_run("last", principal()).run_id == RUN
 
 
+def test_a_journal_of_a_newer_version_is_not_read(home: Home, palyra: Palyra) -> None:
+    home.record_run()
+    with closing(sqlite3.connect(home.journal)) as db:
+        db.execute("PRAGMA user_version = 1000")
+    for command in (["tape", "last"], ["runs", "list"], ["runs", "show", "last"], ["sessions", "list"]):
+        result = palyra(*command)
+        assert (result.exit_code, result.stdout) == (1, ""), command
+        assert "has schema version 1000" in result.stderr
+        assert "use the newer program that wrote it" in result.stderr
+
+
 def test_a_state_directory_is_held_while_its_lock_is_and_asking_does_not_take_it(home: Home) -> None:
     assert not is_held(home.state_dir)
     with held(home):
@@ -90,7 +102,7 @@ def test_a_live_run_is_interrupted_when_no_process_can_be_running_it() -> None:
     assert state_word(parked, held=True) == "interrupted"
     asking = attrs.evolve(SUMMARY, state=RunState.WAITING, reason="approval")
     assert state_word(asking, held=True) == "waiting"
-    assert state_word(asking, held=False) == "interrupted"
+    assert state_word(asking, held=False) == "waiting"  # for a person, not for a process
     assert state_word(attrs.evolve(SUMMARY, state=RunState.DONE), held=False) == "done"
 
 

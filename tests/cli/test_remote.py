@@ -1,6 +1,7 @@
 import json
 import os
 import socket
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -27,11 +28,14 @@ from palyra_trio.core.commands import (
     CreateToken,
     DecideApproval,
     DefineAgent,
+    NewAttachment,
     RemoveAgent,
+    RevokeGrant,
     RevokeToken,
     RotateToken,
     SetDefaultAgent,
     StartRun,
+    TakeUpRun,
     TokenIssued,
     UndoRun,
 )
@@ -45,16 +49,18 @@ from palyra_trio.core.errors import (
     PeerError,
     PolicyError,
     StateConflict,
+    TooLarge,
     Unauthenticated,
 )
 from palyra_trio.core.identity import RequestContext, RunId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
-from palyra_trio.core.tape import ApprovalRequested, ModelDelta, RunFinished, TapeEvent, run_stream
+from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, ModelDelta, RunFinished, TapeEvent, run_stream
 from palyra_trio.daemon import Daemon, open_daemon
 from palyra_trio.guard.auth import user_principal
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
+from palyra_trio.pb import sessions_pb2
 from palyra_trio.providers.choose import ModelSettings
 from palyra_trio.transports.convert import BATCH_BYTES
 
@@ -160,6 +166,21 @@ async def test_a_question_is_answered_and_what_it_allowed_is_undone(tmp_path: Pa
         assert not (tmp_path / "work" / "a.txt").exists()
 
 
+async def test_what_is_allowed_for_longer_is_taken_back_and_a_run_is_taken_up(tmp_path: Path) -> None:
+    async with there(tmp_path) as remote:
+        accepted = await remote.start("write", WRITES, {"text": "done"})
+        asked = await remote.until(accepted, ApprovalRequested)
+        assert isinstance(asked, ApprovalRequested)
+        until_ms = (time.time_ns() // 1_000_000) + 60_000
+        decision = DecideApproval(asked.approval_id, True, "", "time", until_ms)
+        assert await remote.gateway.submit(decision, ME) == Applied()
+        decided = await remote.until(accepted, ApprovalDecided)
+        assert isinstance(decided, ApprovalDecided)
+        assert (decided.scope, decided.until_ms) == ("time", until_ms)
+        assert await remote.gateway.submit(RevokeGrant(asked.approval_id), ME) == Applied()
+        assert await remote.gateway.submit(TakeUpRun(accepted.run_id), ME) == Applied()
+
+
 async def test_a_run_is_cancelled_with_its_reason(tmp_path: Path) -> None:
     async with there(tmp_path) as remote:
         accepted = await remote.start("think", HANGS)
@@ -231,6 +252,8 @@ async def test_health_is_told(tmp_path: Path) -> None:
         CancelRun(RunId("no-id")),
         UndoRun(RunId(UNKNOWN)),
         DecideApproval("no-approval", True),
+        RevokeGrant("no-grant"),
+        TakeUpRun(RunId(UNKNOWN)),
         DefineAgent(AgentSpec("Not A Name")),
         RemoveAgent("nobody"),
         SetDefaultAgent("nobody"),
@@ -278,10 +301,22 @@ async def test_what_is_raised_in_the_block_leaves_it_as_it_is() -> None:
 
 async def test_a_prompt_that_is_larger_than_a_message_is_refused_and_the_connection_stays(tmp_path: Path) -> None:
     async with there(tmp_path) as remote:
-        with pytest.raises(PalyraError, match="resource_exhausted"):
+        with pytest.raises(TooLarge, match=r"the prompt has 5242880 bytes, .* at most 4194304"):
             await remote.start("x" * (5 << 20))
+        big = NewAttachment("big.bin", "application/octet-stream", bytes(4 << 20))
+        with pytest.raises(TooLarge, match=r"the attachment big\.bin has 4194304 bytes") as refused:
+            await remote.start("see", attachments=(NewAttachment("a", "text/plain", b"a"), big))
+        assert "in the workspace" in refused.value.remedy
         await remote.rows(await remote.start())
         assert len(remote.dialled) == 1
+
+
+async def test_a_message_that_is_too_large_for_the_daemon_is_refused_with_its_code_and_a_remedy(tmp_path: Path) -> None:
+    request = sessions_pb2.GetSessionRequest(session="x" * (5 << 20))
+    async with there(tmp_path) as remote:
+        with pytest.raises(TooLarge, match="over the limit of 4194304") as refused:
+            await remote.gateway.gateway_call("GetSession", request)
+        assert refused.value.remedy == "send at most 4194304 bytes in one message"
 
 
 @pytest.mark.parametrize(

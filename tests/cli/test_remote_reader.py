@@ -12,15 +12,15 @@ from palyra_trio.cli.remote_reader import RemoteReader
 from palyra_trio.core.errors import InvalidArgument, NoDaemon, NotFound
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import ModelDelta, run_stream
-from palyra_trio.journal.queries import PAGE_BYTES, Reader
-from tests.processes import Shell
+from palyra_trio.journal.queries import LIST_ROWS, PAGE_BYTES, Reader
+from tests.processes import Shell, write_call
 
 Readers = tuple[RemoteReader, Reader]
 
 
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Readers]:
-    """A daemon with two runs, one of them with a body that is larger than a page, asked from elsewhere and here."""
+    """A daemon asked from elsewhere and here: with a body that is larger than a page, a grant, and an open approval."""
     shell = Shell.below(tmp_path_factory.mktemp("shell"))
     with shell.process("serve", "--port", "0") as daemon:
         assert daemon.stdout is not None
@@ -28,6 +28,15 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Generator[Readers]:
         long = shell.script({"text": "x" * (PAGE_BYTES + 1000)})
         assert shell.run("run", "--session", "notes", "--model", long, "first").returncode == 0
         assert shell.run("run", "--model", shell.script({"text": "short"}), "second").returncode == 0
+        for granted in (False, True):
+            left = shell.run(
+                "run", "--detach", "--model", shell.script(write_call("src/a", "x"), {"text": "so"}), "ask"
+            )
+            shell.until_waiting(left.stdout.strip())
+            if not granted:
+                approval_id = shell.bodies("ApprovalRequested")[0]["approval_id"]
+                assert shell.run("approvals", "allow", approval_id, "--session").returncode == 0
+                assert shell.run("run", "--attach", left.stdout.strip()).returncode == 0
         token = (shell.state_dir / "token").read_text().strip()
         with closing(Reader(shell.journal)) as here:
             yield RemoteReader(attrs.evolve(parse_url(address), token=token)), here
@@ -68,6 +77,24 @@ def test_agents_and_tokens_are_listed(readers: Readers) -> None:
     mine = {spec.name for spec, _ in here.agents()}
     assert mine <= {spec.name for spec, _ in there.agents()}
     assert there.tokens() == tuple(attrs.evolve(token, hash="") for token in here.tokens())
+
+
+def test_approvals_are_found_and_listed_with_their_words(readers: Readers) -> None:
+    there, here = readers[0].approvals, readers[1].approvals
+    for pending, states in ((True, ["pending"]), (False, ["pending", "granted"])):
+        found = there.listed(principal(), pending=pending, most=LIST_ROWS)
+        assert [each.state for each in found] == states
+        assert found == here.listed(principal(), pending=pending)
+        for each in found:
+            assert there.find(each.approval_id[:-1], principal()) == each
+            assert there.prompt(each) == here.prompt(each) != ""
+
+
+def test_grants_are_listed(readers: Readers) -> None:
+    there, here = readers[0].approvals, readers[1].approvals
+    (grant,) = there.grants(principal(), 0, ended=False, most=LIST_ROWS)
+    assert (grant,) == here.grants(principal(), 0)
+    assert grant.scope == "session"
 
 
 def test_the_contents_of_files_are_not_sent(readers: Readers) -> None:

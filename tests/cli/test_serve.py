@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
@@ -18,8 +20,9 @@ import pytest
 import trustme
 
 from palyra_trio import __version__
+from palyra_trio.cli.serve import OPEN_FILES
 from palyra_trio.pb import gateway_pb2
-from tests.processes import PATIENCE_S, Shell
+from tests.processes import PATIENCE_S, ROOT, Shell
 
 HANGS = {"deltas": ["thinking"], "hang": True}
 HEALTH = "/palyra.gateway.v1.GatewayService/GetHealth"
@@ -144,6 +147,33 @@ def test_a_socket_that_a_dead_daemon_left_is_in_nobodys_way(shell: Shell) -> Non
         assert daemon.ends() == 0
 
 
+@pytest.mark.parametrize(
+    ("limits", "expected"), [((256, 1000), 1000), ((256, 20_000), OPEN_FILES), ((9000, 9000), 9000)]
+)
+def test_it_may_open_as_many_files_as_the_system_lets_it_within_reason(limits: tuple[int, int], expected: int) -> None:
+    """In a process of its own: a limit that was lowered stays so."""
+    program = (
+        "import resource, sys; from palyra_trio.cli.serve import allow_open_files\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, {limits})\n"
+        "allow_open_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < limits[1]:
+        pytest.skip("the system lets nobody open so many here")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == str((expected, limits[1]))
+
+
+def test_a_file_that_no_message_can_carry_is_named_with_its_size_and_what_to_do(shell: Shell) -> None:
+    (shell.root / "big.bin").write_bytes(bytes(5 << 20))
+    with serving(shell):
+        done = shell.run("run", "see", "--file", str(shell.root / "big.bin"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the attachment big.bin has 5242880 bytes" in done.stderr
+    assert "at most 4194304" in done.stderr
+    assert "put it into a file in the workspace" in done.stderr
+    assert shell.runs() == []
+
+
 # --- it ends ---
 
 
@@ -215,6 +245,22 @@ def test_a_reload_tells_what_it_applied_what_needs_a_restart_and_what_it_refused
         assert refused["level"] == "error"
         assert "limits.turns" in refused["faults"]
         assert "limits.turnips" in refused["faults"]
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+
+
+def test_a_reload_in_a_folder_that_was_deleted_does_what_it_can(shell: Shell) -> None:
+    path = shell.home / ".config" / "palyra-trio" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    with serving(shell) as daemon:
+        daemon.logged("ready")
+        shell.folder.rmdir()
+        path.write_text("[limits]\nturns = 7\n")
+        daemon.signal(signal.SIGHUP)
+        assert daemon.logged("reloaded")["applied"] == ["limits.turns"]
+        shell.folder.mkdir()
+        assert shell.run("status").returncode == 0
         daemon.signal(signal.SIGTERM)
         assert daemon.ends() == 0
 

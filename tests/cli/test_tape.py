@@ -8,6 +8,7 @@ from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.tape import (
     RUN_STREAM,
+    ApprovalDecided,
     Correction,
     ModelDelta,
     TapeEvent,
@@ -67,6 +68,19 @@ def test_a_long_text_is_cut() -> None:
 
 def test_arguments_that_were_no_json_are_shown_as_they_came() -> None:
     assert said(ToolProposed(ToolCall("c1", "t", malformed="{oops")))[0][2] == "c1: t {oops"
+
+
+@pytest.mark.parametrize(
+    ("decided", "told"),
+    [
+        (ApprovalDecided("a", "c1", "granted", "me"), "c1: granted by me"),
+        (ApprovalDecided("a", "c1", "granted", "me", "", "session"), "c1: granted for the session by me"),
+        (ApprovalDecided("a", "c1", "granted", "me", "", "time", 1), "c1: granted for a time by me"),
+        (ApprovalDecided("a", "c1", "denied", "me", "not now"), "c1: denied by me (not now)"),
+    ],
+)
+def test_a_decision_says_for_how_long_by_whom_and_why(decided: ApprovalDecided, told: str) -> None:
+    assert said(decided)[0][2] == told
 
 
 def test_an_erased_body_and_an_unknown_kind_are_said_to_be_that() -> None:

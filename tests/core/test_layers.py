@@ -11,10 +11,26 @@ from hypothesis import strategies as st
 
 from palyra_trio.core.config import Config, Credentials
 from palyra_trio.core.errors import ConfigInvalid
-from palyra_trio.core.layers import KEYS, Layer, environment_layers, faults, merge, narrow, schema, value_of
+from palyra_trio.core.layers import (
+    KEYS,
+    TOOL_PATTERNS_MAX,
+    Layer,
+    environment_layers,
+    faults,
+    merge,
+    narrow,
+    schema,
+    value_of,
+)
 
 GOOD: dict[str, Any] = {
-    "model": {"name": "openai/some/model", "base_url": "http://127.0.0.1:8080/v1", "idle_s": 30, "attempts": 1},
+    "model": {
+        "name": "openai/some/model",
+        "base_url": "http://127.0.0.1:8080/v1",
+        "idle_s": 30,
+        "attempts": 1,
+        "api_key": "vault:OPENAI",
+    },
     "limits": {"turns": 5, "tool_calls": 10, "active_s": 60, "tool_s": 20},
     "session": {"when_busy": "reject", "mailbox": 2},
     "policy": {"preset": "strict", "allow": ["files.*"], "ask": ["clock.now"], "deny": ["*"]},
@@ -101,6 +117,7 @@ def test_all_faults_of_all_layers_are_told_at_once_with_their_places() -> None:
         ("policy.allow", [3]),
         ("policy.allow", [""]),
         ("policy.allow", ["*.read"]),
+        ("policy.deny", ["files.read"] * (TOOL_PATTERNS_MAX + 1)),
         ("policy.deny", {"files": True}),
         ("notify.command", "notify-send it waits"),
         ("notify.command", ["notify-send", 3]),
@@ -128,7 +145,7 @@ def test_a_value_of_the_wrong_kind_is_refused_and_never_coerced(key: str, value:
 
 
 def test_a_key_in_a_file_is_refused_with_the_remedy_and_its_value_is_not_repeated() -> None:
-    fault = fault_of("model", "api_key", "hunter2")
+    fault = fault_of("model", "openai_key", "hunter2")
 
     assert "OPENAI_API_KEY" in fault
     assert "environment" in fault
@@ -302,6 +319,7 @@ def test_the_schema_accepts_what_is_right_and_refuses_what_is_wrong() -> None:
         {"limits": {"turns": "1"}},
         {"session": {"when_busy": "x"}},
         {"policy": {"allow": ["*a"]}},
+        {"policy": {"deny": ["a"] * (TOOL_PATTERNS_MAX + 1)}},
         {"workspaces": {"roots": {"user:alice": ["srv"]}}},
         {"workspaces": {"roots": {"alice": ["/srv"]}}},
     )
@@ -312,3 +330,15 @@ def test_the_schema_accepts_what_is_right_and_refuses_what_is_wrong() -> None:
 
 def test_credentials_do_not_print() -> None:
     assert "hunter2" not in repr(Credentials(openai_api_key="hunter2", anthropic_api_key="hunter2"))
+
+
+@pytest.mark.parametrize("value", ["sk-ant-hunter2hunter2", "hunter2", "env:hunter-2"])
+def test_a_key_in_the_place_of_a_reference_is_refused_and_not_shown(value: str) -> None:
+    fault = fault_of("model", "api_key", value)
+    assert "vault:NAME" in fault
+    assert "hunter" not in fault
+
+
+def test_no_project_says_which_key_is_used() -> None:
+    (fault,) = faults(Layer("palyra.toml", {"model": {"api_key": "env:HOME"}}, of_project=True))
+    assert fault == "palyra.toml: model.api_key: only your own configuration may say this, no project's"

@@ -75,7 +75,7 @@ TABLE: list[tuple[str, Subject, CallFacts, tuple[str, str, str]]] = [
     ("delete a key", SUBJECT, call("fs.delete", KEY), ("once", "once", "once")),
     ("delete outside", SUBJECT, call("fs.delete", OUTSIDE), ("deny", "deny", "deny")),
     ("fetch", SUBJECT, call("net.fetch"), ("ask", "once", "ask")),
-    ("fetch, tainted", TAINTED, call("net.fetch"), ("ask", "once", "ask")),
+    ("fetch, tainted", TAINTED, call("net.fetch"), ("once", "once", "once")),
     ("fetch of high risk, tainted", TAINTED, call("net.fetch", risk="high"), ("once", "once", "once")),
     ("exec, no sandbox", SUBJECT, call("process.exec"), ("deny", "deny", "deny")),
     ("exec, tier 2", SUBJECT, call("process.exec", sandbox_tier=2), ("deny", "deny", "deny")),

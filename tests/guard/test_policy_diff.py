@@ -10,9 +10,9 @@ from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.policy import CallFacts, Decision, PathResource, Subject, plain_facts
 from palyra_trio.core.tape import Input, PolicyDecision, TapeEvent, ToolProposed
 from palyra_trio.guard.cedar import CedarEngine
-from palyra_trio.guard.presets import preset
 from palyra_trio.guard.policy_diff import RecordedCall, compare, outcome_words, recorded_calls
 from palyra_trio.guard.posture import Posture, posture_file
+from palyra_trio.guard.presets import preset
 from tests.guard.calls import call
 
 ASKED = Input("01HSESSION", "user:me", "device", "cli", "do it", "digest")

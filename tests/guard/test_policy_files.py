@@ -42,6 +42,12 @@ def test_a_folder_that_is_not_there_has_no_policies(tmp_path: Path) -> None:
     assert read_policy_files(tmp_path / "policies") == ()
 
 
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "policies").write_text("")
+    with pytest.raises(ConfigInvalid, match=r"policies: Not a directory"):
+        read_policy_files(tmp_path / "policies")
+
+
 def test_every_file_that_cannot_be_a_policy_is_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.cedar").write_bytes(b"// \xff")
     (tmp_path / "folder.cedar").mkdir()

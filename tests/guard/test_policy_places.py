@@ -1,10 +1,10 @@
 """Where a policy stands, by its id: for a person who asks what decided."""
 
 from palyra_trio.guard.cedar import CedarEngine
-from palyra_trio.guard.presets import PRESETS, preset
 from palyra_trio.guard.policy_places import Place, ids_in, places_of
 from palyra_trio.guard.policy_text import PolicySource
 from palyra_trio.guard.posture import Posture, posture_file
+from palyra_trio.guard.presets import PRESETS, preset
 
 MINE = PolicySource(
     "mine.cedar",

@@ -3,9 +3,9 @@
 import attrs
 
 from palyra_trio.core.policy import PolicyRules, Preset
-from palyra_trio.guard.presets import policy_hash
 from palyra_trio.guard.policy_set import ENGINES_KEPT, PolicySet, sources
 from palyra_trio.guard.policy_text import PolicySource
+from palyra_trio.guard.presets import policy_hash
 from tests.guard.calls import INSIDE, SUBJECT, call
 
 NO_CLOCK = PolicySource(
@@ -39,9 +39,15 @@ def test_each_configuration_has_an_engine_of_its_own_that_is_kept() -> None:
 
 def test_the_presets_differ() -> None:
     policies, facts = PolicySet(), call("fs.write")
-    free = {preset: policies.engine(PolicyRules(preset)).evaluate(SUBJECT, facts, INSIDE, "none").allowed for preset in Preset}
+    free = {
+        preset: policies.engine(PolicyRules(preset)).evaluate(SUBJECT, facts, INSIDE, "none").allowed
+        for preset in Preset
+    }
     assert free == {Preset.DEFAULT: False, Preset.STRICT: False, Preset.TRUSTED_WORKSPACE: True}
-    standing = {preset: policies.engine(PolicyRules(preset)).evaluate(SUBJECT, facts, INSIDE, "standing").allowed for preset in Preset}
+    standing = {
+        preset: policies.engine(PolicyRules(preset)).evaluate(SUBJECT, facts, INSIDE, "standing").allowed
+        for preset in Preset
+    }
     assert standing == {Preset.DEFAULT: True, Preset.STRICT: False, Preset.TRUSTED_WORKSPACE: True}
 
 

@@ -203,9 +203,7 @@ def test_a_grant_for_one_call_is_used_up_by_the_first_of_two_starts_in_one_batch
     assert isinstance(commit(store, starts("A", "A"))[0], GrantEnded)
 
 
-def test_a_start_that_is_refused_for_another_reason_does_not_use_a_grant_up(
-    store: SqliteStore, tmp_path: Path
-) -> None:
+def test_a_start_that_is_refused_for_another_reason_does_not_use_a_grant_up(store: SqliteStore, tmp_path: Path) -> None:
     rows_of(one(store, requests("A"), decides("A")))
     both = for_run(1, ToolStarted("call A", "k", (), "A"), guards=(GrantHolds("A"), GrantHolds("no such")))
     assert isinstance(commit(store, both)[0], GrantEnded)
@@ -283,9 +281,7 @@ def test_a_call_that_asks_anew_withdraws_what_stood_about_it_only(store: SqliteS
     assert isinstance(commit(store, starts("B", "B"))[0], GrantEnded)
 
 
-def test_the_end_of_a_session_ends_what_was_granted_for_it_and_nothing_else(
-    store: SqliteStore, tmp_path: Path
-) -> None:
+def test_the_end_of_a_session_ends_what_was_granted_for_it_and_nothing_else(store: SqliteStore, tmp_path: Path) -> None:
     commit(store, opened(2), lives(2, session=2))
     rows_of(one(store, requests("A"), requests("B")))
     rows_of(one(store, decides("A", scope="session"), decides("B", scope="time", until_ms=9000)))
@@ -447,12 +443,32 @@ def test_the_runs_that_wait_are_known_with_what_they_still_wait_for(store: Sqlit
     rows_of(one(store, requests("E"), number=4))
     rows_of(one(store, StatusChange(RunState.RUNNING, RunState.WAITING, "interrupted"), number=5))
     with read(tmp_path) as reader:
-        found = {run: (session, set(waits)) for run, session, waits in reader.approvals.waiting_runs()}
+        waiting = reader.approvals.waiting_runs()
+        found = {each.run_id: (each.session_id, set(each.open)) for each in waiting}
     assert found == {
         run_id(1): (session_id(1), {"A", "C"}),
         run_id(2): (session_id(2), {"Q"}),
         run_id(3): (session_id(3), set()),
     }
+    assert [each.run_id for each in waiting if each.granted] == [run_id(3)]
     rows_of(one(store, RunFinished(RunState.WAITING, RunState.CANCELLED, "cancelled")))
     with read(tmp_path) as reader:
-        assert run_id(1) not in [run for run, _, _ in reader.approvals.waiting_runs()]
+        assert run_id(1) not in [each.run_id for each in reader.approvals.waiting_runs()]
+
+
+def test_what_is_asked_is_met_run_by_run_in_its_order_and_each_commit_whole(store: SqliteStore, tmp_path: Path) -> None:
+    commit(store, opened(2), lives(2, session=2))
+    rows_of(one(store, requests("Z")))
+    with read(tmp_path) as reader:
+        place = reader.approvals.newest_place()
+        assert reader.approvals.asked_after(place) == (place, ())
+        assert reader.approvals.asked_after(0)[0] == place
+    rows_of(one(store, requests("B"), requests("A"), requests("C")))
+    rows_of(one(store, requests("D"), number=2))
+    rows_of(one(store, decides("C", "denied")))
+    met = []
+    with read(tmp_path) as reader:
+        for _ in range(3):
+            place, asked = reader.approvals.asked_after(place)
+            met.append("".join(each.approval_id for each in asked))
+    assert met == ["BA", "D", ""]

@@ -6,7 +6,8 @@ import pytest
 
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.policy import HostResource, PathResource, ProgramFacts, SecretResource, Subject, ToolResource
-from palyra_trio.guard.cedar import CedarEngine, preset
+from palyra_trio.guard.cedar import CedarEngine
+from palyra_trio.guard.presets import preset
 from palyra_trio.runtime.hypothetical import Hypothetical, described, explain
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.registry import Registry

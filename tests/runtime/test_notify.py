@@ -127,7 +127,10 @@ def test_a_prompt_that_is_too_long_is_cut_and_says_where_the_rest_is() -> None:
     approval = Approval(
         "A1", RunId("r"), "c", SessionId("s"), Principal("user:me"), "/w", "t", False, None, ApprovalState.PENDING, 1, 2
     )
-    for length, cut in ((PROMPT_CHARACTERS, ""), (PROMPT_CHARACTERS + 7, "7 more characters: palyra-trio approvals show A1")):
+    for length, cut in (
+        (PROMPT_CHARACTERS, ""),
+        (PROMPT_CHARACTERS + 7, "7 more characters: palyra-trio approvals show A1"),
+    ):
         (waiting,) = json.loads(Notification("", ((approval, "x" * length),)).body())["waiting"]
         assert waiting["prompt"].startswith("x" * PROMPT_CHARACTERS)
         assert waiting["prompt"][PROMPT_CHARACTERS:] == (f"\n[… {cut}]" if cut else "")
@@ -138,47 +141,59 @@ def test_a_prompt_that_is_too_long_is_cut_and_says_where_the_rest_is() -> None:
 
 @attrs.define
 class Hook:
-    """A server on loopback that keeps the requests it is sent and answers each with `status`."""
+    """A server on loopback that keeps the requests it is sent, and answers each with `status` once it may."""
 
+    status: str
+    may_answer: trio.Semaphore
     url: str = ""
-    status: str = "204 No Content"
     requests: list[tuple[dict[str, str], bytes]] = attrs.Factory(list)
-    came: trio.Event = attrs.Factory(trio.Event)
+    _came: trio.Event = attrs.Factory(trio.Event)
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += await stream.receive_some()
-        head, _, body = received.partition(b"\r\n\r\n")
-        first, *lines = head.decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        while len(body) < int(headers["content-length"]):
-            body += await stream.receive_some()
-        assert first == "POST /hook HTTP/1.1"
-        await stream.send_all(f"HTTP/1.1 {self.status}\r\nlocation: {self.url}/again\r\nconnection: close\r\n\r\n".encode())
-        await stream.aclose()
-        self.requests.append((headers, body))
-        self.came.set()
+    async def until(self, count: int) -> list[str]:
+        """Wait until there were so many requests; return the titles of the runs that they tell of."""
+        with trio.fail_after(20):
+            while len(self.requests) < count:
+                self._came = trio.Event()
+                await self._came.wait()
+        return [json.loads(body)["title"] for _, body in self.requests]
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            received = b""
+            while b"\r\n\r\n" not in received:
+                received += await stream.receive_some()
+            head, _, body = received.partition(b"\r\n\r\n")
+            first, *lines = head.decode().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            while len(body) < int(headers["content-length"]):
+                body += await stream.receive_some()
+            assert first == "POST /hook HTTP/1.1"
+            self.requests.append((headers, body))
+            self._came.set()
+            await self.may_answer.acquire()
+            answer = f"HTTP/1.1 {self.status}\r\nlocation: {self.url}\r\nconnection: close\r\n\r\n"
+            await stream.send_all(answer.encode())
 
 
 @asynccontextmanager
-async def hook(status: str = "204 No Content") -> AsyncGenerator[Hook]:
+async def hook(status: str = "204 No Content", *, answers: int = 100) -> AsyncGenerator[Hook]:
     async with trio.open_nursery() as nursery:
-        hook = Hook(status=status)
-        (listener,) = await nursery.start(lambda task_status: trio.serve_tcp(hook._serve, 0, host="127.0.0.1", task_status=task_status))  # fmt: skip
+        hook = Hook(status, trio.Semaphore(answers))
+        (listener,) = await nursery.start(partial(trio.serve_tcp, hook.serve, 0, host="127.0.0.1"))
         hook.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/hook"
         yield hook
         nursery.cancel_scope.cancel()
 
 
-async def test_a_webhook_is_posted_the_same_object_signed_with_the_key_that_the_environment_holds(tmp_path: Path) -> None:
+async def test_a_webhook_is_posted_the_same_object_signed_with_the_key_that_the_environment_holds(
+    tmp_path: Path,
+) -> None:
     async with hook() as server:
         config = notifying(webhook_url=server.url, webhook_secret_env="HOOK_KEY")
         environ = {"HOOK_KEY": KEY}
         async with waiting_runtime(tmp_path, config=config, environ=environ) as runtime:
             accepted = await runtime.start("write", asking("a"))
-            with trio.fail_after(20):
-                await server.came.wait()
+            await server.until(1)
     ((headers, body),) = server.requests
     assert headers[SIGNATURE] == "sha256=" + hmac.digest(KEY.encode(), body, "sha256").hex()
     assert headers["content-type"] == "application/json"
@@ -289,31 +304,32 @@ async def test_closing_the_runtime_does_not_wait_for_a_command_but_kills_it(tmp_
 
 
 async def test_only_so_many_are_told_at_a_time_and_what_is_answered_meanwhile_is_told_to_nobody(tmp_path: Path) -> None:
-    pipe = Pipe.in_(tmp_path)
-    go = tmp_path / "go"
-    os.mkfifo(go)
-    command = (*pipe.command('cat > "$0"; read x < "$1"'), str(go))  # it ends when `go` says so
-    config = attrs.evolve(notifying(command=command), session=attrs.evolve(CONFIG.session, mailbox=20))
-    told = list[str]()
-    async with waiting_runtime(tmp_path, config=config) as runtime:
-        for number in range(AT_A_TIME + 1):  # the last is read, and has no room
-            accepted = await runtime.start(f"run {number}", asking("a"))
-            await runtime.until(accepted.run_id, ApprovalRequested)
-            if number < AT_A_TIME:
-                told.append(json.loads(await pipe.next())["title"])
-        with trio.fail_after(20):
-            while runtime.state.readers._limiter.borrowed_tokens:
-                await wait_all_tasks_blocked()
+    early = [f"run {number}" for number in range(AT_A_TIME + 1)]
+    async with (
+        hook(answers=0) as server,
+        waiting_runtime(tmp_path, config=notifying(webhook_url=server.url)) as runtime,
+    ):
+        for title in early:  # the last one is read, and there is no room for it
+            await runtime.until((await runtime.start(title, asking("a"))).run_id, ApprovalRequested)
+        assert sorted(await server.until(AT_A_TIME)) == early[:-1]
+        await _nothing_is_read(runtime)
         answered = await runtime.start("answered", asking("a"))
         asked = await runtime.until(answered.run_id, ApprovalRequested)
         await runtime.do(DecideApproval(asked.approval_id, granted=True))
         await runtime.ended(answered.run_id)
-        last = await runtime.start("last", asking("a"))
-        await runtime.until(last.run_id, ApprovalRequested)
-        for _ in range(2):
-            await trio.to_thread.run_sync(go.write_text, "x\n")
-            told.append(json.loads(await pipe.next())["title"])
-    assert told == [*(f"run {number}" for number in range(AT_A_TIME + 1)), "last"]
+        await runtime.until((await runtime.start("last", asking("a"))).run_id, ApprovalRequested)
+        for count, title in ((AT_A_TIME + 1, early[-1]), (AT_A_TIME + 2, "last")):
+            assert len(server.requests) == count - 1
+            server.may_answer.release()
+            assert (await server.until(count))[-1] == title
+
+
+async def _nothing_is_read(runtime: Runtime) -> None:
+    """Wait until whoever follows the journal waits for something else."""
+    with trio.fail_after(20):
+        await wait_all_tasks_blocked()
+        while runtime.state.readers._limiter.borrowed_tokens:
+            await wait_all_tasks_blocked(0.01)
 
 
 # --- when ---
@@ -331,15 +347,13 @@ async def test_what_waits_since_an_earlier_process_is_not_told_again(tmp_path: P
 
 
 async def test_a_reload_says_how_to_tell_from_now_on_and_what_waits_is_told_with_the_next(tmp_path: Path) -> None:
-    pipe = Pipe.in_(tmp_path)
-    async with waiting_runtime(tmp_path) as runtime:
-        first = await runtime.start("first", asking("a"))
-        await runtime.until(first.run_id, ApprovalRequested)
-        await wait_all_tasks_blocked()
-        runtime.gateway.reload(notifying(command=pipe.command()), runtime.state.config_in)
+    async with hook() as server, waiting_runtime(tmp_path) as runtime:
+        await runtime.until((await runtime.start("first", asking("a"))).run_id, ApprovalRequested)
+        await _nothing_is_read(runtime)
+        runtime.gateway.reload(notifying(webhook_url=server.url), runtime.state.config_in)
+        assert server.requests == []
         await runtime.start("second", asking("a"))
-        told = {json.loads(await pipe.next())["title"] for _ in range(2)}
-    assert told == {"first", "second"}
+        assert sorted(await server.until(2)) == ["first", "second"]
 
 
 async def test_nobody_is_told_of_a_run_that_nobody_attends(tmp_path: Path) -> None:

@@ -103,6 +103,16 @@ async def test_a_file_may_not_take_an_id_of_the_preset(tmp_path: Path) -> None:
         await check_set([taken], PolicyRules(Preset.STRICT))
 
 
+async def test_a_process_says_which_policies_it_began_with_unless_they_are_those_of_the_one_before(
+    tmp_path: Path,
+) -> None:
+    for policies, said in ((PolicySet(), 1), (PolicySet(), 1), (PolicySet([FORBID]), 2), (PolicySet(), 3)):
+        async with open_fake_runtime(tmp_path, policies=policies) as runtime:
+            loaded = _loaded(runtime)
+            assert len(loaded) == said
+            assert (loaded[-1].hash, loaded[-1].by) == (policies.hash, "boot")
+
+
 # --- runs under way ---
 
 
@@ -213,6 +223,34 @@ async def test_postures_set_at_once_are_all_in_force(tmp_path: Path) -> None:
             for tool in tools:
                 nursery.start_soon(policies.set_posture, Posture(tool, "disable"), "user:me")
         assert {each.tool for each in policies.postures()} == set(tools)
+
+
+async def test_a_change_that_began_later_is_in_force_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checking, go_on, done = trio.Event(), trio.Event(), trio.Event()
+
+    async def check(*_: Any) -> None:
+        if not checking.is_set():
+            checking.set()
+            await go_on.wait()
+        await trio.lowlevel.checkpoint()
+
+    async with open_fake_runtime(tmp_path) as runtime, trio.open_nursery() as nursery:
+        monkeypatch.setattr("palyra_trio.runtime.policies.check_set", check)
+        _write(runtime, FORBID.text)
+        policies = runtime.gateway.policies
+
+        async def say() -> None:
+            await policies.set_posture(Posture("files.read", "disable"), "user:me")
+            done.set()
+
+        nursery.start_soon(policies.reload, "user:me")
+        await checking.wait()
+        nursery.start_soon(say)
+        with trio.move_on_after(0.2):
+            await done.wait()
+        go_on.set()
+        await done.wait()
+    assert [each.name for each in policies.files] == ["mine.cedar", FILE_NAME]
 
 
 # --- explaining ---

@@ -146,4 +146,20 @@ async def test_nothing_of_a_run_is_left_when_its_last_row_is_there(tmp_path: Pat
         await wait_all_tasks_blocked(0.01)
         assert tape.end == (RunState.DONE, "final_answer")
         assert runtime.gateway.sessions._sessions == {}
-        assert len(runtime.gateway._nursery.child_tasks) == 3
+        assert len(runtime.gateway._nursery.child_tasks) == 4
+
+
+async def test_a_call_does_not_run_under_a_grant_that_was_revoked_right_after_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(run: Run) -> None:
+        run.revoke("one")
+        with trio.CancelScope() as one, run.under("one", one):
+            await trio.lowlevel.checkpoint()
+        with trio.CancelScope() as other, run.under("other", other):
+            await trio.lowlevel.checkpoint()
+        assert (one.cancelled_caught, other.cancelled_caught) == (True, False)
+        await run.record(RunFinished(run.view.state, RunState.DONE, "final_answer"))
+
+    async with open_fake_runtime(tmp_path) as runtime:
+        await _driven(monkeypatch, runtime, body)

@@ -373,7 +373,13 @@ async def test_time_spent_working_counts_before_and_after_a_wait(tmp_path: Path,
 
     tools = [fake_tool("fake.read", work), fake_tool("fake.write", work, read_only=False)]
     calls = (_call("a"), _call("w", "fake.write"))
-    tape, _ = await _asked(tmp_path, _decide(True), *calls, tools=tools, config=limited(active_s=5))
+    options: dict[str, Any] = {"tools": tools, "config": limited(active_s=5), "now_s": mock_clock.current_time}
+
+    async def once_it_waits(runtime: Runtime, asked: ApprovalRequested) -> None:
+        await runtime.gateway.sessions.idle()
+        await runtime.do(DecideApproval(asked.approval_id, granted=True))
+
+    tape, _ = await _asked(tmp_path, once_it_waits, *calls, **options)
     assert tape.end == (RunState.FAILED, "limit_active_s")
 
 
@@ -514,3 +520,17 @@ async def test_every_proposed_call_of_a_finished_run_has_one_outcome(tmp_path: P
     outcomes = [e.call_id for e in tape.events if isinstance(e, ToolFinished)]
     outcomes += [e.call_id for e in tape.of(PolicyDecision) if e.outcome == "deny"]
     assert sorted(outcomes) == sorted(event.call.call_id for event in tape.of(ToolProposed))
+
+
+async def test_a_call_that_has_to_be_asked_for_after_all_ends_a_run_that_nobody_attends_as_expired(
+    tmp_path: Path,
+) -> None:
+    fetches = fake_tool("fake.fetch", echo, read_only=False)
+    fetches = attrs.evolve(fetches, spec=attrs.evolve(fetches.spec, untrusted_output=True))
+    deletes = fake_tool("fake.delete", echo, read_only=False)
+    deletes = attrs.evolve(deletes, spec=attrs.evolve(deletes.spec, risk="high"))
+    provider = FakeProvider(says("", _call("f", "fake.fetch"), _call("d", "fake.delete")))
+    async with open_fake_runtime(tmp_path, provider, tools=[fetches, deletes]) as runtime:
+        tape = await runtime.run(attended=False, allowed_tools=("fake.*",))
+    assert [each.call_id for each in tape.of(ToolStarted)] == ["f"]  # what it brought makes the other one ask
+    assert tape.end == (RunState.FAILED, "approval_expired")

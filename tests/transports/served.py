@@ -117,7 +117,7 @@ async def open_served(
     uid = os.getuid() if local_uid is None else local_uid
     async with open_fake_runtime(folder, *args, config=config, **fields) as runtime:
         authenticator = Authenticator(runtime.gateway.tokens, uid, ROOT, runtime.state.now_s)
-        access, health = Access(authenticator, runtime.state.journal), HealthService(SERVICES)
+        access, health = Access(authenticator, runtime.gateway), HealthService(SERVICES)
         handlers = handlers_of(grpc_services(runtime.gateway, access, health))
         server = H2Server(handlers, grpc_error)
         ours, theirs = trio.testing.memory_stream_pair()

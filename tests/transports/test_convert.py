@@ -23,7 +23,6 @@ from palyra_trio.journal.usage import ToolUsage, Used
 from palyra_trio.pb import agents_pb2, runs_pb2, tape_pb2, tokens_pb2
 from palyra_trio.runtime.agents import Answering, KnownAgent
 from palyra_trio.transports.convert import (
-    BATCH_BYTES,
     RECENT_BODY_BYTES,
     agent_message,
     agent_spec,
@@ -42,7 +41,6 @@ from palyra_trio.transports.convert import (
     session_ref,
     start_run,
     state_number,
-    tape_batches,
     token_message,
     usage_message,
 )
@@ -133,6 +131,7 @@ def test_a_prompt_says_all_that_a_command_can_say() -> None:
         workspace="/w",
         attachments=[runs_pb2.Attachment(name="n", media_type="text/plain", data=b"\x00")],
         attended=True,
+        detached=True,
         allowed_tools=["t"],
         when_busy=runs_pb2.WHEN_BUSY_INTERRUPT,
     )
@@ -145,6 +144,7 @@ def test_a_prompt_says_all_that_a_command_can_say() -> None:
         workspace="/w",
         attachments=(NewAttachment("n", "text/plain", b"\x00"),),
         attended=True,
+        detached=True,
         allowed_tools=("t",),
         when_busy=WhenBusy.INTERRUPT,
     )
@@ -189,20 +189,6 @@ def test_a_schema_that_is_no_object_is_refused(text: str) -> None:
 
 
 # --- rows ---
-
-
-@given(
-    st.lists(
-        st.none() | st.binary(max_size=50) | st.integers(0, 3 * BATCH_BYTES).map(lambda size: b"x" * size), max_size=8
-    )
-)
-def test_batches_hold_every_row_byte_for_byte_and_none_is_too_large(bodies: list[bytes | None]) -> None:
-    rows = [row(seq, body) for seq, body in enumerate(bodies, 1)]
-    batches = [response.batch for response in tape_batches(RUN, rows)]
-    assert joined([item for batch in batches for item in batch.items]) == list(enumerate(bodies, 1))
-    for batch in batches:
-        assert batch.items
-        assert sum(len(item.body) for item in batch.items) <= BATCH_BYTES
 
 
 @given(st.lists(st.none() | st.integers(0, 2 * PAGE_BYTES).map(lambda size: b"x" * size), min_size=1, max_size=6))

@@ -11,21 +11,32 @@ import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from palyra_trio.core.config import RatesConfig
 from palyra_trio.core.identity import Caller, RequestContext, Scope
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import SYSTEM_STREAM, ApprovalRequested, run_stream
 from palyra_trio.core.tokens import ActedAs
-from palyra_trio.pb import activity_pb2, agents_pb2, gateway_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
+from palyra_trio.pb import (
+    activity_pb2,
+    agents_pb2,
+    approvals_pb2,
+    gateway_pb2,
+    policy_pb2,
+    runs_pb2,
+    sessions_pb2,
+    tape_pb2,
+    tokens_pb2,
+)
 from palyra_trio.transports.door import SCOPES, unary
 from palyra_trio.transports.grpc_services import SERVICES
-from tests.fakes import FakeProvider, echo, fake_tool, says
+from tests.fakes import CONFIG, FakeProvider, echo, fake_tool, says
 from tests.journal.tickets import read
 from tests.transports.served import ALICE, BOB, PACKAGE, ROOT, Served, code_of, open_served
 
 METHODS = {
     f"{service.name}/{method.name}": method
-    for file in (gateway_pb2.DESCRIPTOR, tokens_pb2.DESCRIPTOR)
+    for file in (gateway_pb2.DESCRIPTOR, approvals_pb2.DESCRIPTOR, policy_pb2.DESCRIPTOR, tokens_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
     for method in service.methods
 }
@@ -137,6 +148,25 @@ async def test_another_user_needs_one_there_too(tmp_path: Path, method: str) -> 
     assert outcome == (Status.UNAUTHENTICATED, "unauthenticated")
 
 
+COUNTED = (Scope.ADMIN, Scope.READ)
+
+
+@each_method
+async def test_a_token_that_asks_too_often_is_told_when_to_come_again(tmp_path: Path, method: str) -> None:
+    config = attrs.evolve(CONFIG, rates=RatesConfig(admin_per_s=1, reads_per_s=1))
+    async with open_served(tmp_path, config=config) as served, served.unix_socket() as channel:
+        for _ in range(2):
+            outcome = await attempt(served, method, empty_request(method), "root")
+            local = await attempt(served, method, empty_request(method), metadata={}, channel=channel)
+            assert not isinstance(local, GRPCError) or local.status is not Status.RESOURCE_EXHAUSTED
+    if SCOPES[method] in COUNTED:
+        assert isinstance(outcome, GRPCError)
+        assert (outcome.status, code_of(outcome)) == (Status.RESOURCE_EXHAUSTED, "busy")
+        assert outcome.details[1].retry_delay.seconds == 1
+    else:
+        assert not isinstance(outcome, GRPCError) or outcome.status is not Status.RESOURCE_EXHAUSTED
+
+
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.client_streaming])
 async def test_a_call_without_its_request_is_refused(tmp_path: Path, method: str) -> None:
     async with open_served(tmp_path) as served:
@@ -172,7 +202,6 @@ def start(hers: Hers, **fields: Any) -> runs_pb2.StartRun:
     return runs_pb2.StartRun(text="hello", workspace=hers.workspace, **fields)
 
 
-HER_SESSION = "not_owner"
 NO_SUCH = "not_found"
 ROWS = {
     "GatewayService/GetHealth": Row(lambda hers: gateway_pb2.GetHealthRequest()),
@@ -183,9 +212,10 @@ ROWS = {
         lambda hers: runs_pb2.RouteMessageRequest(
             start=start(hers, session=runs_pb2.SessionRef(session_id=hers.session_id))
         ),
-        HER_SESSION,
+        NO_SUCH,
     ),
     "GatewayService/CancelRun": Row(lambda hers: runs_pb2.CancelRunRequest(run_id=hers.waiting), NO_SUCH),
+    "GatewayService/TakeUpRun": Row(lambda hers: runs_pb2.TakeUpRunRequest(run_id=hers.waiting), NO_SUCH),
     "GatewayService/GetRun": Row(lambda hers: runs_pb2.GetRunRequest(run_id=hers.done), NO_SUCH),
     "GatewayService/ListRuns": Row(lambda hers: runs_pb2.ListRunsRequest(session_id=hers.session_id)),
     "GatewayService/ReadTape": Row(lambda hers: tape_pb2.ReadTapeRequest(run_id=hers.done), NO_SUCH),
@@ -195,10 +225,10 @@ ROWS = {
         lambda hers: runs_pb2.DecideApprovalRequest(
             decision=runs_pb2.Decision(approval_id=hers.approval_id, granted=True)
         ),
-        "not_owner",
+        NO_SUCH,
     ),
     "GatewayService/ResolveSession": Row(
-        lambda hers: sessions_pb2.ResolveSessionRequest(session_id=hers.session_id, reset=True), HER_SESSION
+        lambda hers: sessions_pb2.ResolveSessionRequest(session_id=hers.session_id, reset=True), NO_SUCH
     ),
     "GatewayService/ListSessions": Row(lambda hers: sessions_pb2.ListSessionsRequest(archived=True)),
     "GatewayService/GetSession": Row(lambda hers: sessions_pb2.GetSessionRequest(session=hers.session_id), NO_SUCH),
@@ -216,19 +246,47 @@ ROWS = {
         lambda hers: agents_pb2.BindAgentRequest(
             agent="default", target=agents_pb2.BindingTarget(session_id=hers.session_id)
         ),
-        HER_SESSION,
+        NO_SUCH,
     ),
     "GatewayService/UnbindAgent": Row(
         lambda hers: agents_pb2.UnbindAgentRequest(target=agents_pb2.BindingTarget(session_id=hers.session_id)),
-        HER_SESSION,
+        NO_SUCH,
     ),
     "GatewayService/ResolveAgent": Row(
-        lambda hers: agents_pb2.ResolveAgentRequest(session_id=hers.session_id), HER_SESSION
+        lambda hers: agents_pb2.ResolveAgentRequest(session_id=hers.session_id), NO_SUCH
     ),
     "GatewayService/RecentEvents": Row(lambda hers: activity_pb2.RecentEventsRequest()),
     "GatewayService/UsageSummary": Row(
         lambda hers: activity_pb2.UsageSummaryRequest(from_ms=0, to_ms=366 * 24 * 3600 * 1000)
     ),
+    "ApprovalsService/ListApprovals": Row(lambda hers: approvals_pb2.ListApprovalsRequest(decided=True)),
+    "ApprovalsService/GetApproval": Row(
+        lambda hers: approvals_pb2.GetApprovalRequest(approval_id=hers.approval_id), NO_SUCH
+    ),
+    "ApprovalsService/DecideApproval": Row(
+        lambda hers: approvals_pb2.ApprovalsServiceDecideApprovalRequest(
+            decision=runs_pb2.Decision(approval_id=hers.approval_id, granted=True)
+        ),
+        NO_SUCH,
+    ),
+    "ApprovalsService/ListGrants": Row(lambda hers: approvals_pb2.ListGrantsRequest(ended=True)),
+    "ApprovalsService/RevokeGrant": Row(
+        lambda hers: approvals_pb2.RevokeGrantRequest(grant_id=hers.approval_id), NO_SUCH
+    ),
+    # The policies are the daemon's; a run's decisions are its principal's.
+    "PolicyService/GetPolicies": Row(lambda hers: policy_pb2.GetPoliciesRequest(workspace=hers.workspace)),
+    "PolicyService/ReloadPolicies": Row(lambda hers: policy_pb2.ReloadPoliciesRequest()),
+    "PolicyService/ExplainCall": Row(
+        lambda hers: policy_pb2.ExplainCallRequest(tool="files.read", facts_json='{"path": "a"}')
+    ),
+    "PolicyService/WhyCall": Row(lambda hers: policy_pb2.WhyCallRequest(run_id=hers.done), NO_SUCH),
+    "PolicyService/ListPostures": Row(lambda hers: policy_pb2.ListPosturesRequest()),
+    "PolicyService/SetPosture": Row(
+        lambda hers: policy_pb2.SetPostureRequest(
+            posture=policy_pb2.Posture(tool="files.read", verdict=policy_pb2.POSTURE_VERDICT_ASK)
+        )
+    ),
+    "PolicyService/RemovePosture": Row(lambda hers: policy_pb2.RemovePostureRequest(tool="files.read"), NO_SUCH),
     # An admin manages everybody's tokens.
     "TokenService/CreateToken": Row(
         lambda hers: tokens_pb2.CreateTokenRequest(name="x", scopes=[tokens_pb2.SCOPE_READ])
@@ -280,6 +338,26 @@ async def test_what_is_another_principals_cannot_be_seen_or_touched(tmp_path: Pa
             assert len(outcome) == 1
             if not method.startswith("TokenService/"):
                 seen = outcome[0].SerializeToString()
-                for trace in (ALICE, hers.session_id, hers.done, hers.waiting, "her secret", "her answer"):
+                for trace in (ALICE, *attrs.astuple(hers)[1:], "her secret", "her answer"):
                     assert trace.encode() not in seen
         assert standing(served, hers) == before
+
+
+@pytest.mark.parametrize("method", [method for method, row in ROWS.items() if row.code])
+async def test_what_is_another_principals_is_not_told_from_what_is_not_there(tmp_path: Path, method: str) -> None:
+    asks = says("", ToolCall("w", "fake.write", {"value": "x"}))
+    writes = fake_tool("fake.write", echo, read_only=False)
+    async with open_served(
+        tmp_path, FakeProvider(says("her answer"), asks), tools=[writes], left={RunState.WAITING}
+    ) as served:
+        hers = await things_of_alice(served)
+        nothing = Hers(hers.workspace, *(f"01JZZZZZZZZZZZZZZZZZZZZZZ{end}" for end in "WXYZ"))
+        told = []
+        for things in (hers, nothing):
+            outcome = await attempt(served, method, ROWS[method].request(things), "bob")
+            assert isinstance(outcome, GRPCError)
+            text = f"{outcome.status} {outcome.message} {outcome.details}"
+            for name in attrs.astuple(things):
+                text = text.replace(name, "ID")
+            told.append(text)
+    assert told[0] == told[1]
