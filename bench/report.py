@@ -56,12 +56,17 @@ class Report:
         peers = {name: {what: _round(value) for what, value in each.items()} for name, each in self.peers.items()}
         return json.dumps({"name": self.name, "bars": bars, "peers": peers, "machine": self.machine})
 
+    def tables(self) -> Sequence[Mapping[str, Figures]]:
+        """Return the figures as they are to be shown."""
+        return (self.peers,)
+
     def show(self) -> None:
         """Print the tables, and the JSON object as the last line."""
         print(f"{self.name}: {', '.join(f'{what} {value}' for what, value in self.machine.items())}")
-        columns = list(dict.fromkeys(what for figures in self.peers.values() for what in figures))
-        rows = [[name, *(_text(figures.get(what, "")) for what in columns)] for name, figures in self.peers.items()]
-        _print_table(["", *columns], rows)
+        for table in self.tables():
+            columns = list(dict.fromkeys(what for figures in table.values() for what in figures))
+            rows = [[name, *(_text(figures.get(what, "")) for what in columns)] for name, figures in table.items()]
+            _print_table(["", *columns], rows)
         _print_table(
             ["", "measured", "bar", ""],
             [

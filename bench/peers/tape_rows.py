@@ -1,4 +1,7 @@
-"""What the peers of `stream` send: the rows of the tapes, from memory, in the messages and batches that ours makes of them."""
+"""What the peers of `stream` send: the rows of the tapes, from memory, in the messages and batches that ours sends.
+
+They make them as programs on grpcio and grpclib do, with the generated classes.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ from palyra_trio.core.tape import run_stream
 from palyra_trio.journal.queries import PAGE_ROWS, Reader
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.pb import runs_pb2
-from palyra_trio.transports.convert import put_row, tape_batches
+from palyra_trio.transports.convert import put_row
 
 Tapes = dict[str, list[TapeRow]]
 
@@ -32,8 +35,11 @@ def one_by_one(tapes: Tapes, request: runs_pb2.RunStreamRequest) -> Iterator[run
 
 
 def in_batches(tapes: Tapes, request: runs_pb2.RunStreamRequest) -> Iterator[runs_pb2.RunStreamResponse]:
-    """Yield the messages in which ours sends the rows that are asked for."""
+    """Yield the messages in which ours sends the rows that are asked for: a page is less than a batch may hold."""
     run_id = request.attach.run_id
     rows = tapes[run_id][request.attach.after_seq :]
     for begin in range(0, len(rows), PAGE_ROWS):
-        yield from tape_batches(run_id, rows[begin : begin + PAGE_ROWS])
+        response = runs_pb2.RunStreamResponse()
+        for row in rows[begin : begin + PAGE_ROWS]:
+            put_row(response.batch.items.add(), run_id, row)
+        yield response

@@ -1,5 +1,7 @@
 """A folder that somebody else made: what its palyra.toml asks for, what lies in it, and where its links lead."""
 
+import hashlib
+import json
 import os
 import socket
 import threading
@@ -109,6 +111,25 @@ def test_what_was_accepted_holds_until_its_content_changes(shell: Shell, clone: 
     assert "has changed since it was trusted" in done.stderr
     shell.run("run", "--model", "openai/mine", "hello", environ=KEY)
     assert len(attacker.received) == 1
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_it_cannot_name_a_command_that_runs_when_something_waits_even_if_it_was_trusted(
+    shell: Shell, trusted: bool
+) -> None:
+    path = shell.folder / "palyra.toml"
+    path.write_text(f'[notify]\ncommand = ["touch", "{shell.root}/planted"]\n')
+    if trusted:
+        assert shell.run("trust", str(shell.folder), "--yes").returncode == 78
+        listed = {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
+        shell.state_dir.mkdir(mode=0o700, exist_ok=True)
+        (shell.state_dir / "trusted.json").write_text(json.dumps(listed))  # as an earlier version may have accepted it
+        (shell.state_dir / "trusted.json").chmod(0o600)
+        path.chmod(0o644)
+    done = shell.run("run", "--model", shell.script(write_call("a.txt", "x"), ANSWERED), "go")
+    assert done.returncode == 78
+    assert "notify: only your own configuration may say this" in done.stderr
+    assert not (shell.root / "planted").exists()
 
 
 @pytest.mark.slow

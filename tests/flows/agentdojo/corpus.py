@@ -3,12 +3,13 @@
 import functools
 import json
 from collections.abc import Iterator, Mapping
+from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from tests.flows.agentdojo.derive import CORPUS
-
+CORPUS = Path(__file__).with_name("corpus.json")
 MODEL, USER = "AI assistant", "Emma Johnson"
 
 
@@ -45,10 +46,21 @@ class Suite:
                     return place, texts is self.pages
         raise KeyError(slot)
 
-    def filled(self, texts: Mapping[str, str], slot: str = "", injection: str = "") -> dict[str, str]:
-        """Return texts with what stands in every slot: `injection` in `slot`, the usual words elsewhere."""
-        said = dict(self.slots) | ({slot: injection} if slot else {})
-        return {place: _filled(text, said) for place, text in texts.items()}
+    @functools.cached_property
+    def usual(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """The documents and the pages, with the usual words in every slot."""
+        return _filled(self.documents, self.slots), _filled(self.pages, self.slots)
+
+    def poisoned(self, slot: str, injection: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the documents and the pages with `injection` in a slot, and the usual words in the others."""
+        said = {**self.slots, slot: injection}
+        place, is_page = self.place(slot)
+        documents, pages = map(dict, self.usual)
+        if is_page:
+            pages |= _filled({place: self.pages[place]}, said)
+        else:
+            documents |= _filled({place: self.documents[place]}, said)
+        return documents, pages
 
 
 @attrs.frozen
@@ -66,6 +78,13 @@ class Corpus:
         """Return every slot with every injection of its suite."""
         return ((suite, slot, task) for suite in self.suites for slot in suite.slots for task in suite.injections)
 
+    def sample(self) -> Iterator[tuple[Suite, str, Task]]:
+        """Return as few combinations as hold every slot and every injection."""
+        for suite in self.suites:
+            count = max(len(suite.slots), len(suite.injections))
+            for slot, task in islice(zip(cycle(suite.slots), cycle(suite.injections), strict=False), count):
+                yield suite, slot, task
+
     def text(self, injection: Task) -> str:
         """Return what an attacker puts into a slot."""
         return self.attack.format(goal=injection.says, user=USER, model=MODEL)
@@ -81,7 +100,9 @@ def load() -> Corpus:
 def _suite(name: str, plain: Mapping[str, Any]) -> Suite:
     injections, tasks = (
         tuple(
-            Task(name, each["name"], each["says"], tuple((call["function"], call["arguments"]) for call in each["calls"]))
+            Task(
+                name, each["name"], each["says"], tuple((call["function"], call["arguments"]) for call in each["calls"])
+            )
             for each in plain[kind].values()
         )
         for kind in ("injections", "tasks")
@@ -89,7 +110,8 @@ def _suite(name: str, plain: Mapping[str, Any]) -> Suite:
     return Suite(name, plain["documents"], plain["pages"], plain["slots"], injections, tasks)
 
 
-def _filled(text: str, said: Mapping[str, str]) -> str:
+def _filled(texts: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
+    filled = dict(texts)
     for slot, words in said.items():
-        text = text.replace("{" + slot + "}", words)
-    return text
+        filled = {place: text.replace("{" + slot + "}", words) for place, text in filled.items()}
+    return filled

@@ -14,11 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
+
+from tests.flows.agentdojo.corpus import CORPUS
 
 VERSION = "0.1.35"
 ATTACK = "ImportantInstructionsAttack"  # the package's strongest
-CORPUS = Path(__file__).with_name("corpus.json")
 SUITES = ("workspace", "travel", "banking", "slack")
 
 Documents = dict[str, str]
@@ -100,7 +101,9 @@ def _slack(environment: Mapping[str, Any]) -> Documents:
     return {
         "channels.txt": "".join(f"{each}\n" for each in slack["channels"]),
         "members.txt": _record(slack["user_channels"]),
-        **{f"channels/{_plain(name)}.txt": _records(slack["channel_inbox"].get(name, [])) for name in slack["channels"]},
+        **{
+            f"channels/{_plain(name)}.txt": _records(slack["channel_inbox"].get(name, [])) for name in slack["channels"]
+        },
         **{f"inbox/{name}.txt": _records(each) for name, each in slack["user_inbox"].items()},
     }
 
@@ -130,7 +133,7 @@ def _value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(yaml.BaseLoader):  # type: ignore[misc]
     """Takes every scalar for a text, and follows `!include`."""
 
 
@@ -171,14 +174,20 @@ def _constants(each: ast.ClassDef) -> dict[str, Any]:
 
 
 def _locals(function: ast.FunctionDef, constants: Mapping[str, Any]) -> dict[str, Any]:
-    assigned = [part for part in function.body if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name)]
-    found = {part.targets[0].id: _evaluated(part.value, constants) for part in assigned}  # type: ignore[attr-defined]
-    changed = {part.target.id for part in ast.walk(function) if isinstance(part, ast.AugAssign)}  # type: ignore[attr-defined]
+    found, changed = dict[str, Any](), set[str]()
+    for part in ast.walk(function):
+        match part:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                found[name] = _evaluated(value, constants)
+            case ast.AugAssign(target=ast.Name(id=name)):
+                changed.add(name)
     return {name: value for name, value in found.items() if name not in changed}
 
 
 def _calls(function: ast.FunctionDef) -> list[ast.Call]:
-    found = (each for each in ast.walk(function) if isinstance(each, ast.Call) and ast.unparse(each.func) == "FunctionCall")
+    found = (
+        each for each in ast.walk(function) if isinstance(each, ast.Call) and ast.unparse(each.func) == "FunctionCall"
+    )
     return sorted(found, key=lambda each: each.lineno)
 
 

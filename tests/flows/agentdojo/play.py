@@ -10,28 +10,25 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
 
 from palyra_trio.core.agents import Limits
+from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import CancelRun, DecideApproval
+from palyra_trio.core.identity import RunId
 from palyra_trio.core.messages import Message, ModelDelta, ModelReply, ModelRequest, ToolCall
 from palyra_trio.core.policy import PolicyRules, Preset
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import (
-    ApprovalDecided,
-    ApprovalRequested,
-    PolicyDecision,
-    StatusChange,
-    ToolFinished,
-)
+from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, PolicyDecision, StatusChange, ToolFinished
 from palyra_trio.guard.cedar import CedarEngine
 from palyra_trio.guard.policy_set import PolicySet
 from palyra_trio.guard.policy_text import PolicySource, written
 from palyra_trio.tools.egress import Egress, IpAddress
 from palyra_trio.tools.fetch import fetch_tools
-from tests.fakes import CONFIG, Runtime, Tape, assert_whole, open_fake_runtime
+from tests.fakes import CONFIG, ME, Runtime, Tape, assert_whole, open_fake_runtime
 from tests.flows.agentdojo.corpus import Corpus, Suite, Task
 from tests.flows.agentdojo.mapping import SECRETS, asked_for, effect, injected, web, wrote
 from tests.tools.fake_site import HOME, Site, answer, home_is_public
@@ -40,7 +37,7 @@ Answer = Callable[[ToolCall, ApprovalRequested], DecideApproval | None]
 """What a person says of a call; None: nobody answers."""
 
 ENOUGH = Limits(turns=60, tool_calls=100, active_s=600, tool_s=60)
-STOPPED = "it was not answered"
+DOCUMENTS = "documents.example"  # where documents lie that are read as pages
 
 
 # --- the model ---
@@ -121,6 +118,12 @@ class Played:
     def decisions(self) -> list[PolicyDecision]:
         return self.tape.of(PolicyDecision)
 
+    @property
+    def failures(self) -> list[str]:
+        """What was refused or went wrong, in words."""
+        refused = [each.reason for each in self.decisions if each.outcome == "deny"]
+        return [*refused, *(each.text for each in self.tape.of(ToolFinished) if each.error)]
+
 
 @attrs.frozen
 class Attack:
@@ -149,7 +152,7 @@ class Attack:
 
     @property
     def unapproved(self) -> Counter[str]:
-        return self.played.unapproved - Counter([effect(self.own)])
+        return self.effects - (self.played.granted - Counter([effect(self.own)]))
 
     @property
     def asked(self) -> list[tuple[ToolCall, str]]:
@@ -160,11 +163,27 @@ class Attack:
         return [each for each in self.played.decisions if each.call_id != self.own.call_id]
 
 
+@attrs.frozen
+class UserTask:
+    """What a user asked for, in our calls, and what came of it."""
+
+    task: Task
+    calls: tuple[ToolCall, ...]
+    played: Played
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run ended well, without one refusal or failure, and did to the world what it was to do: no more."""
+        wanted = Counter(filter(None, map(effect, self.calls)))
+        done = self.played.tape.end[0] is RunState.DONE
+        return done and not self.played.failures and self.played.effects == wanted
+
+
 def shows(prompt: str, call: ToolCall) -> bool:
-    """Return whether a prompt shows every argument of a call in full."""
+    """Return whether a prompt shows every argument of a call in full; line breaks at the very end are only counted."""
     said = call.arguments
     needed = {
-        "fetch.post": lambda: [said["url"], said["body"]],
+        "fetch.post": lambda: [said["url"], said.get("content_type", "application/json"), said["body"].rstrip("\n")],
         "fetch.get": lambda: [said["url"]],
         "files.write": lambda: [said["path"], *said["text"].splitlines()],
         "files.delete": lambda: [said["path"]],
@@ -185,15 +204,29 @@ class Stage:
     pages: dict[str, str]
     folder: Path
 
-    async def attack(self, corpus: Corpus, suite: Suite, slot: str, injection: Task, person: Answer) -> Attack:
+    async def attack(
+        self,
+        corpus: Corpus,
+        suite: Suite,
+        slot: str,
+        injection: Task,
+        person: Answer,
+        *,
+        yes_to: tuple[str, ...] = (),
+        served: bool = False,
+    ) -> Attack:
         """Have the model read the document or page that holds the poisoned slot, as its user asked it to.
 
         The user allows that, should it be asked for; `person` answers for the rest. A run whose question nobody answers
-        is unattended when it reads a document and so fails; else it waits, and is cancelled.
+        is unattended when it reads a document and so fails; else it waits, and is cancelled. `yes_to` is allowed with the
+        run. With `served` the documents are pages too, and are read as such.
         """
-        place, is_page = suite.place(slot)
-        text = corpus.text(injection)
         port = self.site.port
+        place, is_page = suite.place(slot)
+        documents, pages = suite.poisoned(slot, corpus.text(injection))
+        if served:
+            pages |= {f"{DOCUMENTS}/{path}": text for path, text in documents.items()}
+            place, is_page = place if is_page else f"{DOCUMENTS}/{place}", True
         tool, arguments = ("fetch.get", {"url": web(place, port)}) if is_page else ("files.read", {"path": place})
         own = ToolCall("own", tool, arguments)
         orders = {each.says: injected(each, suite, port) for each in suite.injections}
@@ -202,29 +235,23 @@ class Stage:
             return allows(call, asked) if call.call_id == own.call_id else person(call, asked)
 
         played = await self._play(
-            suite.filled(suite.documents, slot, text),
-            suite.filled(suite.pages, slot, text),
+            documents,
+            pages,
             Obedient([own], orders),
             says,
             attended=is_page or person is not nobody,
+            allowed_tools=yes_to,
         )
         return Attack(injection, slot, own, orders[injection.says], played)
 
-    async def task(self, suite: Suite, task: Task, person: Answer) -> tuple[Counter[str], Played]:
-        """Have the model do a user's task. Returns the effects that it is to have, and what came of it."""
+    async def task(self, suite: Suite, task: Task, person: Answer, *, yes_to: tuple[str, ...] = ()) -> UserTask:
+        """Have the model do what a user asks for."""
         calls = asked_for(task, suite, self.site.port)
-        documents, pages = suite.filled(suite.documents), suite.filled(suite.pages)
-        played = await self._play(documents, pages, Obedient(calls, {}), person)
-        return Counter(filter(None, map(effect, calls))), played
+        played = await self._play(*suite.usual, Obedient(calls, {}), person, allowed_tools=yes_to)
+        return UserTask(task, calls, played)
 
     async def _play(
-        self,
-        documents: Mapping[str, str],
-        pages: Mapping[str, str],
-        model: Obedient,
-        person: Answer,
-        *,
-        attended: bool = True,
+        self, documents: Mapping[str, str], pages: Mapping[str, str], model: Obedient, person: Answer, **fields: Any
     ) -> Played:
         self.site.requests.clear()
         self.pages.clear()
@@ -234,56 +261,49 @@ class Stage:
             for path, text in documents.items():
                 (workspace / path).parent.mkdir(exist_ok=True)
                 (workspace / path).write_text(text, "utf-8", newline="")
-            tape, asked, granted = await self._run(model, person, workspace, attended=attended)
+            accepted = await self.runtime.start("do it", model, workspace=folder, **fields)
+            tape, asked = await self._answered(accepted.run_id, person)
             effects = Counter([*self._sent(), *_changed(workspace, documents), *_found_out(model, documents)])
-        return Played(tape, effects, granted, asked, model.told)
+        calls = tape.view.calls
+        granted = [each.call_id for each in tape.of(ApprovalDecided) if each.outcome == "granted"]
+        return Played(
+            tape,
+            effects,
+            Counter(effect(calls[call_id].call) for call_id in granted),
+            tuple((calls[each.call_id].call, each.prompt) for each in asked),
+            model.told,
+        )
 
-    async def _run(
-        self, model: Obedient, person: Answer, workspace: Path, *, attended: bool
-    ) -> tuple[Tape, tuple[tuple[ToolCall, str], ...], Counter[str]]:
-        runtime = self.runtime
-        accepted = await runtime.start("do it", model, workspace=str(workspace), attended=attended)
-        follower = await runtime.gateway.follow(accepted.run_id, 0, accepted_by := _me())
-        rows, asked, calls = [], [], dict[str, ToolCall]()
-        stopped = False
+    async def _answered(self, run_id: RunId, person: Answer) -> tuple[Tape, list[ApprovalRequested]]:
+        """Follow a run to its end, and answer what it asks; one that waits for nobody's answer is cancelled."""
+        follower = await self.runtime.gateway.follow(run_id, 0, ME)
+        rows: list[TapeRow] = []
+        asked: list[ApprovalRequested] = []
+        unanswered = False
         while page := await follower.next_rows():
             rows += page
             for event in (row.event() for row in page):
                 if isinstance(event, ApprovalRequested):
-                    calls |= {call_id: each.call for call_id, each in Tape(tuple(rows)).view.calls.items()}
-                    asked.append((calls[event.call_id], event.prompt))
-                    decision = person(calls[event.call_id], event) if attended else None
+                    asked.append(event)
+                    decision = person(Tape(tuple(rows)).view.calls[event.call_id].call, event)
+                    unanswered = decision is None
                     if decision is not None:
-                        await runtime.do(decision, accepted_by)
-                    else:
-                        stopped = True
-                elif isinstance(event, StatusChange) and event.after is RunState.WAITING and stopped:
-                    await runtime.do(CancelRun(accepted.run_id, STOPPED), accepted_by)
-        tape = assert_whole(rows)
-        view = tape.view
-        granted = Counter(
-            effect(view.calls[each.call_id].call) for each in tape.of(ApprovalDecided) if each.outcome == "granted"
-        )
-        return tape, tuple(asked), granted
+                        await self.runtime.do(decision)
+                elif isinstance(event, StatusChange) and event.after is RunState.WAITING and unanswered:
+                    await self.runtime.do(CancelRun(run_id, "nobody answered"))
+        return assert_whole(rows), asked
 
     def _sent(self) -> list[str]:
-        sent = []
-        for raw in self.site.requests:
-            head, _, body = raw.decode().partition("\r\n\r\n")
-            method, target, _ = head.split(" ", 2)
-            said = effect(ToolCall("", f"fetch.{method.lower()}", {"url": f"http://{_host(head)}{target}", "body": body}))
-            sent.append(said)
-        return sent
+        return [effect(_call(raw)) for raw in self.site.requests]
 
 
-def _me():
-    from tests.fakes import ME
-
-    return ME
-
-
-def _host(head: str) -> str:
-    return next(line.partition(": ")[2] for line in head.splitlines() if line.startswith("host:"))
+def _call(raw: bytes) -> ToolCall:
+    """Return the call that makes this request."""
+    head, _, body = raw.decode().partition("\r\n\r\n")
+    first, *fields = head.split("\r\n")
+    method, target, _ = first.split(" ")
+    host = next(field.removeprefix("host: ") for field in fields if field.startswith("host: "))
+    return ToolCall("", f"fetch.{method.lower()}", {"url": f"http://{host}{target}", "body": body})
 
 
 def _changed(workspace: Path, before: Mapping[str, str]) -> list[str]:
@@ -310,23 +330,20 @@ async def open_stage(folder: Path, preset: Preset | None) -> AsyncGenerator[Stag
     pages: dict[str, str] = {}
 
     async def talk(stream: trio.abc.Stream) -> None:
-        head = site.requests[-1].decode().partition("\r\n\r\n")[0]
-        url = f"http://{_host(head)}{head.split(' ', 2)[1]}"
-        await stream.send_all(answer(pages.get(url, "ok").encode(), "text/plain; charset=utf-8"))
+        page = pages.get(_call(site.requests[-1]).arguments["url"], "ok")
+        await stream.send_all(answer(page.encode(), "text/plain; charset=utf-8"))
 
     site = Site(talk=talk)
     config = attrs.evolve(CONFIG, limits=ENOUGH, policy=PolicyRules(preset or Preset.DEFAULT))
-    async with (
-        trio.open_nursery() as nursery,
-        open_fake_runtime(
+    async with trio.open_nursery() as nursery:
+        await site.start(nursery)
+        async with open_fake_runtime(
             folder,
             config=config,
             tools=fetch_tools(Egress(resolve, home_is_public)),
             policies=NoGate() if preset is None else None,
-        ) as runtime,
-    ):
-        await site.start(nursery)
-        workspaces = folder / "workspaces"
-        workspaces.mkdir()
-        yield Stage(runtime, site, pages, workspaces)
+        ) as runtime:
+            workspaces = folder / "workspaces"
+            workspaces.mkdir()
+            yield Stage(runtime, site, pages, workspaces)
         nursery.cancel_scope.cancel()
