@@ -182,6 +182,8 @@ async def _granted(
         reason = "; ".join((*verdict.errors, *verdict.reasons)) or "no policy allows it any more"
         return attrs.evolve(judged, decision=Decision("deny", verdict.policies, reason, engine.hash))
     if judged.binding() != asked.binding:
+        if granted.scope != "once" and judged.decision.standing:
+            return await _standing(run, judged, judged.facts)  # what was allowed may cover what it is now
         reason = f"it is not what was shown any more; {judged.decision.reason}"
         return attrs.evolve(judged, decision=attrs.evolve(judged.decision, outcome="ask", reason=reason))
     grant = await run.state.readers.ask(lambda reader: reader.approvals.grant(granted.approval_id, run.principal))

@@ -28,17 +28,19 @@ def prompt_for(
     """Return the question: what would be done to what, with which arguments, where, how risky, and why it asks.
 
     A file's change is shown as a diff, and an argument that is long is then shown there alone. Characters that would
-    hide or reorder text are spelled out.
+    hide or reorder text are spelled out, and no text can pass for a line of the question: each line of it is marked.
     """
+    preview = plan.preview.rstrip("\n")
+    shown = preview if plan.changes or not preview else "\n".join(f"  | {line}" for line in preview.split("\n"))
     if question:
-        return visible(f"the agent asks:\n{plan.preview}")
+        return visible(f"the agent asks:\n{shown}")
     told = [*_facts(decision, facts)]
     if pattern is not None:
         told.append(("may stand", f"{pattern} (for the session, or a time)"))
-    told += _arguments(call.arguments, shown=bool(plan.preview))
+    told += _arguments(call.arguments, shown=bool(shown))
     lines = [f"{call.tool} asks: {decision.reason}", *(f"  {name:<10} {value}" for name, value in told)]
     lines = [line.replace("\n", "\\n") for line in lines]  # a file's name must not look like another line
-    return visible("\n".join((*lines, *([plan.preview.rstrip("\n")] if plan.preview else []))))
+    return visible("\n".join((*lines, *([shown] if shown else []))))
 
 
 def _facts(decision: Decision, facts: CallFacts) -> Iterator[tuple[str, str]]:

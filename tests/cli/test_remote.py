@@ -403,7 +403,7 @@ async def test_a_follower_gives_up_when_its_patience_has_run_out(
             seq = 0
             while seq < 4:
                 seq = (await follower.next_rows())[-1].seq
-            remote.daemon.drain(0)
+            remote.daemon.edges.drain(trio.current_time())
             with pytest.raises(NoDaemon):
                 await _last(follower)
 

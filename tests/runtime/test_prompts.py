@@ -19,6 +19,7 @@ from palyra_trio.core.policy import (
     ToolResource,
 )
 from palyra_trio.core.text import visible
+from palyra_trio.core.tape import FileChange
 from palyra_trio.runtime.prompts import LONG_CHARACTERS, prompt_for
 from palyra_trio.tools.registry import Plan
 
@@ -27,7 +28,7 @@ WRITE = CallFacts(
     "files.write", "fs.write", "medium", read_only=False, resources=(PathResource("notes/a.md"),), arguments_digest="aa", workspace="/w"
 )  # fmt: skip
 NO_PREVIEW = Plan()
-DIFF = Plan("--- /dev/null\n+++ b/notes/a.md\n@@ -0,0 +1 @@\n+hello\n")
+DIFF = Plan("--- /dev/null\n+++ b/notes/a.md\n@@ -0,0 +1 @@\n+hello\n", (FileChange("notes/a.md", None, "aa"),))
 
 
 def prompt(
@@ -74,9 +75,9 @@ def test_a_request_to_another_machine_names_the_place_and_the_method() -> None:
         "  policy     fetch\n"
         "  runs       in the daemon's own process\n"
         '  body       "hi"\n'
-        "POST https://example.com:8443/\n"
-        "body, 2 bytes:\n"
-        "hi"
+        "  | POST https://example.com:8443/\n"
+        "  | body, 2 bytes:\n"
+        "  | hi"
     )
 
 
@@ -116,7 +117,7 @@ def test_a_question_of_the_agent_is_shown_as_its_words_alone() -> None:
     plan = Plan("Which one?\n1. red\n2. blue\u202e")
     call = ToolCall("c", "ask_user", {"question": "x" * 300})
     assert prompt_for(call, ASKS, WRITE, plan, None, question=True) == (
-        "the agent asks:\nWhich one?\n1. red\n2. blue\\u202e"
+        "the agent asks:\n  | Which one?\n  | 1. red\n  | 2. blue\\u202e"
     )
 
 
@@ -173,4 +174,4 @@ def test_a_name_with_a_line_break_in_it_cannot_pass_for_another_line() -> None:
 
 
 def test_lines_and_tabs_of_a_preview_stay() -> None:
-    assert prompt(plan=Plan("+\ta\n+b\n")).endswith("\n+\ta\n+b")
+    assert prompt(plan=Plan("+\ta\n+b\n")).endswith("\n  | +\ta\n  | +b")
