@@ -7,12 +7,12 @@ import trio
 
 from palyra_trio.core.identity import mint_ulid
 from palyra_trio.core.run import RunState
+from palyra_trio.core.session_events import SessionOpened
 from palyra_trio.core.tape import (
     SESSION_STREAM,
     Input,
     ModelDelta,
     RunFinished,
-    SessionOpened,
     StatusChange,
     run_stream,
 )

@@ -11,9 +11,11 @@ import msgspec
 from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.errors import JournalInvalid
+from palyra_trio.core.session_events import RunUndone, SessionArchived, SessionOpened
 from palyra_trio.core.system_events import (
     AgentDefined,
     AgentRemoved,
+    BodiesErased,
     BootStarted,
     DefaultAgentSet,
     GrantRevoked,
@@ -27,6 +29,7 @@ from palyra_trio.core.tape import (
     Correction,
     FinalAnswer,
     Input,
+    KillReceipt,
     LimitReached,
     ModelDelta,
     ModelTurn,
@@ -37,12 +40,10 @@ from palyra_trio.core.tape import (
     RoutingDecision,
     RunFinished,
     RunInterrupted,
-    RunUndone,
-    SessionArchived,
-    SessionOpened,
     StatusChange,
     TapeEvent,
     ToolFinished,
+    ToolOutput,
     ToolProposed,
     ToolStarted,
 )
@@ -51,10 +52,10 @@ from palyra_trio.core.tokens import ActedAs, TokenCreated, TokenRevoked
 EVENT_CLASSES: tuple[type[TapeEvent], ...] = (
     Input, StatusChange, RunFinished, CancelRequested, RunInterrupted, LimitReached, FinalAnswer,
     RoutingDecision, ContextAssembled, ProviderRequest, ModelDelta, ModelTurn, ProviderAttempt, ProviderError, Correction,
-    ToolProposed, PolicyDecision, ApprovalRequested, ApprovalDecided, ToolStarted, ToolFinished,
+    ToolProposed, PolicyDecision, ApprovalRequested, ApprovalDecided, ToolStarted, ToolOutput, ToolFinished, KillReceipt,
     SessionOpened, SessionArchived, RunUndone,
     BootStarted, AgentDefined, AgentRemoved, DefaultAgentSet, AgentBound, AgentUnbound,
-    PolicyLoaded, GrantRevoked,
+    PolicyLoaded, GrantRevoked, BodiesErased,
     TokenCreated, TokenRevoked, ActedAs,
 )  # fmt: skip
 KIND_NAMES: dict[int, str] = {cls.kind: cls.__name__ for cls in EVENT_CLASSES}

@@ -1,4 +1,4 @@
-"""The events of the journal itself, on the stream `system`: boots, agents, policies. Those of tokens and bindings stand by them."""
+"""The events of the journal itself, on the stream `system`: boots, agents, policies, erasures. Those of tokens and bindings stand by them."""
 
 from typing import ClassVar
 
@@ -61,4 +61,22 @@ class GrantRevoked(TapeEvent):
     kind: ClassVar[int] = 85
     grant_id: str
     by: str
+    v: int = 1
+
+
+@attrs.frozen
+class BodiesErased(TapeEvent):
+    """Rows lost their bodies, and blobs went, because of a value that stood in a field of a row of `stream`.
+
+    `rows` are places in the journal (`g`), `blobs` digests. The value itself is not told.
+    """
+
+    kind: ClassVar[int] = 86
+    rows: tuple[int, ...]
+    blobs: tuple[str, ...]
+    stream: str
+    seq: int
+    field: str
+    by: str
+    reason: str = ""
     v: int = 1

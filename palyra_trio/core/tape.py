@@ -1,7 +1,7 @@
 """The events of a tape. Each kind has a number and a name for ever, and a body that says its version `v`.
 
 A body is the canonical JSON of its class below (see core.codec, which lists all classes); the class's name is the
-kind's name. Events about tokens and bindings stand beside their rules. docs/tape.md is the specification; numbers that
+kind's name. Those of sessions, the system, tokens and bindings have modules of their own. docs/tape.md is the specification; numbers that
 are missing are reserved there.
 """
 
@@ -314,7 +314,8 @@ class ApprovalDecided(TapeEvent):
 class ToolStarted(TapeEvent):
     """The intent, durable before the effect. `changes` are the files that it will change.
 
-    `grant` is the approval or standing grant that it was started under, or "".
+    `grant` is the approval or standing grant that it was started under, or ""; `sandbox_tier` the least that it runs in, 0
+    for the daemon's own process.
     """
 
     kind: ClassVar[int] = 36
@@ -322,6 +323,21 @@ class ToolStarted(TapeEvent):
     idempotency_key: str
     changes: tuple[FileChange, ...] = ()
     grant: str = ""
+    sandbox_tier: int = 0
+    v: int = 1
+
+
+@attrs.frozen
+class ToolOutput(TapeEvent):
+    """Output of a running call, of `stdout` or `stderr`, as much as came while the previous commit was under way.
+
+    For watching only: what counts is ToolFinished, and beyond some length only that has it.
+    """
+
+    kind: ClassVar[int] = 37
+    call_id: str
+    stream: str
+    text: str
     v: int = 1
 
 
@@ -343,35 +359,13 @@ class ToolFinished(TapeEvent):
     v: int = 1
 
 
-# --- streams `session:…` and `system` ---
-
-
 @attrs.frozen
-class SessionOpened(TapeEvent):
-    kind: ClassVar[int] = 64
-    session_id: str
-    principal: str
-    key: str | None = None
-    title: str = ""
-    v: int = 1
+class KillReceipt(TapeEvent):
+    """The processes of a call were killed: how many were seen, how many are still alive (there must be none), how fast."""
 
-
-@attrs.frozen
-class SessionArchived(TapeEvent):
-    """The session takes no more runs, and its key is free again."""
-
-    kind: ClassVar[int] = 65
-    session_id: str
-    by: str
-    v: int = 1
-
-
-@attrs.frozen
-class RunUndone(TapeEvent):
-    """The file changes of a run of this session were taken back."""
-
-    kind: ClassVar[int] = 66
-    run_id: str
-    by: str
-    changes: tuple[FileChange, ...]
+    kind: ClassVar[int] = 40
+    call_id: str
+    pids_seen: int
+    survivors: int
+    elapsed_ms: int
     v: int = 1

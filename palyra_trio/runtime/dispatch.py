@@ -25,13 +25,9 @@ from palyra_trio.core.commands import (
     UnbindAgent,
 )
 from palyra_trio.core.errors import PalyraError
+from palyra_trio.core.session_events import SessionArchived
 from palyra_trio.core.system_events import AgentDefined, AgentRemoved, DefaultAgentSet
-from palyra_trio.core.tape import (
-    SESSION_STREAM,
-    SYSTEM_STREAM,
-    SessionArchived,
-    TapeEvent,
-)
+from palyra_trio.core.tape import SESSION_STREAM, SYSTEM_STREAM, TapeEvent
 from palyra_trio.journal.guards import AgentIsNew, Guard, SessionIsIdle
 from palyra_trio.journal.queries import RunSummary
 from palyra_trio.journal.store import entry

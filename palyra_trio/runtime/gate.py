@@ -72,7 +72,9 @@ class Judged:
         )
 
     def started(self) -> ToolStarted:
-        return ToolStarted(self.call.call_id, self.context.idempotency_key, self.plan.changes, self.grant)
+        return ToolStarted(
+            self.call.call_id, self.context.idempotency_key, self.plan.changes, self.grant, self.plan.sandbox_tier
+        )
 
     def guards(self) -> tuple[Guard, ...]:
         """Return what must still hold when the start is recorded."""
@@ -164,6 +166,7 @@ def _facts(run: Run, ahead: RunView, call: ToolCall, tool: Tool, plan: Plan) -> 
         plan.resources or (ToolResource(spec.name),),
         digest(canonical_json(call.arguments)),
         run.order.input.workspace,
+        sandbox_tier=plan.sandbox_tier,
         program=plan.program,
         calls_left=run.order.input.agent.limits.tool_calls - ahead.tool_calls,
         now_s=int(run.state.now_s()),

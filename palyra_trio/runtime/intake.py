@@ -12,13 +12,8 @@ from palyra_trio.core.errors import DiskLow, InvalidArgument, RunConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId, parse_ulid
 from palyra_trio.core.messages import Attachment
 from palyra_trio.core.session import Session
-from palyra_trio.core.tape import (
-    RUN_STREAM,
-    SESSION_STREAM,
-    Input,
-    SessionOpened,
-    run_stream,
-)
+from palyra_trio.core.session_events import SessionOpened
+from palyra_trio.core.tape import RUN_STREAM, SESSION_STREAM, Input, run_stream
 from palyra_trio.core.text import clean, name_to_text
 from palyra_trio.core.workspaces import check_workspace
 from palyra_trio.journal.projections import title_of

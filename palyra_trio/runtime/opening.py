@@ -6,7 +6,8 @@ from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import OpenSession, SessionResolved
 from palyra_trio.core.identity import Principal, RequestContext, SessionId
 from palyra_trio.core.session import Session, SessionRef, resolve
-from palyra_trio.core.tape import SESSION_STREAM, SessionArchived, SessionOpened
+from palyra_trio.core.session_events import SessionArchived, SessionOpened
+from palyra_trio.core.tape import SESSION_STREAM
 from palyra_trio.core.text import clean
 from palyra_trio.journal.guards import Guard, SessionIsIdle
 from palyra_trio.journal.projections import title_of

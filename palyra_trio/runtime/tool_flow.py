@@ -19,6 +19,7 @@ from palyra_trio.core.text import clean
 from palyra_trio.core.view import RunView
 from palyra_trio.journal.approvals import GrantEnded
 from palyra_trio.journal.guards import PolicyChanged
+from palyra_trio.runtime.call_output import CallOutput
 from palyra_trio.runtime.gate import Judged, judge
 from palyra_trio.runtime.runs import FOR_APPROVAL, FOR_INPUT, REVOKED, Run
 from palyra_trio.tools.registry import ToolResult
@@ -64,7 +65,6 @@ class _Batch:
         self._workspace = workspace
         self._left = list(call_ids)
         self._running: dict[str, bool] = {}
-        self._expired: ApprovalExpired | None = None
 
     # --- the first look at all of them ---
 
@@ -156,11 +156,6 @@ class _Batch:
                     break
                 await run.changed.wait()
                 run.changed = trio.Event()
-                if self._expired is not None:
-                    nursery.cancel_scope.cancel()
-                    break
-        if self._expired is not None:
-            raise self._expired
         if waits := self._wait(run.view):
             await run.record(*waits)
 
@@ -198,8 +193,6 @@ class _Batch:
                 await self._record([judged], starting)
             except (PolicyChanged, GrantEnded):
                 continue
-            except ApprovalExpired as error:
-                self._expired = error
             break
         if starting:
             await self._perform(judged)
@@ -225,16 +218,19 @@ class _Batch:
         assert judged.tool is not None
         spec, call_id = judged.tool.spec, judged.call.call_id
         limit_s = self._run.order.input.agent.limits.tool_s
+        told = CallOutput(self._run, call_id)
+        context = attrs.evolve(judged.context, output=told.take, killed=told.killed)
         began = trio.current_time()
         scope = trio.CancelScope(deadline=began + limit_s)
         with self._run.under(judged.grant, scope), scope:
             try:
-                result = await judged.tool.run(judged.arguments, judged.context, judged.plan)
+                result = await judged.tool.run(judged.arguments, context, judged.plan)
             except PalyraError as error:
                 result = ToolResult(str(error), error.code)
             except Exception as error:
                 _log.exception("tool %s failed", spec.name)
                 result = ToolResult(f"{type(error).__name__}: {error}", "internal")
+        told.end()
         if scope.cancelled_caught and trio.current_time() < scope.deadline:
             result = ToolResult("the grant that it ran under was revoked", REVOKED)
         elif scope.cancelled_caught:

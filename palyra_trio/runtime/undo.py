@@ -8,12 +8,8 @@ from palyra_trio.core.commands import Applied
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.identity import RequestContext
 from palyra_trio.core.run import TERMINAL
-from palyra_trio.core.tape import (
-    SESSION_STREAM,
-    FileChange,
-    RunUndone,
-    ToolStarted,
-)
+from palyra_trio.core.session_events import RunUndone
+from palyra_trio.core.tape import SESSION_STREAM, FileChange, ToolStarted
 from palyra_trio.core.text import text_to_name
 from palyra_trio.journal.queries import RunSummary, Tapes, whole_tape
 from palyra_trio.journal.store import entry

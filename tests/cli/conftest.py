@@ -13,6 +13,7 @@ from palyra_trio.cli.open import principal
 from palyra_trio.core.chain import digest
 from palyra_trio.core.messages import ToolCall, Usage
 from palyra_trio.core.run import RunState
+from palyra_trio.core.session_events import SessionOpened
 from palyra_trio.core.tape import (
     SESSION_STREAM,
     FileChange,
@@ -24,7 +25,6 @@ from palyra_trio.core.tape import (
     ProviderRequest,
     RoutingDecision,
     RunFinished,
-    SessionOpened,
     StatusChange,
     TapeEvent,
     ToolFinished,

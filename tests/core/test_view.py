@@ -12,6 +12,7 @@ from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode
 from palyra_trio.core.errors import JournalInvalid, StateConflict
 from palyra_trio.core.messages import Attachment, Message, Usage
 from palyra_trio.core.run import TRANSITIONS, CallState, RunState
+from palyra_trio.core.session_events import SessionOpened
 from palyra_trio.core.tape import (
     ApprovalDecided,
     ApprovalRequested,
@@ -24,7 +25,6 @@ from palyra_trio.core.tape import (
     ProviderError,
     RunFinished,
     RunInterrupted,
-    SessionOpened,
     StatusChange,
     TapeEvent,
     ToolFinished,

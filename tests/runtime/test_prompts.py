@@ -18,8 +18,8 @@ from palyra_trio.core.policy import (
     SecretResource,
     ToolResource,
 )
-from palyra_trio.core.text import visible
 from palyra_trio.core.tape import FileChange
+from palyra_trio.core.text import visible
 from palyra_trio.runtime.prompts import LONG_CHARACTERS, prompt_for
 from palyra_trio.tools.registry import Plan
 

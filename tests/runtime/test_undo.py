@@ -13,7 +13,8 @@ from palyra_trio.core.errors import NotFound, StateConflict, WorkspaceRefused
 from palyra_trio.core.identity import RunId
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import SESSION_STREAM, FileChange, ProviderRequest, RunUndone
+from palyra_trio.core.session_events import RunUndone
+from palyra_trio.core.tape import SESSION_STREAM, FileChange, ProviderRequest
 from palyra_trio.runtime.undo import changes_of
 from tests.fakes import ME, OTHER, FakeProvider, Runtime, allowing, open_fake_runtime, says, scripted
 
