@@ -232,29 +232,36 @@ class Run:
 
     async def _close(self, ending: RunFinished | None) -> None:
         """Settle what is open, and record the ending, once all that the run's tasks submitted is on the tape."""
-        await self.state.journal.settled()
-        if self.view.terminal or (
-            ending is None and self.waits and (self._interrupted or not self.scope.cancel_called)
-        ):
-            return None
-        if ending is None and self._interrupted and not self.view.cancelled_by:
-            if self.view.state is RunState.QUEUED:
-                return None
+        settled = self.state.journal.settled
+        await settled()
+        if self.scope.cancel_called and not self.view.cancelled_by:
+            await settled()  # somebody may have asked for it only meanwhile
+        stays = ending is None and not self.view.cancelled_by
+        in_line = self._interrupted and self.view.state is RunState.QUEUED
+        if self.view.terminal or (stays and (self.waits or in_line)):
+            return
+        if stays and self._interrupted:
             interrupted = RunInterrupted(self.state.boot_id, self._interrupted)
-            waits = StatusChange(self.view.state, RunState.WAITING, INTERRUPTED, self.state.boot_id)
-            await self.record(interrupted, waits)
-            return None
+            await self.record(
+                interrupted, StatusChange(self.view.state, RunState.WAITING, INTERRUPTED, self.state.boot_id)
+            )
+            await settled()
+            if not self.view.cancelled_by:
+                return
         if ending is None:
             ending = RunFinished(self.view.state, RunState.CANCELLED, "cancelled", f"by {self.view.cancelled_by}")
-        try:
-            while True:
-                try:
-                    open_calls = loose_ends(self.view, ending.reason)
-                    return await self.record(*open_calls, attrs.evolve(ending, before=self.view.state))
-                except AlreadyDecided:
-                    continue  # a decision was committed first, and is in the view by now
-        except StateConflict:
-            _log.info("run %s was ended before it began", self.order.run_id)
+        await self._end(ending)
+
+    async def _end(self, ending: RunFinished) -> None:
+        while True:
+            open_calls = loose_ends(self.view, ending.reason)
+            try:
+                await self.record(*open_calls, attrs.evolve(ending, before=self.view.state))
+            except AlreadyDecided:
+                continue  # a decision was committed first, and is in the view by now
+            except StateConflict:
+                _log.info("run %s was ended before it began", self.order.run_id)
+            return
 
 
 def _cause(error: Exception) -> Exception:

@@ -25,6 +25,7 @@ from palyra_trio.core.errors import AlreadyDecided, Busy, InvalidArgument, NotFo
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import TERMINAL, RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
+from palyra_trio.core.session_events import SessionArchived
 from palyra_trio.core.system_events import GrantRevoked, PolicyLoaded
 from palyra_trio.core.tape import (
     RUN_STREAM,
@@ -33,7 +34,6 @@ from palyra_trio.core.tape import (
     Input,
     PolicyDecision,
     RunFinished,
-    SessionArchived,
     ToolProposed,
     ToolStarted,
 )

@@ -101,7 +101,7 @@ async def test_a_question_is_told_as_one_and_names_no_expiry_where_it_waits_for_
         await runtime.start("choose", question, detached=True)
         (waiting,) = json.loads(await pipe.next())["waiting"]
     assert (waiting["what"], waiting["tool"], waiting["expires_at_ms"]) == ("question", "ask_user", 0)
-    assert "Which?\n1. red\n2. blue" in waiting["prompt"]
+    assert "  | Which?\n  | 1. red\n  | 2. blue" in waiting["prompt"]
 
 
 async def test_a_command_sees_a_desktops_variables_and_no_secret(tmp_path: Path) -> None:
