@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from palyra_trio import __version__
-from palyra_trio.core.config import Config
+from palyra_trio.core.config import MIB, Config, SandboxConfig
 from palyra_trio.core.identity import RequestContext, mint_ulid
 from palyra_trio.core.system_events import BootStarted
 from palyra_trio.core.tape import SYSTEM_STREAM
@@ -25,6 +25,8 @@ from palyra_trio.core.text import text_to_name
 from palyra_trio.guard.auth import Authenticator, user_principal
 from palyra_trio.guard.policy_set import PolicySet
 from palyra_trio.guard.redactor import Redactor
+from palyra_trio.guard.vault_keeper import VaultKeeper
+from palyra_trio.guard.vault_store import VaultStore
 from palyra_trio.journal.feed import Feed
 from palyra_trio.journal.reader_pool import ReaderPool
 from palyra_trio.journal.store import FILE_NAME, SqliteStore, entry
@@ -33,9 +35,12 @@ from palyra_trio.providers.choose import Models, ModelSettings
 from palyra_trio.runtime.access import Access, keep_local_token
 from palyra_trio.runtime.gateway import Gateway, open_gateway
 from palyra_trio.runtime.policies import read_checked
+from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.builtin import builtin_tools
+from palyra_trio.tools.job import Bounds
 from palyra_trio.tools.registry import Registry
+from palyra_trio.tools.sandbox import SandboxSettings, open_sandbox
 from palyra_trio.tools.workspace import Workspace
 from palyra_trio.transports.listeners import Edges, open_edges
 
@@ -49,6 +54,8 @@ async def open_runtime(
     state_dir: Path,
     config_in: Callable[[str], Config] | None = None,
     policies_dir: Path | None = None,
+    vault: VaultStore | None = None,
+    redactor: Redactor | None = None,
     *,
     recovers: bool = False,
 ) -> AsyncGenerator[Gateway, None]:
@@ -56,28 +63,37 @@ async def open_runtime(
 
     `config_in` returns the configuration of a run in a workspace; without it `config` holds everywhere. `policies_dir`
     holds the user's policies; without it they lie in `state_dir`. With `recovers` it goes on with what waits since an
-    earlier process.
+    earlier process. What `vault` holds is masked by `redactor`; without one, there is no vault.
 
     Raises ConfigInvalid for faulty policies, StateLocked when another process holds it, JournalInvalid for a journal that
     this version cannot use, and JournalStopped when a commit fails. Leaving the block drains: live runs get `daemon.drain_s`, then are interrupted.
     """
     policies_dir = policies_dir or state_dir / "policies"
     policy_files = await read_checked(policies_dir, config.policy)
+    redactor = redactor or Redactor()
+    secrets = Secrets(VaultKeeper(vault, redactor) if vault is not None else None, dict(os.environ))
+    await secrets.refresh()
     store = SqliteStore(state_dir)
     async with open_journal(store, Feed(), config.journal.queue_bytes) as journal:
         boot_id = mint_ulid(wall_clock_ms(), os.urandom(10))
         await journal.append([entry(SYSTEM_STREAM, BootStarted(boot_id, os.getpid(), __version__))])
-        async with aclosing(Models(models)) as providers, ReaderPool(state_dir / FILE_NAME) as readers:
+        async with (
+            aclosing(Models(models, secrets.key)) as providers,
+            ReaderPool(state_dir / FILE_NAME) as readers,
+            open_sandbox(_sandbox_settings(config.sandbox), Path.home()) as sandbox,
+        ):
             state = RuntimeState(
                 config=config,
                 config_in=config_in or (lambda _workspace: config),
                 boot_id=boot_id,
                 journal=journal,
                 readers=readers,
-                tools=Registry(builtin_tools()),
+                tools=Registry(builtin_tools(sandbox)),
                 choose=providers.choose,
-                redactor=Redactor(),
+                redactor=redactor,
+                secrets=secrets,
                 policies=PolicySet(policy_files),
+                sandbox=sandbox.report,
                 open_workspace=_open_workspace,
                 state_dir=state_dir,
                 policies_dir=policies_dir,
@@ -119,6 +135,8 @@ async def open_daemon(
     state_dir: Path,
     config_in: Callable[[str], Config] | None = None,
     policies_dir: Path | None = None,
+    vault: VaultStore | None = None,
+    redactor: Redactor | None = None,
     *,
     tcp: bool,
 ) -> AsyncGenerator[Daemon, None]:
@@ -128,7 +146,7 @@ async def open_daemon(
     raise.
     """
     local_user = RequestContext(user_principal(os.getuid()), local=True)
-    async with open_runtime(config, models, state_dir, config_in, policies_dir, recovers=tcp) as gateway:
+    async with open_runtime(config, models, state_dir, config_in, policies_dir, vault, redactor, recovers=tcp) as gateway:
         if tcp:
             await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())
         authenticator = Authenticator(gateway.tokens, os.getuid(), local_user.principal, time.time)
@@ -148,6 +166,13 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _sandbox_settings(config: SandboxConfig) -> SandboxSettings:
+    bounds = Bounds(
+        pids=config.pids, memory_bytes=config.memory_mib * MIB, output_bytes=config.output_mib * MIB
+    )
+    return SandboxSettings(config.read_only, config.path, config.user, config.bare, bounds)
 
 
 def _open_workspace(folder: str) -> Workspace:

@@ -36,9 +36,11 @@ from palyra_trio.providers.choose import Choice
 from palyra_trio.providers.script import parse_script
 from palyra_trio.providers.scripted import ScriptedProvider
 from palyra_trio.runtime.gateway import Gateway, open_gateway
+from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.registry import Plan, Registry, Tool, ToolContext, ToolResult, ToolSpec
+from palyra_trio.tools.sandbox import NO_SANDBOX
 from palyra_trio.tools.workspace import Workspace
 
 E = TypeVar("E", bound=TapeEvent)
@@ -137,7 +139,15 @@ def fake_tool(
         result = await run(arguments)
         return result if isinstance(result, ToolResult) else ToolResult(result)
 
-    spec = ToolSpec(name, f"The fake {name}.", FakeArguments, capability or ("run.local" if read_only else "fs.write"), "low", read_only, idempotent=read_only)
+    spec = ToolSpec(
+        name,
+        f"The fake {name}.",
+        FakeArguments,
+        capability or ("run.local" if read_only else "fs.write"),
+        "low",
+        read_only,
+        idempotent=read_only,
+    )
     return Tool(spec, planned, ran)
 
 
@@ -307,6 +317,8 @@ async def open_fake_runtime(
             tools=Registry((*builtin_tools(), *tools)),
             choose=choose or fake_choice,
             redactor=Redactor(),
+            secrets=Secrets(None, {}),
+            sandbox=NO_SANDBOX.report,
             policies=policies or PolicySet(),
             open_workspace=lambda folder: Workspace.open(os.fsdecode(text_to_name(folder))),
             state_dir=state_dir,

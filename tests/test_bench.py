@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import append, catch_up, gate, idle, injection, live, steps, stream
+from bench import append, catch_up, gate, idle, injection, live, redact, steps, stream
 from bench.contest import NOT_INSTALLED, Peer
 from bench.report import Bar, Report
 from tests.flows.agentdojo.corpus import load
@@ -95,3 +95,11 @@ def test_injection_counts_what_took_effect_with_the_gate_and_without(capsys: pyt
     assert peers["attacks, no gate"]["took effect"] == 1
     assert peers["attacks, default, a person refuses"]["took effect"] == 0
     assert {len(figures) for figures in peers.values()} == {6, 7}
+
+
+def test_redact_measures_texts_values_and_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    result = last_line(redact.compare(calls=3, vaults=(0, 2)), capsys)
+    peers = result["peers"]
+    assert isinstance(peers, dict)
+    assert peers.keys() == {"0 values kept", "2 values kept"}
+    assert all(figure > 0 for figures in peers.values() for figure in figures.values())

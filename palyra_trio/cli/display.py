@@ -9,6 +9,7 @@ from typing import Protocol, TextIO
 
 import msgspec
 
+from palyra_trio.cli.tables import one_line
 from palyra_trio.core.codec import TapeRow, plain
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
@@ -185,7 +186,8 @@ class Terminal:
     def _call(self, call_id: str, state: str, detail: str, color: str) -> None:
         call = self._calls.get(call_id) or ToolCall(call_id, call_id)
         mark = f"{color}{state}{PLAIN}" if self._color else state
-        self._tell(f"  {visible(call.tool)} {visible(_arguments(call))}  {mark}  {visible(detail)}")
+        told = visible(detail).replace("\n", "\n  | ")  # a line of it must not look like one of a question
+        self._tell(f"  {one_line(call.tool)} {visible(_arguments(call))}  {mark}  {told}")
 
     def _tell(self, line: str) -> None:
         self._end_line()

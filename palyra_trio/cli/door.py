@@ -171,6 +171,7 @@ class SharedDoor:
             await trio.sleep_forever()
 
     async def _serve(self, task_status: trio.TaskStatus[LocalDoor]) -> None:
+        from palyra_trio.cli.vault_place import vault_store
         from palyra_trio.daemon import open_daemon
 
         settings = self._settings
@@ -180,6 +181,7 @@ class SharedDoor:
             settings.state_dir,
             settings.sources.config_in,
             settings.policies_dir,
+            vault_store(),
             tcp=False,
         )
         async with opening as daemon:

@@ -32,7 +32,7 @@ COMMANDS = {
     "serve": ("palyra_trio.cli.serve:serve", "Run the daemon in the foreground"),
     "connect": ("palyra_trio.cli.connect:connect", "Get to know a daemon elsewhere, for --daemon"),
     "status": ("palyra_trio.cli.status:status", "Say how the daemon stands"),
-    "journal": ("palyra_trio.cli.journal:journal", "Verify a journal file"),
+    "journal": ("palyra_trio.cli.journal:journal", "Verify a journal file, and erase what leaked into it"),
     "agents": ("palyra_trio.cli.agents:agents", "List, define and remove agents"),
     "policy": ("palyra_trio.cli.policy:policy", "Check, test, explain and reload what decides on tool calls"),
     "tools": ("palyra_trio.cli.tools:tools", "List the tools; allow, ask for or disable one"),

@@ -17,11 +17,11 @@ from palyra_trio.cli.tables import json_option, one_line, print_json, print_tabl
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NoDaemon, NotFound
 from palyra_trio.core.policy import Preset
 from palyra_trio.core.text import visible
-from palyra_trio.guard.presets import policy_hash, preset
 from palyra_trio.guard.claude_rules import import_claude_rules
 from palyra_trio.guard.policy_files import read_named, read_policy_files
 from palyra_trio.guard.policy_folder import change_file
 from palyra_trio.guard.policy_text import PolicySource, statements
+from palyra_trio.guard.presets import policy_hash, preset
 from palyra_trio.pb import policy_pb2
 from palyra_trio.runtime.policies import check_set
 
@@ -120,7 +120,8 @@ def show(name: str | None, as_json: bool) -> None:
         if tools:
             click.echo(f"{word:8} {', '.join(tools)}")
     click.echo(f"hash     {current.hash}")
-    click.echo(f"files    {', '.join(f'{each.name} ({_count(each)})' for each in current.files) or 'none of yours'}")
+    files = ", ".join(f"{one_line(each.name)} ({_count(each)})" for each in current.files)
+    click.echo(f"files    {files or 'none of yours'}")
     if not current.answered:
         click.echo("no daemon runs here: this holds from its next start", err=True)
     elif chosen() is None and read_policy_files(read_settings().policies_dir) != current.files:

@@ -20,10 +20,10 @@ from palyra_trio.core.errors import InvalidArgument, NoDaemon
 from palyra_trio.core.policy import PolicyRules, Preset
 from palyra_trio.core.text import name_to_text
 from palyra_trio.guard.cedar import CedarEngine
-from palyra_trio.guard.presets import policy_hash
 from palyra_trio.guard.policy_files import load_engine, read_policy_files
 from palyra_trio.guard.policy_set import sources
 from palyra_trio.guard.policy_text import PolicySource
+from palyra_trio.guard.presets import policy_hash
 from palyra_trio.pb import policy_pb2
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.registry import Registry

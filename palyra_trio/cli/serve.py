@@ -14,6 +14,7 @@ import trio
 from palyra_trio.cli.exit_codes import OK
 from palyra_trio.cli.open import model_settings, read_settings
 from palyra_trio.cli.settings import Settings, current_folder
+from palyra_trio.cli.vault_place import vault_store
 from palyra_trio.core.config import Config, LogFormat
 from palyra_trio.core.errors import ConfigInvalid, PalyraError
 from palyra_trio.core.layers import KEYS, value_of
@@ -42,8 +43,9 @@ def serve(host: str | None, port: int | None) -> None:
     settings = read_settings(flags, folder)
     allow_open_files()
     log = settings.base.log
-    set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=Redactor())
-    sys.exit(trio.run(_serve, settings, lambda: read_settings(flags, folder)))
+    redactor = Redactor()
+    set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=redactor)
+    sys.exit(trio.run(_serve, settings, redactor, lambda: read_settings(flags, folder)))
 
 
 def allow_open_files() -> None:
@@ -54,7 +56,7 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-async def _serve(settings: Settings, read_again: Callable[[], Settings]) -> int:
+async def _serve(settings: Settings, redactor: Redactor, read_again: Callable[[], Settings]) -> int:
     config = settings.base
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # outside of the loop below it would end the process
     opening = open_daemon(
@@ -63,6 +65,8 @@ async def _serve(settings: Settings, read_again: Callable[[], Settings]) -> int:
         settings.state_dir,
         settings.sources.config_in,
         settings.policies_dir,
+        vault_store(),
+        redactor,
         tcp=True,
     )
     async with opening as daemon:

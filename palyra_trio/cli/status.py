@@ -33,6 +33,8 @@ def status(wait_s: float, as_json: bool) -> None:
                 "journal_g": found.journal_g,
                 "policy_preset": found.policy_preset,
                 "policy_hash": found.policy_hash,
+                "sandbox_tier": found.sandbox_tier,
+                "sandbox_report": list(found.sandbox_report),
             }
         )
         return
@@ -40,6 +42,8 @@ def status(wait_s: float, as_json: bool) -> None:
     click.echo(f"{'draining' if found.draining else 'ready'}: {where}, version {found.version}")
     click.echo(f"live runs {found.live_runs}, boot {found.boot_id}")
     click.echo(f"policy {found.policy_preset}, your files {found.policy_hash[:12]}")
+    for line in found.sandbox_report:
+        click.echo(line)
 
 
 async def _health(wait_s: float) -> GetHealthResponse:

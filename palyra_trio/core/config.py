@@ -59,6 +59,24 @@ class NotifyConfig:
 
 
 @attrs.frozen
+class SandboxConfig:
+    """In what programs run. `read_only` are absolute folders that they may read besides the system's, such as a toolchain
+    under the home folder; `path` absolute folders where programs are found besides the system's.
+
+    `user` is whom they run as when the daemon is root; without one, root's programs are refused. `bare` lets them run
+    without a sandbox where there is none. A project has no say in it.
+    """
+
+    read_only: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    user: str = ""
+    bare: bool = False
+    pids: int = 512
+    memory_mib: int = 4096
+    output_mib: int = 64
+
+
+@attrs.frozen
 class JournalConfig:
     """How much may wait for the disk, and how much room must be left on it for a run to be admitted."""
 
@@ -146,6 +164,7 @@ class Config:
     policy: PolicyRules = PolicyRules()
     approval: ApprovalConfig = ApprovalConfig()
     notify: NotifyConfig = NotifyConfig()
+    sandbox: SandboxConfig = SandboxConfig()
     journal: JournalConfig = JournalConfig()
     daemon: DaemonConfig = DaemonConfig()
     context: ContextConfig = ContextConfig()

@@ -48,7 +48,7 @@ _MAY_BE_ZERO = frozenset({"journal.min_free_bytes", "daemon.drain_s", "grpc.port
 _NUMBER_MAX = 2**53 - 1  # what every JSON reader keeps exact
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|authorization)$")
 # A command of a project's choice would run outside of every policy, and a key of its choice leave for its base URL.
-_OF_THE_USER = frozenset({"notify", "model.api_key"})
+_OF_THE_USER = frozenset({"notify", "sandbox", "model.api_key"})
 _TOOL_PATTERN = r"^[A-Za-z0-9_.:/-]*\*?$"
 TOOL_PATTERNS_MAX = 200  # each is a policy; a project may add some, and more would hold up who decides
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -59,6 +59,12 @@ _FOLDER_PATTERN = "^/"
 def _whole_number(value: Any, _: Any) -> int:
     if type(value) is not int:
         raise ValueError(f"expected a whole number, not {value!r}")
+    return value
+
+
+def _true_or_false(value: Any, _: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"expected true or false, not {value!r}")
     return value
 
 
@@ -111,6 +117,7 @@ def _folders(value: Any, _: Any) -> dict[str, tuple[str, ...]]:
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(int, _whole_number)
+    converter.register_structure_hook(bool, _true_or_false)
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook_func(_is_list, _texts)
     converter.register_structure_hook_func(_is_table, _folders)
@@ -171,6 +178,12 @@ def _check_variable(value: str) -> None:
         raise ValueError("expected the name of a variable of the environment, not what it holds")
 
 
+def _check_folders(value: tuple[str, ...]) -> None:
+    for folder in value:
+        if not re.search(_FOLDER_PATTERN, folder):
+            raise ValueError(f"expected absolute paths of folders, not {folder!r}")
+
+
 def _check_reference(value: str) -> None:
     if value:
         try:
@@ -187,13 +200,14 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "notify.command": _check_command,
     "notify.webhook_url": _check_webhook_url,
     "notify.webhook_secret_env": _check_variable,
+    **dict.fromkeys(("sandbox.read_only", "sandbox.path"), _check_folders),
 }
 
 
 def _checked(key: str, value: Any) -> Any:
     """Return the value as the tree holds it. Raises ValueError saying what was expected."""
     typed = _CONVERTER.structure(value, _TYPES[key])
-    if isinstance(typed, int):
+    if isinstance(typed, int) and not isinstance(typed, bool):
         _check_range(key, typed)
     elif key in _CHECKS:
         _CHECKS[key](typed)
@@ -349,6 +363,8 @@ def schema() -> dict[str, Any]:
 
 
 def _schema_of(key: str, kind: Any) -> dict[str, Any]:
+    if kind is bool:
+        return {"type": "boolean"}
     if kind is int:
         return {"type": "integer", "minimum": 0 if key in _MAY_BE_ZERO else 1, "maximum": _NUMBER_MAX}
     if kind is str:
@@ -360,5 +376,7 @@ def _schema_of(key: str, kind: Any) -> dict[str, Any]:
         return {"type": "object", "propertyNames": {"pattern": PRINCIPAL_PATTERN}, "additionalProperties": folders}
     if key == "notify.command":
         return {"type": "array", "items": {"type": "string"}}
+    if key in ("sandbox.read_only", "sandbox.path"):
+        return {"type": "array", "items": {"type": "string", "pattern": _FOLDER_PATTERN}}
     tool = {"type": "string", "minLength": 1, "pattern": _TOOL_PATTERN}
     return {"type": "array", "items": tool, "maxItems": TOOL_PATTERNS_MAX}

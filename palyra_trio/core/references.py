@@ -11,6 +11,7 @@ from palyra_trio.core.errors import InvalidArgument
 
 SECRET_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}\Z"
 USE_PREFIX = "secret:"  # how a tool's argument names a secret of the vault
+_USE = re.compile(rf"((?:[A-Za-z]+ )?){USE_PREFIX}(.*)", re.DOTALL)
 _NAME_PATTERNS = {
     "env": r"^[A-Za-z_][A-Za-z0-9_]*\Z",
     "file": r"^/[^\0]*\Z",
@@ -42,6 +43,23 @@ def parse_reference(text: str) -> Reference:
     if not re.search(_NAME_PATTERNS[kind], name) or name in {".", ".."}:
         raise InvalidArgument(f"what follows {kind}: is no name of such a place", remedy=f"write {FORMS}")
     return Reference(kind, name)
+
+
+@attrs.frozen
+class SecretReference:
+    """A secret of the vault, as a tool's argument names it, and what stands before it there, such as `Bearer `."""
+
+    name: str
+    before: str = ""
+
+
+def secret_in(text: str) -> SecretReference | None:
+    """Return what `secret:NAME` or `SCHEME secret:NAME` refers to, None for any other text.
+
+    Raises InvalidArgument for a name that no secret can have.
+    """
+    match = _USE.fullmatch(text)
+    return SecretReference(check_secret_name(match[2]), match[1]) if match else None
 
 
 def check_secret_name(name: str) -> str:

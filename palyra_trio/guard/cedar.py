@@ -55,7 +55,7 @@ class CedarEngine:
         self._actors = functools.lru_cache(ACTORS_REMEMBERED)(self._make_actor)
         self._judged = functools.lru_cache(VERDICTS_REMEMBERED)(self._judge)
         self._ignored = {
-            name: value for name, value in _CHANGING.items() if not any(name in each.text for each in sources)
+            name: value for name, value in _CHANGING.items() if not any(_may_name(each.text, name) for each in sources)
         }
 
     @property
@@ -113,6 +113,10 @@ class CedarEngine:
 
     def _make_actor(self, subject: Subject, tool: str) -> cedarpy.Entities:
         return cedarpy.Entities.from_json_str(_json([*_session(subject), *_tool(tool)]), self._schema)
+
+
+def _may_name(text: str, fact: str) -> bool:
+    return fact in text or "\\" in text  # an attribute can also be named in brackets, with escapes
 
 
 # --- the facts in Cedar's words ---

@@ -32,12 +32,14 @@ def read_policy_files(folder: Path) -> tuple[PolicySource, ...]:
     """Return the `*.cedar` files of `folder` in order of name; none when there is no such folder.
 
     Raises ConfigInvalid naming each that is no regular file, is larger than FILE_BYTES, is not UTF-8 or cannot be read,
-    and for a folder that cannot be read.
+    and for a folder that cannot be read, or is a link to nothing.
     """
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
-    except FileNotFoundError:
-        return ()
+    except FileNotFoundError as error:
+        if not folder.is_symlink():
+            return ()
+        raise refusal([Fault(str(folder), 0, f"it is a link to {os.readlink(folder)}, which is not there")]) from error
     except OSError as error:
         raise refusal([Fault(str(folder), 0, error.strerror or str(error))]) from error
     if len(names) > FILES:

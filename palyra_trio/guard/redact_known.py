@@ -29,7 +29,7 @@ class KnownValues:
         marker_of: dict[bytes, bytes] = {}
         for value in sorted(set(values), key=len, reverse=True):
             raw = value.encode("utf-8", "surrogatepass")
-            for pattern in _encodings(value, raw) if len(raw) >= MIN_BYTES else ():
+            for pattern in encodings(value) if len(raw) >= MIN_BYTES else ():
                 if len(pattern) >= MIN_BYTES and pattern not in _IN_A_MARKER:
                     marker_of.setdefault(pattern, markers.of(KIND, raw))
         self._patterns = sorted(marker_of)
@@ -52,7 +52,8 @@ class KnownValues:
         cut = len(raw) if final else self._begun_at(raw, 0)
         if not found and cut == len(raw):
             return raw, cut
-        pieces, done = [], 0
+        pieces: list[bytes] = []
+        done = 0
         for index, start, end in found:
             if start >= cut:
                 break  # what begins here may become a longer value
@@ -79,7 +80,9 @@ class KnownValues:
         return after < len(self._patterns) and self._patterns[after].startswith(text)
 
 
-def _encodings(value: str, raw: bytes) -> Iterator[bytes]:
+def encodings(value: str) -> Iterator[bytes]:
+    """Yield every way in which a value is looked for, itself first."""
+    raw = value.encode("utf-8", "surrogatepass")
     yield raw
     for ascii_only in (True, False):
         yield json.dumps(value, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogatepass")

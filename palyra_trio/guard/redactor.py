@@ -37,22 +37,21 @@ class Redactor:
     """
 
     def __init__(self, key: bytes = b"") -> None:
+        self._kind = lru_cache(_KEYS_REMEMBERED)(secret_kind)
         self.know((), key)
 
     def know(self, values: Iterable[str], key: bytes = b"") -> None:
         """Look for exactly these values from now on, in streams that are open too, besides what all secrets look like."""
-        self._markers = Markers(key)
-        self._known = KnownValues(values, self._markers)
-        self._key = lru_cache(_KEYS_REMEMBERED)(lambda key: (self.text(key), secret_kind(key)))
+        markers = Markers(key)
+        self._known = KnownValues(values, markers)
+        self._markers = markers
 
     def text(self, text: str) -> str:
         """Return `text` with each secret replaced by its marker. Linear time; lone surrogates pass unchanged."""
         if len(text) < rules.SHORTEST:
             return text
         raw = _encode(text)
-        masked = self._known.mask(raw) if self._known else raw
-        if rules.found(masked):
-            masked = b"".join(rules.scan(masked, 0, self._markers, final=True)[0])
+        masked = self._masked(raw)
         return text if masked == raw else _decode(masked)
 
     def value(self, value: Any) -> Any:
@@ -62,11 +61,34 @@ class Redactor:
         are judged by their own keys. Dicts, lists and tuples are walked, anything else is itself. Nesting beyond
         DEPTH_MAX is replaced by a marker.
         """
+        texts: list[str] = []
+        if self._gather(value, texts, DEPTH_MAX):
+            together = _encode("\0".join(texts))  # most values hold no secret, and one look is cheaper than one a text
+            if self._masked(together) is together:
+                return value
         return self._value(value, "", DEPTH_MAX)
 
     def stream(self) -> "StreamRedactor":
         """Return a redactor for one text that arrives in pieces."""
         return StreamRedactor(self)
+
+    def _masked(self, raw: bytes) -> bytes:
+        masked = self._known.mask(raw) if self._known else raw
+        return b"".join(rules.scan(masked, 0, self._markers, final=True)[0]) if rules.found(masked) else masked
+
+    def _gather(self, value: Any, texts: list[str], depth: int) -> bool:
+        """Add every text and key of `value` to `texts`; return whether that, and no key or depth, decides what is masked."""
+        if isinstance(value, str):
+            texts.append(value)
+            return True
+        if isinstance(value, dict):
+            texts.extend(key for key in value if isinstance(key, str))
+            if not depth or any(isinstance(key, str) and self._kind(key) for key in value):
+                return False
+            return all(self._gather(member, texts, depth - 1) for member in value.values())
+        if isinstance(value, (list, tuple)):
+            return bool(depth) and all(self._gather(item, texts, depth - 1) for item in value)
+        return True
 
     def _value(self, value: Any, kind: str, depth: int) -> Any:
         if isinstance(value, str):
@@ -85,7 +107,7 @@ class Redactor:
         changed = False
         members = {}
         for key, member in value.items():
-            new_key, kind = self._key(key) if isinstance(key, str) else (key, "")
+            new_key, kind = (self.text(key), self._kind(key)) if isinstance(key, str) else (key, "")
             new_member = self._value(member, kind, depth - 1)
             changed = changed or new_key is not key or new_member is not member
             members[new_key] = new_member

@@ -17,6 +17,7 @@ from palyra_trio.core.identity import Principal, RunId, SessionId
 from palyra_trio.core.policy import Pattern
 from palyra_trio.core.system_events import GrantRevoked
 from palyra_trio.core.tape import RUN_STREAM, ApprovalDecided, ApprovalRequested, run_stream
+from palyra_trio.core.text import clean
 
 T = TypeVar("T")
 
@@ -293,7 +294,8 @@ def _approval(row: Sequence[Any]) -> Approval:
 
 def _beginning_with(text: str) -> tuple[str, str]:
     """Return between which two words the ids lie that begin with `text`: from the first, up to the second."""
-    return text.upper(), text.upper() + "["  # what follows Z, the last letter of an id
+    beginning = clean(text).upper()
+    return beginning, beginning + "["  # what follows Z, the last letter of an id
 
 
 def _only(found: list[T], text: str, what: str, shows: str, name: Callable[[T], str]) -> T:

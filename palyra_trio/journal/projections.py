@@ -9,18 +9,24 @@ from typing import Any
 
 from palyra_trio.core.agents import DEFAULT_AGENT
 from palyra_trio.core.bindings import AgentBound, AgentUnbound
-from palyra_trio.core.chain import canonical_json
+from palyra_trio.core.chain import body_digest, canonical_json
 from palyra_trio.core.errors import PalyraError, SessionBusy, SessionConflict, StateConflict
 from palyra_trio.core.run import TRANSITIONS, RunState
-from palyra_trio.core.system_events import AgentDefined, AgentRemoved, DefaultAgentSet, GrantRevoked, PolicyLoaded
+from palyra_trio.core.session_events import SessionArchived, SessionOpened
+from palyra_trio.core.system_events import (
+    AgentDefined,
+    AgentRemoved,
+    BodiesErased,
+    DefaultAgentSet,
+    GrantRevoked,
+    PolicyLoaded,
+)
 from palyra_trio.core.tape import (
     RUN_STREAM,
     ApprovalDecided,
     ApprovalRequested,
     Input,
     RunFinished,
-    SessionArchived,
-    SessionOpened,
     StatusChange,
 )
 from palyra_trio.core.tokens import TokenCreated, TokenRevoked
@@ -164,6 +170,14 @@ def _policy_loaded(db: sqlite3.Connection, _stream: str, event: PolicyLoaded, _a
     db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (POLICY, event.hash))
 
 
+def _bodies_erased(db: sqlite3.Connection, _stream: str, event: BodiesErased, _at_ms: int) -> None:
+    for g in event.rows:
+        salt, body = db.execute("SELECT salt, body FROM ev WHERE g = ?", (g,)).fetchone()
+        db.execute("INSERT INTO erased (g, body_digest) VALUES (?, ?)", (g, body_digest(salt, body)))
+        db.execute("UPDATE ev SET salt = NULL, body = NULL WHERE g = ?", (g,))
+    db.executemany("DELETE FROM blob WHERE digest = ?", [(bytes.fromhex(digest),) for digest in event.blobs])
+
+
 PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     Input.kind: _input,
     StatusChange.kind: _status,
@@ -181,6 +195,7 @@ PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     ApprovalDecided.kind: approvals.decided,
     GrantRevoked.kind: approvals.revoked,
     PolicyLoaded.kind: _policy_loaded,
+    BodiesErased.kind: _bodies_erased,
 }
 
 

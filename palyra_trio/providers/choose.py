@@ -4,6 +4,8 @@ How the settings come about (flags, environment, files) is not known here. An HT
 provider that needs one is chosen.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ OLLAMA_URL = "http://127.0.0.1:11434/v1"
 OLLAMA_PORT = 11434
 LISTING_S = 15.0
 SHOWN_MODELS = 50
+SCRIPT_THREADS = 4  # a file that does not answer, such as a FIFO, holds one
 KNOWN = ("offline", "scripted", "openai", "ollama")
 NOT_YET = ("anthropic",)
 
@@ -34,7 +37,8 @@ NOT_YET = ("anthropic",)
 class ModelSettings:
     """What the user has said: `model` is empty or `provider/model`, a stream may be silent for `idle_s`.
 
-    The others are the variables of the same name.
+    `api_key_reference` says where the key for OpenAI lies, and goes before the key itself. The others are the variables of
+    the same name.
     """
 
     model: str = ""
@@ -43,6 +47,7 @@ class ModelSettings:
     ollama_host: str = ""
     anthropic_api_key: str = attrs.field(default="", repr=False)
     idle_s: float = 120.0
+    api_key_reference: str = ""
 
 
 @attrs.frozen
@@ -63,6 +68,7 @@ class Route:
     why: str
     base_url: str = ""
     api_key: str = attrs.field(default="", repr=False)
+    api_key_reference: str = ""
 
 
 def route(settings: ModelSettings) -> Route:
@@ -71,6 +77,8 @@ def route(settings: ModelSettings) -> Route:
         return _named(settings)
     if settings.openai_base_url:
         return _openai(settings, "", "OPENAI_BASE_URL is set, and this is the only model that the server lists")
+    if settings.api_key_reference:
+        return _openai(settings, OPENAI_MODEL, "model.api_key is set, and this is the default model there")
     if settings.openai_api_key:
         return _openai(settings, OPENAI_MODEL, "OPENAI_API_KEY is set, and this is the default model there")
     if settings.ollama_host:
@@ -123,9 +131,12 @@ def _openai(settings: ModelSettings, model: str, why: str) -> Route:
     url = settings.openai_base_url.strip() or OPENAI_URL
     if not url.startswith(("http://", "https://")):
         raise ConfigInvalid(f"OPENAI_BASE_URL {url!r} is no HTTP URL", remedy="write it as http://HOST:PORT/v1")
+    if settings.api_key_reference:
+        return Route("openai", model, why, url, api_key_reference=settings.api_key_reference)
     if not settings.openai_api_key and not settings.openai_base_url:
         raise ConfigInvalid(
-            f"openai/{model} needs a key", remedy="set OPENAI_API_KEY, or OPENAI_BASE_URL for another server"
+            f"openai/{model} needs a key",
+            remedy="set OPENAI_API_KEY, or model.api_key to a reference, or OPENAI_BASE_URL for another server",
         )
     return Route("openai", model, why, url, settings.openai_api_key.strip())
 
@@ -134,18 +145,31 @@ def _ollama(settings: ModelSettings, model: str, why: str) -> Route:
     return Route("ollama", model, why, ollama_url(settings.ollama_host) if settings.ollama_host else OLLAMA_URL)
 
 
+def _no_references(reference: str) -> str:
+    raise ConfigInvalid(f"{reference} cannot be looked up here", remedy="set OPENAI_API_KEY")
+
+
 @attrs.define
 class Models:
-    """The models that one process can reach. It owns their HTTP client: `async with aclosing(Models(settings)) as ...`."""
+    """The models that one process can reach. It owns their HTTP client: `async with aclosing(Models(settings)) as ...`.
+
+    `resolve` returns the key that a reference stands for, and raises a PalyraError where it stands for none; it runs in a
+    thread. It is asked for each run, and once more when the server does not take the key.
+    """
 
     settings: ModelSettings
+    resolve: Callable[[str], str] = attrs.field(default=_no_references, repr=False)
     _client: "httpx2.AsyncClient | None" = attrs.field(default=None, init=False, repr=False)
+    _files: trio.CapacityLimiter = attrs.field(
+        factory=lambda: trio.CapacityLimiter(SCRIPT_THREADS), init=False, repr=False
+    )
 
     async def choose(self, model: str = "", base_url: str = "") -> Choice:
         """Return the provider and model for a run; `model` and `base_url` stand in for those of the settings.
 
-        Asks a server what it lists when nobody named a model. Raises ConfigInvalid as `route` does, and when a server
-        lists not exactly one model; ProviderError when a server that must be asked cannot be.
+        Asks a server what it lists when nobody named a model. Raises ConfigInvalid as `route` does, when a server
+        lists not exactly one model, and what `resolve` raises; ProviderError when a server that must be asked cannot be. A file is read in a thread,
+        which a cancel leaves to end by itself.
         """
         settings = self.settings
         chosen = route(
@@ -154,12 +178,24 @@ class Models:
         if chosen.provider == "offline":
             return Choice(OfflineProvider(), chosen.model, chosen.why)
         if chosen.provider == "scripted":
-            return Choice(_scripted(chosen.model), chosen.model, chosen.why)
+            provider = await trio.to_thread.run_sync(
+                _scripted, chosen.model, abandon_on_cancel=True, limiter=self._files
+            )
+            return Choice(provider, chosen.model, chosen.why)
         from palyra_trio.providers.openai import OpenAIProvider, http_client
 
         self._client = self._client or http_client()
-        provider = OpenAIProvider(chosen.provider, chosen.base_url, chosen.api_key, self._client, self.settings.idle_s)
-        return Choice(provider, chosen.model or await _only_model(provider), chosen.why)
+        key, look_again = chosen.api_key, None
+        if chosen.api_key_reference:
+            look_again = partial(self._look_up, chosen.api_key_reference)
+            key = await look_again()
+        server = OpenAIProvider(
+            chosen.provider, chosen.base_url, key, self._client, self.settings.idle_s, look_again=look_again
+        )
+        return Choice(server, chosen.model or await _only_model(server), chosen.why)
+
+    async def _look_up(self, reference: str) -> str:
+        return await trio.to_thread.run_sync(self.resolve, reference, abandon_on_cancel=True, limiter=self._files)
 
     async def aclose(self) -> None:
         """Close the idle connections. No stream may be open."""

@@ -6,7 +6,7 @@ the HTTP client belongs to whoever made it.
 
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 
 import attrs
@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 import trio
 
-from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.core.errors import ConfigInvalid, PalyraError
 from palyra_trio.core.messages import ModelDelta, ModelReply, ModelRequest
 from palyra_trio.providers.base import ModelStream, ProviderError
 from palyra_trio.providers.openai_errors import failure, scrub, stream_failure
@@ -38,12 +38,24 @@ def http_client() -> httpx2.AsyncClient:
     )
 
 
-def _printable(provider: "OpenAIProvider", _: object, key: str) -> None:
+def _sendable(name: str, key: str) -> str:
     if not (key.isascii() and key.isprintable()):
         raise ConfigInvalid(
-            f"the API key of {provider.name} holds a character that no HTTP header can carry",
+            f"the API key of {name} holds a character that no HTTP header can carry",
             remedy="set it again, without line breaks",
         )
+    return key
+
+
+def _printable(provider: "OpenAIProvider", _: object, key: str) -> None:
+    _sendable(provider.name, key)
+
+
+@attrs.define
+class _Key:
+    """The key that is sent now."""
+
+    value: str = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -51,7 +63,9 @@ class OpenAIProvider:
     """One base URL, such as `https://api.openai.com/v1`, and the key for it (empty: none is sent).
 
     A stream that brings no byte for `idle_s` seconds, the wait for its first included, has failed. `now` returns Unix
-    seconds and is asked only where a server names a date. Raises ConfigInvalid for a key that cannot be sent.
+    seconds and is asked only where a server names a date. `look_again` returns the key as it is now: where a server does not
+    take the one that it was sent (401), and there is another, the request is made once more. Raises ConfigInvalid for a key
+    that cannot be sent.
     """
 
     name: str
@@ -60,6 +74,10 @@ class OpenAIProvider:
     client: httpx2.AsyncClient = attrs.field(repr=False)
     idle_s: float = IDLE_S
     now: Callable[[], float] = attrs.field(default=time.time, repr=False)
+    look_again: Callable[[], Awaitable[str]] | None = attrs.field(default=None, repr=False, kw_only=True)
+    _key: _Key = attrs.field(
+        init=False, repr=False, eq=False, default=attrs.Factory(lambda self: _Key(self.api_key), takes_self=True)
+    )
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelStream]:
@@ -93,20 +111,37 @@ class OpenAIProvider:
         headers = {"accept-encoding": "identity"}
         if body is not None:
             headers["content-type"] = "application/json"
-        if self.api_key:
-            headers["authorization"] = f"Bearer {self.api_key}"
-        with self._translated("cannot be reached"):
-            request = self.client.build_request(method, self.base_url.rstrip("/") + path, content=body, headers=headers)
-            with trio.fail_after(self.idle_s):
-                response = await self.client.send(request, stream=True)
+        response = await self._send(method, path, body, headers)
+        if response.status_code == 401 and await self._has_another_key():
+            await response.aclose()
+            response = await self._send(method, path, body, headers)
         opened = _Response(response.headers, response.aiter_bytes())
         async with aclosing(response), aclosing(opened.chunks), _unwound(opened):
             if response.status_code != 200:
                 text = await self._read(opened, _ERROR_BYTES)
                 raise failure(
-                    response.status_code, response.headers, text, self.now(), provider=self.name, secret=self.api_key
+                    response.status_code, response.headers, text, self.now(), provider=self.name, secret=self._key.value
                 )
             yield opened
+
+    async def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> httpx2.Response:
+        if self._key.value:
+            headers = {**headers, "authorization": f"Bearer {self._key.value}"}
+        with self._translated("cannot be reached"):
+            request = self.client.build_request(method, self.base_url.rstrip("/") + path, content=body, headers=headers)
+            with trio.fail_after(self.idle_s):
+                return await self.client.send(request, stream=True)
+
+    async def _has_another_key(self) -> bool:
+        """Look where the key came from; return whether it is another one by now, which is then sent."""
+        if self.look_again is None:
+            return False
+        before = self._key.value
+        try:
+            self._key.value = _sendable(self.name, await self.look_again())
+        except PalyraError:  # what the server said of the old key says more
+            return False
+        return self._key.value != before
 
     async def _events(self, request: ModelRequest, response: "_Response") -> AsyncGenerator[ModelDelta | ModelReply]:
         parser, assembler = EventParser(), Assembler(request)
@@ -118,7 +153,7 @@ class OpenAIProvider:
                     return
                 said = decode_chunk(event.data)
                 if said.error or event.type == "error":
-                    raise stream_failure(said.error or event.data, provider=self.name, secret=self.api_key)
+                    raise stream_failure(said.error or event.data, provider=self.name, secret=self._key.value)
                 if text := assembler.add(said):
                     yield ModelDelta(text)
         if not assembler.complete:
@@ -131,7 +166,7 @@ class OpenAIProvider:
         """Read the answer of a server that does not stream, though it was asked to."""
         said = decode_chunk(await self._read(response, MAX_EVENT_BYTES))
         if said.error:
-            raise stream_failure(said.error, provider=self.name, secret=self.api_key)
+            raise stream_failure(said.error, provider=self.name, secret=self._key.value)
         assembler = Assembler(request)
         if text := assembler.add(said):
             yield ModelDelta(text)
@@ -164,7 +199,7 @@ class OpenAIProvider:
             message = f"the base URL {self.place!r} of {self.name} is none: {error}"
             raise ProviderError("bad_request", message, remedy="write it as http://HOST:PORT/v1") from error
         except httpx2.RequestError as error:
-            why = scrub(str(error), self.api_key) or type(error).__name__
+            why = scrub(str(error), self._key.value) or type(error).__name__
             message = f"{self.name} at {self.place} {happened}: {why}"
             raise ProviderError("network", message, retryable=True, remedy="check that it runs") from error
 

@@ -47,6 +47,7 @@ from palyra_trio.runtime.sessions import Sessions, find_waiting
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.runtime.tokens import Tokens
 from palyra_trio.runtime.undo import undo_run
+from palyra_trio.tools.sandbox_report import SandboxReport
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ class Health:
     """How this process stands. `g` is the newest durable row that it wrote, 0 before its first.
 
     `policy_hash` names the user's policies in force, and `policy_preset` the set that they add to, apart from projects.
+    `sandbox` says what programs run in.
     """
 
     boot_id: str
@@ -67,6 +69,7 @@ class Health:
     draining: bool
     policy_preset: str
     policy_hash: str
+    sandbox: SandboxReport
 
 
 class Gateway:
@@ -103,6 +106,7 @@ class Gateway:
         if (existing := await attach(self._state, command, context)) is not None:
             await self.submit(TakeUpRun(existing.run_id), context)
             return existing
+        await self._state.secrets.refresh()
         return await self._put_racing(lambda: prepare(self._state, command, context), command, context)
 
     async def _open(self, command: OpenSession, context: RequestContext) -> Reply:
@@ -191,6 +195,7 @@ class Gateway:
             self.sessions.draining,
             self._state.config.policy.preset,
             self._state.policies.hash,
+            self._state.sandbox,
         )
 
     @property

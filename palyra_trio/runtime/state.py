@@ -15,7 +15,9 @@ from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.reader_pool import ReaderPool
 from palyra_trio.journal.writer import Journal
 from palyra_trio.providers.choose import Choice
+from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.tools.registry import Registry
+from palyra_trio.tools.sandbox_report import SandboxReport
 from palyra_trio.tools.workspace import Workspace
 
 T = TypeVar("T")
@@ -30,8 +32,9 @@ class RuntimeState:
     `config` is the process's own; `config_in` returns what holds for a run in a workspace, whose project may narrow it
     (or widen it, once the user has accepted that), and raises ConfigInvalid.
 
-    `policies` decide on tool calls; the user's are the files of `policies_dir`, which need not exist. `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) and a base URL (or nothing) into a provider, and
-    raises ConfigInvalid or ProviderError. `open_workspace` takes a folder as `core.text.name_to_text` spells it.
+    `policies` decide on tool calls; the user's are the files of `policies_dir`, which need not exist. `sandbox` says what
+    programs run in. `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) and a base URL
+    (or nothing) into a provider, and raises ConfigInvalid or ProviderError. `open_workspace` takes a folder as `core.text.name_to_text` spells it.
     `state_dir` is where the journal lies, and `free_bytes` the space left there. `random` returns that many random
     bytes; `jitter` a number from 0 to 1. `now_s` is Unix time. `environ` is the environment of the
     process, for the programs that it starts on the user's behalf.
@@ -45,7 +48,9 @@ class RuntimeState:
     tools: Registry
     choose: Callable[[str, str], Awaitable[Choice]]
     redactor: Redactor
+    secrets: Secrets
     policies: PolicySet
+    sandbox: SandboxReport
     open_workspace: Callable[[str], Workspace]
     state_dir: Path
     policies_dir: Path

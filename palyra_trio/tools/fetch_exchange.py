@@ -22,7 +22,6 @@ ATTEMPT_S = 10.0  # for each address, so that a dead one leaves time for the nex
 CLOSE_S = 1.0  # closing a socket does not wait
 
 
-
 async def exchange(
     place: Place,
     addresses: tuple[IpAddress, ...],

@@ -16,6 +16,7 @@ from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.messages import ToolDefinition
 from palyra_trio.core.policy import Action, ProgramFacts, Resource, Risk
 from palyra_trio.core.tape import FileChange
+from palyra_trio.tools.job import KillReceipt, Stream
 from palyra_trio.tools.workspace import Workspace
 
 OUTPUT_CAP_CHARACTERS = 64 * 1024  # about 16k tokens: more than this in one result crowds out the rest of a context
@@ -65,7 +66,8 @@ class ToolSpec:
 class ToolContext:
     """What a call may use. `now` returns Unix seconds; `idempotency_key` names this call across retries.
 
-    `answer` is what the person said, for a tool that asks.
+    `answer` is what the person said, for a tool that asks. A tool that runs a program hands its output to `output` as it
+    is read, and to `killed` the receipt when its tree was killed; neither waits.
     """
 
     workspace: Workspace
@@ -73,6 +75,8 @@ class ToolContext:
     call_id: str = ""
     idempotency_key: str = ""
     answer: str = ""
+    output: Callable[[Stream, bytes], None] = lambda stream, data: None
+    killed: Callable[[KillReceipt], None] = lambda receipt: None
 
 
 @attrs.frozen
@@ -81,7 +85,8 @@ class Plan:
 
     `resources` are what it would touch, as the gate judges them; none means the tool alone. `preview` is the text a
     person decides on beside the arguments, such as a diff; `changes` the files that would change, with the blobs of
-    their contents (by digest) in `blobs`, so that the change can be shown and undone later.
+    their contents (by digest) in `blobs`, so that the change can be shown and undone later. `program` is what would be
+    started, in the sandbox of tier `sandbox_tier` or a higher one; 0 is the daemon's own process.
     """
 
     preview: str = ""
@@ -89,6 +94,7 @@ class Plan:
     blobs: dict[str, bytes] = attrs.Factory(dict)
     resources: tuple[Resource, ...] = ()
     program: ProgramFacts | None = None
+    sandbox_tier: int = 0
 
 
 @attrs.frozen

@@ -101,6 +101,8 @@ class GatewayService(Service, GatewayServiceBase):
             draining=health.draining,
             policy_preset=health.policy_preset,
             policy_hash=health.policy_hash,
+            sandbox_tier=health.sandbox.tier,
+            sandbox_report=health.sandbox.lines(),
         )
 
     # --- runs ---

@@ -1,9 +1,16 @@
 import json
 import shutil
 import sqlite3
+from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from palyra_trio.core.chain import digest
+from palyra_trio.core.messages import ToolCall
+from palyra_trio.core.run import RunState
+from palyra_trio.core.tape import FinalAnswer, RunFinished, ToolProposed
 from palyra_trio.journal.store import SqliteStore
 from tests.cli.conftest import STARTED, Home, Palyra
 
@@ -54,3 +61,86 @@ def test_what_is_no_journal_is_refused(palyra: Palyra, home: Home) -> None:
     result = palyra("journal", "verify", "no.sqlite3")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "cannot be read" in result.stderr
+
+
+# --- erasing ---
+
+LEAKED = "hunter2-hunter2-hunter2"
+
+
+def record_leak(home: Home) -> None:
+    home.record_run(
+        *STARTED,
+        ToolProposed(ToolCall("c1", "fetch", {"url": f"https://h/?key={LEAKED}"})),
+        FinalAnswer(f"I sent {b64encode(LEAKED.encode()).decode()}", "openai", "m"),
+        RunFinished(RunState.RUNNING, RunState.DONE, "final_answer"),
+        text=f"use {LEAKED}",
+    )
+    home.record(blobs=((digest(LEAKED.encode()), LEAKED.encode()),))
+
+
+def left(home: Home) -> list[Path]:
+    return [path for path in home.state_dir.rglob("*") if path.is_file() and LEAKED.encode() in path.read_bytes()]
+
+
+def test_a_value_that_leaked_is_erased_everywhere_and_the_journal_verifies(palyra: Palyra, home: Home) -> None:
+    record_leak(home)
+    result = palyra("journal", "redact", "last/4", "call.arguments.url", "--stdin", "--yes", input=f"{LEAKED}\n")
+    assert (result.exit_code, result.stdout) == (0, "erased 3 events and 1 blobs\n"), result.output
+    assert left(home) == []
+    assert palyra("journal", "verify").exit_code == 0
+    assert "hunter2" not in palyra("runs", "list").stdout + palyra("tape", "last", "--jsonl").stdout
+    assert palyra("runs", "show", "last").exit_code == 0
+
+
+def test_without_a_part_the_whole_field_is_erased(palyra: Palyra, home: Home) -> None:
+    record_leak(home)
+    report = json.loads(palyra("journal", "redact", "last/1", "text", "--yes", "--json").stdout)
+    assert (report["rows"], report["blobs"], report["left_in"]) == (1, 0, [])
+
+
+def test_a_file_that_still_holds_it_is_named_and_the_status_is_1(palyra: Palyra, home: Home) -> None:
+    record_leak(home)
+    (home.state_dir / "notes").write_text(LEAKED)
+    result = palyra("journal", "redact", "last/4", "call.arguments.url", "--stdin", "--yes", input=LEAKED)
+    assert (result.exit_code, "notes still holds it" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("place", "field", "given", "words"),
+    [
+        ("last", "text", LEAKED, "is no place on a tape"),
+        ("last/x", "text", LEAKED, "is no place on a tape"),
+        ("last/1", "nothing", LEAKED, "no text in a field"),
+        ("last/1", "text", "something else", "does not stand in text"),
+        ("last/1", "text", "use", "would be found in too much"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_nothing_is_erased(
+    palyra: Palyra, home: Home, place: str, field: str, given: str, words: str
+) -> None:
+    record_leak(home)
+    result = palyra("journal", "redact", place, field, "--stdin", "--yes", input=given)
+    assert (result.exit_code, words in result.stderr) == (2, True), result.output
+    assert left(home)
+
+
+def test_nothing_is_erased_without_consent(palyra: Palyra, home: Home) -> None:
+    record_leak(home)
+    assert palyra("journal", "redact", "last/1", "text").exit_code == 2
+    assert left(home)
+
+
+def test_nothing_is_erased_beside_a_running_daemon(palyra: Palyra, home: Home) -> None:
+    record_leak(home)
+    with SqliteStore(home.state_dir):
+        assert palyra("journal", "redact", "last/1", "text", "--yes").exit_code == 75
+    assert left(home)
+
+
+def test_erasing_again_writes_the_journal_anew(palyra: Palyra, home: Home) -> None:
+    record_leak(home)
+    palyra("journal", "redact", "last/1", "text", "--yes")
+    again = palyra("journal", "redact", "last/1", "text", "--yes")
+    assert (again.exit_code, "was erased already" in again.stdout) == (0, True)
+    assert json.loads(palyra("journal", "redact", "last/1", "text", "--yes", "--json").stdout)["rows"] == 0

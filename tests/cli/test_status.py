@@ -47,8 +47,10 @@ def test_waiting_ends_when_the_daemon_is_ready_and_both_forms_tell_who_it_is(she
         assert (status["live_runs"], status["draining"]) == (0, False)
         assert status["journal_g"] > 0
         text = shell.run("status").stdout
-    assert text.splitlines() == [
+    assert text.splitlines()[:3] == [
         f"ready: process {daemon.pid}, version {__version__}",
         f"live runs 0, boot {status['boot_id']}",
         f"policy default, your files {status['policy_hash'][:12]}",
     ]
+    assert text.splitlines()[3:] == status["sandbox_report"]
+    assert status["sandbox_tier"] in range(5)

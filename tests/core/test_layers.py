@@ -40,6 +40,15 @@ GOOD: dict[str, Any] = {
         "webhook_url": "https://hooks.example/T/1?x=y",
         "webhook_secret_env": "HOOK_KEY",
     },
+    "sandbox": {
+        "read_only": ["/opt/tools"],
+        "path": ["/opt/tools/bin"],
+        "user": "palyra-tools",
+        "bare": True,
+        "pids": 64,
+        "memory_mib": 512,
+        "output_mib": 1,
+    },
     "journal": {"queue_bytes": 1024, "min_free_bytes": 0},
     "daemon": {"drain_s": 0},
     "context": {"budget_bytes": 1000},
@@ -120,6 +129,10 @@ def test_all_faults_of_all_layers_are_told_at_once_with_their_places() -> None:
         ("policy.deny", ["files.read"] * (TOOL_PATTERNS_MAX + 1)),
         ("policy.deny", {"files": True}),
         ("notify.command", "notify-send it waits"),
+        ("sandbox.read_only", ["tools"]),
+        ("sandbox.path", ["~/bin"]),
+        ("sandbox.bare", 1),
+        ("sandbox.pids", 0),
         ("notify.command", ["notify-send", 3]),
         ("notify.command", [""]),
         ("notify.command", ["./planted.sh"]),
@@ -254,13 +267,13 @@ def test_an_unaccepted_file_never_sets_what_could_redirect_or_widen(key: str) ->
     assert left_out == (key,)
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key.startswith("notify.")])
+@pytest.mark.parametrize("key", [key for key in KEYS if key.startswith(("notify.", "sandbox."))])
 def test_what_is_the_users_own_is_a_fault_in_a_projects_file_accepted_or_not(key: str) -> None:
     section, _, name = key.partition(".")
     values = {section: {name: GOOD[section][name]}}
 
     assert faults(Layer("p", values, of_project=True)) == [
-        "p: notify: only your own configuration may say this, no project's"
+        f"p: {section}: only your own configuration may say this, no project's"
     ]
     with pytest.raises(ConfigInvalid):
         merge([Layer("user", {}), Layer("p", values, of_project=True)])

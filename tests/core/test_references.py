@@ -3,7 +3,7 @@
 import pytest
 
 from palyra_trio.core.errors import InvalidArgument
-from palyra_trio.core.references import Reference, check_secret_name, parse_reference
+from palyra_trio.core.references import Reference, SecretReference, check_secret_name, parse_reference, secret_in
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,16 @@ def test_a_secret_has_a_plain_name() -> None:
     for name in ("", "2nd", "a b", "a/b", "a" * 65, "näme", "a\n"):
         with pytest.raises(InvalidArgument):
             check_secret_name(name)
+
+
+def test_an_argument_refers_to_a_secret_alone_or_behind_a_scheme() -> None:
+    assert secret_in("secret:A") == SecretReference("A")
+    assert secret_in("Bearer secret:A.b-2") == SecretReference("A.b-2", "Bearer ")
+    for text in ("", "A", "Bearer A", "two words secret:A", "secret", "xsecret:A", "vault:A"):
+        assert secret_in(text) is None
+
+
+@pytest.mark.parametrize("text", ["secret:", "secret:a b", "secret:../x", "Bearer secret:A\n", "secret:A secret:B"])
+def test_a_name_that_no_secret_can_have_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        secret_in(text)

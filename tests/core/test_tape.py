@@ -50,7 +50,14 @@ def specified(section: str) -> list[list[str]]:
 
 
 def type_word(annotation: Any) -> str:
-    words = {str: "text", int: "int", bool: "bool", FinishReason: "FinishReason", Role: "Role", GrantScope: "GrantScope"}
+    words = {
+        str: "text",
+        int: "int",
+        bool: "bool",
+        FinishReason: "FinishReason",
+        Role: "Role",
+        GrantScope: "GrantScope",
+    }
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is tuple:
         return f"[{type_word(arguments[0])}]"

@@ -19,6 +19,7 @@ from palyra_trio.core.tape import (
     CancelRequested,
     Correction,
     FinalAnswer,
+    KillReceipt,
     LimitReached,
     ModelDelta,
     ProviderAttempt,
@@ -28,6 +29,7 @@ from palyra_trio.core.tape import (
     StatusChange,
     TapeEvent,
     ToolFinished,
+    ToolOutput,
     run_stream,
 )
 from palyra_trio.core.view import _STEPS, RunView, fold, fold_rows, loose_ends
@@ -59,7 +61,13 @@ from tests.core.tapes import (
 )
 
 STREAM = run_stream("R")
-ONLY_WATCHED_ON_A_RUN: tuple[type[TapeEvent], ...] = (RunInterrupted, ModelDelta, ProviderAttempt)
+ONLY_WATCHED_ON_A_RUN: tuple[type[TapeEvent], ...] = (
+    RunInterrupted,
+    ModelDelta,
+    ProviderAttempt,
+    ToolOutput,
+    KillReceipt,
+)
 ABOUT_NO_RUN = tuple(cls for cls in EVENT_CLASSES if cls.kind >= SessionOpened.kind)
 
 

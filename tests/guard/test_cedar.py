@@ -375,6 +375,16 @@ def test_a_verdict_that_is_remembered_is_told_apart_by_all_that_a_policy_mention
     ]
 
 
+def test_a_fact_counts_also_where_a_policy_spells_its_name_with_escapes() -> None:
+    text = """
+@id("all") permit (principal, action, resource);
+@id("late") forbid (principal, action, resource) when { context.common["now\\u{5f}s"] > 1000 };
+"""
+    engine = CedarEngine([PolicySource("late.cedar", text)])
+    early, late = attrs.evolve(READ, now_s=1000), attrs.evolve(READ, now_s=1001)
+    assert [engine.evaluate(SUBJECT, facts, INSIDE, "none").allowed for facts in (early, late)] == [True, False]
+
+
 def test_what_no_policy_mentions_does_not_make_another_verdict() -> None:
     engine = CedarEngine([preset("default")])
     first = engine.evaluate(SUBJECT, READ, INSIDE, "none")

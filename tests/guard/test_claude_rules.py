@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.policy import CallFacts, PathResource, ToolResource, decide_tool_call
 from palyra_trio.guard.cedar import CedarEngine
-from palyra_trio.guard.presets import preset
 from palyra_trio.guard.claude_rules import RULE_CHARACTERS, ClaudeImport, import_claude_rules
 from palyra_trio.guard.policy_check import find_faults
+from palyra_trio.guard.presets import preset
 from tests.guard.calls import HOST, SUBJECT, call
 
 HOME = "/home/alice"

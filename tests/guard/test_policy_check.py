@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from palyra_trio.guard import policy_check
-from palyra_trio.guard.presets import PRESETS, preset
 from palyra_trio.guard.policy_check import CLAUSES_MAX, find_faults, main
 from palyra_trio.guard.policy_text import Fault, PolicySource
+from palyra_trio.guard.presets import PRESETS, preset
 
 SOUND = '@id("{}") permit (principal, action, resource);'
 

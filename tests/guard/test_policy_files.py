@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from palyra_trio.core.errors import ConfigInvalid
-from palyra_trio.guard.presets import preset
 from palyra_trio.guard.policy_files import (
     BRACKET_DEPTH,
     FILE_BYTES,
@@ -19,6 +18,7 @@ from palyra_trio.guard.policy_files import (
     read_policy_files,
 )
 from palyra_trio.guard.policy_text import Fault, PolicySource
+from palyra_trio.guard.presets import preset
 from tests.guard.calls import INSIDE, SUBJECT, call
 
 SOUND = '@id("a") permit (principal, action, resource);'
@@ -39,6 +39,14 @@ def test_the_cedar_files_of_a_folder_are_read_in_order_of_name(tmp_path: Path) -
 
 
 def test_a_folder_that_is_not_there_has_no_policies(tmp_path: Path) -> None:
+    assert read_policy_files(tmp_path / "policies") == ()
+
+
+def test_a_link_to_a_folder_that_is_not_there_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "policies").symlink_to("dotfiles")
+    with pytest.raises(ConfigInvalid, match="policies: it is a link to dotfiles, which is not there"):
+        read_policy_files(tmp_path / "policies")
+    (tmp_path / "dotfiles").mkdir()
     assert read_policy_files(tmp_path / "policies") == ()
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument
 from palyra_trio.core.policy import CallFacts, PolicyRules, Subject, decide_tool_call
 from palyra_trio.guard.cedar import CedarEngine
-from palyra_trio.guard.presets import preset
 from palyra_trio.guard.policy_check import find_faults
 from palyra_trio.guard.posture import (
     TOOL_CHARACTERS,
@@ -24,6 +23,7 @@ from palyra_trio.guard.posture import (
     with_posture,
     without_posture,
 )
+from palyra_trio.guard.presets import preset
 from tests.guard.calls import SUBJECT, TAINTED, call
 
 OTHER = Subject("01HOTHER", "user:alice", "helper")

@@ -12,7 +12,7 @@ from palyra_trio.guard.presets import ENGINE, policy_hash
 
 def test_the_engine_that_a_hash_names_is_the_one_that_is_installed() -> None:
     major, minor, _ = metadata.version("cedarpy").split(".")
-    assert ENGINE == f"cedar {major}.{minor}"
+    assert f"cedar {major}.{minor}" == ENGINE
 
 
 def test_the_hash_is_of_names_and_texts_in_any_order() -> None:

@@ -14,13 +14,13 @@ from palyra_trio.core.errors import AlreadyDecided, Ambiguous, NotFound, StateCo
 from palyra_trio.core.identity import Principal, RunId, SessionId
 from palyra_trio.core.policy import GrantScope, Pattern
 from palyra_trio.core.run import RunState
+from palyra_trio.core.session_events import SessionArchived
 from palyra_trio.core.system_events import GrantRevoked
 from palyra_trio.core.tape import (
     SESSION_STREAM,
     ApprovalDecided,
     ApprovalRequested,
     RunFinished,
-    SessionArchived,
     StatusChange,
     ToolStarted,
 )
@@ -371,7 +371,10 @@ def test_an_approval_is_found_by_the_beginning_of_its_id_and_by_its_own_principa
         alice, bob = Principal(ALICE), Principal(BOB)
         assert [approvals.find(text, alice).approval_id for text in ("01AB", "01ac", "01z")] == ["01AB", "01AC", "01Z"]
         assert approvals.find("01A", bob).approval_id == "01AD"
-        for text, principal in (("01AD", alice), ("01AB", bob), ("02", alice), ("", alice), ("01AB0", alice)):
+        for text, principal in (
+            *(("01AD", alice), ("01AB", bob), ("02", alice)),
+            *(("", alice), ("01AB0", alice), ("\udcff", alice)),
+        ):
             with pytest.raises(NotFound):
                 approvals.find(text, principal)
         with pytest.raises(Ambiguous, match="01AC, 01AB"):

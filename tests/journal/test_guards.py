@@ -8,8 +8,9 @@ import pytest
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.errors import PalyraError, RunConflict
 from palyra_trio.core.run import RunState
+from palyra_trio.core.session_events import SessionArchived
 from palyra_trio.core.system_events import AgentDefined, PolicyLoaded
-from palyra_trio.core.tape import SESSION_STREAM, SYSTEM_STREAM, SessionArchived
+from palyra_trio.core.tape import SESSION_STREAM, SYSTEM_STREAM
 from palyra_trio.journal.approvals import GrantEnded, GrantHolds
 from palyra_trio.journal.guards import (
     AgentIsNew,

@@ -9,8 +9,9 @@ import pytest
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.errors import PalyraError, StateConflict
 from palyra_trio.core.run import RunState
+from palyra_trio.core.session_events import SessionArchived
 from palyra_trio.core.system_events import AgentDefined, AgentRemoved, DefaultAgentSet
-from palyra_trio.core.tape import SYSTEM_STREAM, RunFinished, SessionArchived, StatusChange, TapeEvent
+from palyra_trio.core.tape import SYSTEM_STREAM, RunFinished, StatusChange, TapeEvent
 from palyra_trio.core.tokens import TokenCreated, TokenRevoked, token_of
 from palyra_trio.journal.projections import TITLE_CHARACTERS, title_of, translate_conflict
 from palyra_trio.journal.queries import RunSummary

@@ -9,7 +9,8 @@ import pytest
 from palyra_trio.core.errors import Ambiguous, InvalidArgument, JournalInvalid, NotFound
 from palyra_trio.core.identity import Principal
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import CancelRequested, RunFinished, SessionArchived, StatusChange, TapeEvent, run_stream
+from palyra_trio.core.session_events import SessionArchived
+from palyra_trio.core.tape import CancelRequested, RunFinished, StatusChange, TapeEvent, run_stream
 from palyra_trio.journal.queries import PAGE_BYTES, PAGE_ROWS, Reader, whole_tape
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
 from tests.journal.tickets import (

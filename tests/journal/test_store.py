@@ -26,14 +26,9 @@ from palyra_trio.core.errors import (
 )
 from palyra_trio.core.identity import Principal
 from palyra_trio.core.run import RunState
+from palyra_trio.core.session_events import SessionArchived
 from palyra_trio.core.system_events import AgentDefined
-from palyra_trio.core.tape import (
-    SYSTEM_STREAM,
-    CancelRequested,
-    SessionArchived,
-    StatusChange,
-    run_stream,
-)
+from palyra_trio.core.tape import SYSTEM_STREAM, CancelRequested, StatusChange, run_stream
 from palyra_trio.journal import store as store_module
 from palyra_trio.journal.guards import AgentIsNew, AlreadyThere, RunIn, SessionIsIdle
 from palyra_trio.journal.store import FILE_NAME, LOCK_NAME, SCHEMA_VERSION, SqliteStore

@@ -10,12 +10,12 @@ from palyra_trio.core.chain import Verification, digest, verify
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import PalyraError
 from palyra_trio.core.run import RunState
+from palyra_trio.core.session_events import SessionOpened
 from palyra_trio.core.tape import (
     SESSION_STREAM,
     Input,
     ModelDelta,
     RunFinished,
-    SessionOpened,
     StatusChange,
     TapeEvent,
     run_stream,

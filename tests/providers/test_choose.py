@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
 import attrs
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.providers import choose
@@ -23,6 +26,7 @@ from palyra_trio.providers.choose import (
     route,
 )
 from palyra_trio.providers.openai import OpenAIProvider
+from palyra_trio.providers.script import Script, Turn
 from tests.providers.fake_openai import Exchange, fake_openai
 
 KEY = "sk-secret"
@@ -123,6 +127,26 @@ async def test_a_model_for_one_run_stands_in_for_the_configured_one(models: Mode
     assert (scripted.provider.name, scripted.model, scripted.why) == ("scripted", str(script), NAMED)
 
 
+async def test_a_script_is_read_in_a_thread_which_a_cancel_leaves(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, read = threading.Event(), list[str]()
+
+    def read_slowly(path: Path) -> Script:
+        goes_on.wait(5)
+        read.append(str(path))
+        return Script((Turn("hi"),))
+
+    monkeypatch.setattr("palyra_trio.providers.script.load_script", read_slowly)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(models.choose, "scripted/slow.json")
+            await wait_all_tasks_blocked()
+            scope.cancel()
+    assert read == []
+    goes_on.set()
+
+
 async def test_a_script_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"none\.json cannot be read"):
         await chosen(ModelSettings(f"scripted/{tmp_path}/none.json"))
@@ -202,3 +226,40 @@ trio.run(Models(ModelSettings()).choose)
 sys.exit(bool({"httpx2", "cattrs"} & sys.modules.keys()))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_reference_goes_before_a_key_and_chooses_openai() -> None:
+    found = route(ModelSettings(api_key_reference="vault:OPENAI", openai_api_key=KEY))
+    assert (found.provider, found.model, found.api_key, found.api_key_reference) == (
+        "openai",
+        OPENAI_MODEL,
+        "",
+        "vault:OPENAI",
+    )
+    assert found.why.startswith("model.api_key is set")
+
+
+async def test_a_reference_is_looked_up_for_each_run_and_again_where_the_server_refuses_the_key() -> None:
+    looked_up: list[str] = []
+
+    def resolve(reference: str) -> str:
+        looked_up.append(reference)
+        return f"key-{len(looked_up)}"
+
+    async def refusing(exchange: Exchange) -> None:
+        await exchange.answer(401, {"error": {"message": "no"}})
+
+    async def listing(exchange: Exchange) -> None:
+        await exchange.answer(200, {"data": [{"id": "only"}]})
+
+    async with fake_openai(refusing, listing) as server:
+        settings = ModelSettings(openai_base_url=server.base_url, api_key_reference="env:KEY")
+        async with aclosing(Models(settings, resolve)) as models:
+            assert (await models.choose()).model == "only"
+    assert looked_up == ["env:KEY"] * 2
+    assert [each.headers["authorization"] for each in server.asked] == ["Bearer key-1", "Bearer key-2"]
+
+
+async def test_a_reference_that_leads_nowhere_is_said() -> None:
+    with pytest.raises(ConfigInvalid, match="env:KEY cannot be looked up here"):
+        await chosen(ModelSettings(api_key_reference="env:KEY"))

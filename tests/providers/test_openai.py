@@ -414,3 +414,55 @@ async def test_the_official_sdk_reads_our_fixtures_as_we_do() -> None:
             assert [call.arguments for call in reply.calls] == [
                 msgspec.json.decode(call.function.arguments) for call in message.tool_calls or ()
             ]
+
+
+# --- keys that are looked up ---
+
+
+REFUSED = answers(401, {"error": {"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}})
+
+
+@asynccontextmanager
+async def looking_again(
+    keys: list[str | Exception], *handlers: Handler
+) -> AsyncGenerator[tuple[FakeServer, OpenAIProvider]]:
+    """Serve a provider whose key, when it is looked up again, is the next of `keys`."""
+
+    async def look_again() -> str:
+        key = keys.pop(0)
+        if isinstance(key, Exception):
+            raise key
+        return key
+
+    async with fake_openai(*handlers) as server, http_client() as client:
+        yield server, OpenAIProvider("openai", server.base_url, KEY, client, look_again=look_again)
+
+
+def keys_sent(server: FakeServer) -> list[str]:
+    return [each.headers["authorization"].removeprefix("Bearer ") for each in server.asked]
+
+
+async def test_a_key_that_is_refused_is_looked_up_once_more_and_the_new_one_stays() -> None:
+    async with looking_again(["sk-new"], REFUSED, says(*HELLO), says(*HELLO)) as (server, provider):
+        assert (await collect(provider))[0] == ["Hel", "lo"]
+        assert (await collect(provider))[0] == ["Hel", "lo"]
+    assert keys_sent(server) == [KEY, "sk-new", "sk-new"]
+    assert "sk-new" not in repr(provider)
+
+
+@pytest.mark.parametrize("found", [KEY, ConfigInvalid("the variable is not set"), "not\nsendable"])
+async def test_where_there_is_no_other_key_the_refusal_stands_and_nothing_is_sent_again(found: str | Exception) -> None:
+    async with looking_again([found], REFUSED) as (server, provider):
+        with pytest.raises(ProviderError, match="Incorrect API key") as caught:
+            await collect(provider)
+    assert (caught.value.kind, len(server.asked)) == ("auth", 1)
+    assert KEY not in str(caught.value)
+
+
+async def test_a_second_refusal_is_final() -> None:
+    said = answers(401, {"error": {"message": "Incorrect API key provided: sk-new"}})
+    async with looking_again(["sk-new"], REFUSED, said) as (server, provider):
+        with pytest.raises(ProviderError) as caught:
+            await collect(provider)
+    assert len(server.asked) == 2
+    assert "sk-new" not in str(caught.value)

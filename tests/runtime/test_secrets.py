@@ -1,0 +1,51 @@
+"""The secrets of this installation in a running process: masked once they are there, found by reference, never in the way."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.guard.auth import user_principal
+from palyra_trio.guard.redactor import Redactor, has_marker
+from palyra_trio.guard.vault import Scope
+from palyra_trio.guard.vault_keeper import VaultKeeper
+from palyra_trio.runtime.secrets import Secrets
+from tests.guard.test_vault_store import make_store
+
+ME = user_principal(os.getuid())
+
+
+async def test_what_the_vault_holds_is_masked_from_the_next_look_on(tmp_path: Path) -> None:
+    redactor, store = Redactor(), make_store(tmp_path)
+    secrets = Secrets(VaultKeeper(store, redactor), {})
+    await secrets.refresh()
+    store.change(lambda vault: vault.with_secret("B", "another value", Scope(ME), 2))
+    assert not has_marker(redactor.text("it is another value"))
+    await secrets.refresh()
+    assert has_marker(redactor.text("it is another value"))
+
+
+async def test_a_key_is_found_in_the_vault_or_the_environment_and_masked(tmp_path: Path) -> None:
+    redactor, store = Redactor(), make_store(tmp_path)
+    secrets = Secrets(VaultKeeper(store, redactor), {"THE_KEY": "key of the environment"})
+    store.change(lambda vault: vault.with_secret("API", "key of the vault", Scope(ME), 2))
+    assert secrets.key("vault:API") == "key of the vault"
+    assert secrets.key("env:THE_KEY") == "key of the environment"
+    assert has_marker(redactor.text("it is the key of the environment"))
+
+
+async def test_a_vault_that_cannot_be_read_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = make_store(tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and "vault" in path.name:
+            path.write_bytes(b"no vault")
+    await Secrets(VaultKeeper(store, Redactor()), {}).refresh()
+    assert "the vault" in caplog.text
+
+
+async def test_a_process_without_a_vault_says_so() -> None:
+    secrets = Secrets(None, {})
+    await secrets.refresh()
+    with pytest.raises(ConfigInvalid, match="this process has no vault"):
+        secrets.key("vault:API")
