@@ -100,9 +100,11 @@ class _Batch:
         """Record what was decided of calls, the questions and the intents: all of it or, where a guard fails, nothing."""
         run = self._run
         decided = [each.recorded() for each in judged]
-        requests = [self._request(each) for each in judged if each.decision.outcome == "ask"]
+        asking = [each for each in judged if each.decision.outcome == "ask"]
+        requests = [self._request(each) for each in asking]
         if requests and not run.order.input.attended:
             await self._nobody_attends([*held, *decided, *requests], requests)
+            raise _unattended(asking[0])
         events = [*held, *decided, *requests, *[each.started() for each in starting]]
         if requests and not self._running and all(each.decision.outcome != "allow" for each in judged):
             events += self._wait(run.view.ahead(events))
@@ -127,10 +129,6 @@ class _Batch:
             for each in requests
         ]
         await self._run.record(*events, *nobody)
-        tool = requests[0].tool
-        raise ApprovalExpired(
-            f"{tool} needs approval, and nobody attends this run", remedy=f"allow it with --yes-to {tool}"
-        )
 
     def _wait(self, view: RunView) -> list[TapeEvent]:
         """Return the move to WAITING where nothing can go on before somebody answers."""
@@ -245,6 +243,14 @@ class _Batch:
         name = digest(data)
         shown = excerpt(text, spec.output_cap_characters)
         return attrs.evolve(finished, text=shown, output=name, size_bytes=len(data)), [(name, data)]
+
+
+def _unattended(judged: Judged) -> ApprovalExpired:
+    tool = judged.call.tool
+    remedy = f"allow it with --yes-to {tool}"
+    if not judged.decision.standing:
+        remedy = "this is asked for every time: start the run where somebody answers, or with --detach"
+    return ApprovalExpired(f"{tool} needs approval, and nobody attends this run", remedy=remedy)
 
 
 def excerpt(text: str, most: int) -> str:
