@@ -38,6 +38,8 @@ OF_ERROR = {
     "denied": DENIED,
     "workspace_refused": DENIED,
     "approval_expired": NEEDS_APPROVAL,
+    "sandbox_too_weak": DENIED,
+    "sandbox_failed": FAILED,
     "unauthenticated": AUTH,
     "peer": FAILED,
     "no_daemon": NO_DAEMON,

@@ -51,8 +51,6 @@ class GrantHolds:
 class GrantEnded(StateConflict):
     """The grant that a call was to start under has ended."""
 
-    code = "grant_ended"
-
 
 # --- what an event changes ---
 

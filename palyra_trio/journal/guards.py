@@ -67,8 +67,6 @@ class AlreadyThere(StateConflict):
 class PolicyChanged(StateConflict):
     """A call was judged by policies that are not in force any more: it is to be judged anew."""
 
-    code = "policy_changed"
-
 
 def check(db: sqlite3.Connection, guard: Guard, at_ms: int) -> None:
     """Raise a PalyraError unless the guard holds. Only GrantHolds writes: it uses up a grant for one call."""

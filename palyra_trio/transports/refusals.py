@@ -43,6 +43,8 @@ OF_CODE = {
     "denied": Meaning(Status.PERMISSION_DENIED, 403),
     "workspace_refused": Meaning(Status.PERMISSION_DENIED, 403),
     "approval_expired": Meaning(Status.PERMISSION_DENIED, 403),
+    "sandbox_too_weak": Meaning(Status.PERMISSION_DENIED, 403),
+    "sandbox_failed": Meaning(Status.INTERNAL, 500),
     "unauthenticated": Meaning(Status.UNAUTHENTICATED, 401),
     "no_daemon": Meaning(Status.UNAVAILABLE, 503),
     "peer": Meaning(Status.UNAVAILABLE, 502),
