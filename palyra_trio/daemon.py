@@ -80,7 +80,7 @@ async def open_runtime(
         async with (
             aclosing(Models(models, secrets.key)) as providers,
             ReaderPool(state_dir / FILE_NAME) as readers,
-            open_sandbox(_sandbox_settings(config.sandbox), Path.home()) as sandbox,
+            open_sandbox(sandbox_settings(config.sandbox), Path.home()) as sandbox,
         ):
             state = RuntimeState(
                 config=config,
@@ -168,7 +168,8 @@ def calm_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _sandbox_settings(config: SandboxConfig) -> SandboxSettings:
+def sandbox_settings(config: SandboxConfig) -> SandboxSettings:
+    """Return what is configured of the sandbox as it is asked for."""
     bounds = Bounds(
         pids=config.pids, memory_bytes=config.memory_mib * MIB, output_bytes=config.output_mib * MIB
     )

@@ -17,7 +17,7 @@ from palyra_trio.core.approvals import Approval, ApprovalState, Grant
 from palyra_trio.core.commands import DecideApproval, RevokeGrant
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.policy import GrantScope
-from palyra_trio.core.text import visible
+from palyra_trio.core.text import clean, visible
 from palyra_trio.journal.queries import LIST_ROWS
 
 
@@ -125,7 +125,7 @@ def deny(approval_id: str, reason: str, as_json: bool) -> None:
     palyra-trio approvals deny 01K3ZV --reason "write to notes/ instead"
     """
     found = _find(approval_id)
-    _decide(found, DecideApproval(found.approval_id, False, reason), f"denied: {one_line(found.tool)}", as_json)
+    _decide(found, DecideApproval(found.approval_id, False, clean(reason)), f"denied: {one_line(found.tool)}", as_json)
 
 
 @approvals.command()

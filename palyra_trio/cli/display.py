@@ -37,9 +37,9 @@ ARGUMENTS_CHARACTERS = 100
 DIM, RED, GREEN, YELLOW, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 
 
-def json_line(row: TapeRow) -> str:
-    """Return a row as one JSON object, without the line's end."""
-    return json.dumps(plain(row), ensure_ascii=False, separators=(",", ":"))
+def json_line(row: TapeRow, *, ascii_only: bool = False) -> str:
+    """Return a row as one JSON object, without the line's end. In ASCII it hides nothing from who reads it at a terminal."""
+    return json.dumps(plain(row), ensure_ascii=ascii_only, separators=(",", ":"))
 
 
 class Display(Protocol):
@@ -53,7 +53,7 @@ class Lines:
         self._out = out
 
     def show(self, row: TapeRow, event: TapeEvent | None) -> None:
-        self._out.write(json_line(row) + "\n")
+        self._out.write(json_line(row, ascii_only=self._out.isatty()) + "\n")
         self._out.flush()
 
 
@@ -69,7 +69,7 @@ class Summary:
         if isinstance(event, FinalAnswer):
             self._answer = event
         elif isinstance(event, RunFinished):
-            self._out.write(json.dumps(self._object(row, event), ensure_ascii=False) + "\n")
+            self._out.write(json.dumps(self._object(row, event), ensure_ascii=self._out.isatty()) + "\n")
             self._out.flush()
 
     def _object(self, row: TapeRow, event: RunFinished) -> dict[str, object]:

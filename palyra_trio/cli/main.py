@@ -32,6 +32,8 @@ COMMANDS = {
     "serve": ("palyra_trio.cli.serve:serve", "Run the daemon in the foreground"),
     "connect": ("palyra_trio.cli.connect:connect", "Get to know a daemon elsewhere, for --daemon"),
     "status": ("palyra_trio.cli.status:status", "Say how the daemon stands"),
+    "doctor": ("palyra_trio.cli.doctor:doctor", "Find out what is wrong here, and what to do about it"),
+    "demo": ("palyra_trio.cli.demo:demo", "See what this program claims shown, without a key"),
     "journal": ("palyra_trio.cli.journal:journal", "Verify a journal file, and erase what leaked into it"),
     "agents": ("palyra_trio.cli.agents:agents", "List, define and remove agents"),
     "policy": ("palyra_trio.cli.policy:policy", "Check, test, explain and reload what decides on tool calls"),

@@ -120,8 +120,8 @@ def show(name: str | None, as_json: bool) -> None:
         if tools:
             click.echo(f"{word:8} {', '.join(tools)}")
     click.echo(f"hash     {current.hash}")
-    files = ", ".join(f"{one_line(each.name)} ({_count(each)})" for each in current.files)
-    click.echo(f"files    {files or 'none of yours'}")
+    names = ", ".join(f"{one_line(each.name)} ({_count(each)})" for each in current.files)
+    click.echo(f"files    {names or 'none of yours'}")
     if not current.answered:
         click.echo("no daemon runs here: this holds from its next start", err=True)
     elif chosen() is None and read_policy_files(read_settings().policies_dir) != current.files:

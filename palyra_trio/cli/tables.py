@@ -18,8 +18,10 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object on one line. `value` is made of what JSON knows."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    """Print one JSON object on one line. `value` is made of what JSON knows. To a terminal it goes in ASCII, which hides
+    nothing.
+    """
+    click.echo(json.dumps(value, ensure_ascii=sys.stdout.isatty(), separators=(",", ":")))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

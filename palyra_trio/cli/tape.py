@@ -4,6 +4,7 @@ What each kind of event says in one line is a table of small functions. Nothing 
 """
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -45,7 +46,9 @@ def tape(run: str, jsonl: bool, after: int, kinds: tuple[str, ...], follow: bool
 
     def show(rows: Iterable[TapeRow]) -> None:
         wanted = (row for row in rows if not kinds or KIND_NAMES.get(row.kind) in kinds)
-        for line in map(json_line, wanted) if jsonl else readable(wanted):
+        here = sys.stdout.isatty()
+        lines = (json_line(row, ascii_only=here) for row in wanted) if jsonl else readable(wanted)
+        for line in lines:
             click.echo(line)
 
     with reading() as reader:

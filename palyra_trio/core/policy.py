@@ -239,12 +239,16 @@ def _decide(subject: Subject, facts: CallFacts, resource: Resource, engine: Poli
         return Decision("allow", alone.policies, _words(alone, f"{facts.tool} is allowed"), engine.hash)
     approved = engine.evaluate(subject, facts, resource, "once")
     if not approved.allowed:
-        return Decision("deny", approved.policies, _words(approved, "no policy allows it"), engine.hash)
+        return Decision("deny", approved.policies, _words(approved, _nameless(approved)), engine.hash)
     standing = engine.evaluate(subject, facts, resource, "standing").allowed
     policies = _merged([alone.policies, approved.policies])
     reasons = [getattr(resource, "sensitive", ""), *alone.reasons, *approved.reasons]
     reason = "; ".join(_merged([[each for each in reasons if each]])) or "a person decides"
     return Decision("ask", policies, reason, engine.hash, standing)
+
+
+def _nameless(verdict: Verdict) -> str:
+    return f"{', '.join(verdict.policies)} forbids it" if verdict.policies else "no policy allows it"
 
 
 def _words(verdict: Verdict, otherwise: str) -> str:

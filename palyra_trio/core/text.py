@@ -14,9 +14,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _NAME_ESCAPE = re.compile(rb"\\\\|\\x([0-9a-f]{2})")
 _KEPT_CONTROLS = "\n\t"
 _HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
-# Unicode's Default_Ignorable_Code_Point outside Cc, Cf and Cn. The emoji presentation selectors U+FE0E and U+FE0F stay.
+# Unicode's Default_Ignorable_Code_Point outside Cc, Cf and Cn, and the empty braille pattern. The emoji presentation selectors U+FE0E and U+FE0F stay.
 _INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 )
 
 

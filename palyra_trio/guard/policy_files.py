@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.guard import posture
 from palyra_trio.guard.policy_text import Fault, PolicySource, bracket_depth
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def read_named(paths: Iterable[tuple[str, Path]]) -> tuple[PolicySource, ...]:
     faults: list[Fault] = []
     for name, path in paths:
         try:
-            sources.append(PolicySource(name, _read(path)))
+            text = _read(path)
+            if name == posture.FILE_NAME:
+                posture.parse_postures(text)
+            sources.append(PolicySource(name, text))
+        except ConfigInvalid as error:
+            faults.append(Fault(name, 0, str(error)))
         except (OSError, ValueError) as error:
             reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
             faults.append(Fault(name, 0, reason))

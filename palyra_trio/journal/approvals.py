@@ -79,14 +79,20 @@ def requested(db: sqlite3.Connection, stream: str, event: ApprovalRequested, at_
 
 def decided(db: sqlite3.Connection, _stream: str, event: ApprovalDecided, at_ms: int) -> None:
     found = db.execute(
-        "SELECT state, expires_ms, pattern_tool FROM approval WHERE approval_id = ?", (event.approval_id,)
+        "SELECT approval.state, expires_ms, pattern_tool, run.reason = 'interrupted' FROM approval JOIN run USING (run_id)"
+        " WHERE approval_id = ?",
+        (event.approval_id,),
     ).fetchone()
     if found is None:
         return  # of a journal that kept no approvals: its run has ended or was interrupted
-    state, expires_ms, pattern_tool = found
+    state, expires_ms, pattern_tool, interrupted = found
+    if state == event.outcome == ApprovalState.WITHDRAWN:
+        return  # with its run's interruption
     if state != ApprovalState.PENDING:
         raise AlreadyDecided(f"approval {event.approval_id} was {state} already")
     granted = event.outcome == ApprovalState.GRANTED
+    if granted and interrupted:
+        raise StateConflict("its run was interrupted, and does not go on", remedy="start another in its session")
     if granted and expires_ms and at_ms >= expires_ms:
         raise AlreadyDecided(f"approval {event.approval_id} has expired", remedy="the agent may ask again")
     if granted and event.scope != "once" and not pattern_tool:

@@ -27,6 +27,7 @@ from palyra_trio.core.tape import (
     ApprovalRequested,
     Input,
     RunFinished,
+    RunInterrupted,
     StatusChange,
 )
 from palyra_trio.core.tokens import TokenCreated, TokenRevoked
@@ -84,6 +85,10 @@ def _status(db: sqlite3.Connection, stream: str, event: StatusChange, at_ms: int
 
 def _finished(db: sqlite3.Connection, stream: str, event: RunFinished, at_ms: int) -> None:
     _move(db, stream, event.before, event.state, event.reason, at_ms)
+    approvals.withdraw(db, stream.removeprefix(RUN_STREAM), at_ms)
+
+
+def _interrupted(db: sqlite3.Connection, stream: str, _event: RunInterrupted, at_ms: int) -> None:
     approvals.withdraw(db, stream.removeprefix(RUN_STREAM), at_ms)
 
 
@@ -182,6 +187,7 @@ PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     Input.kind: _input,
     StatusChange.kind: _status,
     RunFinished.kind: _finished,
+    RunInterrupted.kind: _interrupted,
     SessionOpened.kind: _session_opened,
     SessionArchived.kind: _session_archived,
     AgentDefined.kind: _agent_defined,

@@ -1,11 +1,15 @@
 """Opening a journal that somebody wants to read, wherever it lies and whoever wrote it. What is read is `queries`' business."""
 
 import os
+import sqlite3
 from pathlib import Path
 
 from palyra_trio.core.errors import JournalInvalid
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import SCHEMA_VERSION, newer_schema
+
+SQLITE = sqlite3.sqlite_version_info
+SQLITE_NEEDED = (3, 37, 0)  # the first with STRICT tables
 
 
 def open_reader(path: Path) -> Reader:

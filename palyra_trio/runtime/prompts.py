@@ -1,6 +1,7 @@
 """What a person decides on: every line of the question that a call puts to them. Nothing is cut, and nothing hides."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,8 @@ from palyra_trio.core.text import visible
 from palyra_trio.tools.registry import Plan
 
 IN_PROCESS = "in the daemon's own process"
-LONG_CHARACTERS = 200
+LONG_CHARACTERS = 1000
+BLANKS, BLANKS_IN_TEXT = re.compile(" {8,}"), re.compile(" {40,}")
 
 
 def prompt_for(
@@ -31,6 +33,7 @@ def prompt_for(
     hide or reorder text are spelled out, and no text can pass for a line of the question: each line of it is marked.
     """
     preview = plan.preview.rstrip("\n")
+    preview = BLANKS_IN_TEXT.sub(_counted, preview)
     shown = preview if plan.changes or not preview else "\n".join(f"  | {line}" for line in preview.split("\n"))
     if question:
         return visible(f"the agent asks:\n{shown}")
@@ -39,8 +42,19 @@ def prompt_for(
         told.append(("may stand", f"{pattern} (for the session, or a time)"))
     told += _arguments(call.arguments, shown=bool(shown))
     lines = [f"{call.tool} asks: {decision.reason}", *(f"  {name:<10} {value}" for name, value in told)]
-    lines = [line.replace("\n", "\\n") for line in lines]  # a file's name must not look like another line
+    lines = [_on_one_line(line) for line in lines]
     return visible("\n".join((*lines, *([shown] if shown else []))))
+
+
+def _on_one_line(line: str) -> str:
+    """Return a line that cannot pass for several: neither by line breaks, nor by blanks that a terminal wraps."""
+    indent = len(line) - len(line.lstrip(" "))
+    head = indent + 11 if indent else 0  # the name of a fact, in its column
+    return line[:head] + BLANKS.sub(_counted, line[head:].replace("\n", "\\n"))
+
+
+def _counted(blanks: re.Match[str]) -> str:
+    return f"[{len(blanks[0])} blanks]"
 
 
 def _facts(decision: Decision, facts: CallFacts) -> Iterator[tuple[str, str]]:

@@ -292,7 +292,7 @@ class Sessions:
         """Take note of a decision that is durable, as row `seq` of the run's tape: its run goes on if it can."""
         session = self._sessions.get(approval.session_id)
         if session is None:
-            return  # the run was interrupted: whoever takes it up finds the decision on its tape
+            return  # the run was interrupted: nobody goes on with it
         if (dormant := session.dormant) is not None and dormant.run_id == approval.run_id:
             dormant.open.discard(approval.approval_id)
             dormant.ready = dormant.ready or not dormant.open or decision.outcome == ApprovalState.GRANTED

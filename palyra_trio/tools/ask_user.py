@@ -22,7 +22,8 @@ class AskArguments:
 
 async def _plan(arguments: AskArguments, context: ToolContext) -> Plan:
     await trio.lowlevel.checkpoint_if_cancelled()
-    numbered = (f"{number}. {choice}" for number, choice in enumerate(arguments.choices, 1))
+    one_line = (choice.replace("\n", "\\n") for choice in arguments.choices)  # or it could hold a number of its own
+    numbered = (f"{number}. {choice}" for number, choice in enumerate(one_line, 1))
     return Plan(preview="\n".join((arguments.question, *numbered)))
 
 

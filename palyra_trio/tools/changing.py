@@ -54,7 +54,7 @@ def plan_edits(edits: Sequence[Edit]) -> Plan:
             raise InvalidArgument(f"{edit.asked} would be larger than {MAX_CHANGED_BYTES} bytes")
     real = sorted((edit for edit in edits if edit.before != edit.after), key=lambda edit: edit.after is None)
     return Plan(
-        preview="".join(diff_bytes(edit.path, edit.before, edit.after) for edit in real),
+        preview="".join(_preview(edit, moved=edit.after in [each.before for each in real]) for edit in real),
         changes=tuple(FileChange(edit.path, _name(edit.before), _name(edit.after)) for edit in real),
         blobs={digest(data): data for edit in real for data in (edit.before, edit.after) if data is not None},
         resources=tuple(resource for edit in edits for resource in _resources(edit)),
@@ -110,6 +110,17 @@ def _planned(workspace: Workspace, path: str, change: Change) -> Plan:
     located = workspace.locate(path)
     before = workspace.content(located)
     return plan_edits([Edit(workspace.relative(path), located, before, change(before))])
+
+
+def _preview(edit: Edit, *, moved: bool) -> str:
+    """Return the diff of an edit, with all that is written also where that, or what was there, is binary.
+
+    What was only `moved` there, from another file of the plan, is not shown again.
+    """
+    told = diff_bytes(edit.path, edit.before, edit.after)
+    if moved or edit.after is None or b"\0" not in (edit.before or b"") + edit.after:
+        return told
+    return told + clean(unified_diff.make(edit.path, None, edit.after.decode("utf-8", "surrogateescape")))
 
 
 def _resources(edit: Edit) -> tuple[PathResource, ...]:

@@ -62,4 +62,5 @@ def _preview(plan: Plan, size_bytes: int) -> str:
     left_out = len(lines) - MAX_PREVIEW_LINES
     if left_out > 0:
         lines[MAX_PREVIEW_LINES:] = [f"… and {left_out} more lines\n"]
-    return f"deletes {change.path} ({size_bytes} bytes)\n{''.join(lines)}"
+    shown = change.path.replace("\n", "\\n")
+    return f"deletes {shown} ({size_bytes} bytes)\n{''.join(lines)}"

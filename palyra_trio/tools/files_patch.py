@@ -145,7 +145,7 @@ def _planned(workspace: Workspace, text: str) -> PatchPlan:
         kind = WorkspaceRefused if outside else InvalidArgument
         raise kind("\n".join(("the patch cannot be applied, and nothing was written", *refusals)))
     plan = plan_edits(patching.edits)
-    told = "".join(f"{each}\n" for each in patching.moved)
+    told = "".join(each.replace("\n", "\\n") + "\n" for each in patching.moved)
     return PatchPlan(
         preview=told + plan.preview,
         changes=plan.changes,

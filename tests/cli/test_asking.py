@@ -155,7 +155,7 @@ ASKS = {"calls": [{"tool": "ask_user", "arguments": {"question": "Which?", "choi
 @pytest.mark.parametrize(("typed", "result"), [("2\n", "blue"), ("\ngreen\n", "green")])
 def test_a_question_of_the_agent_is_answered_by_a_number_or_in_words(shell: Shell, typed: str, result: str) -> None:
     with shell.terminal("run", "--model", shell.script(ASKS, ANSWERED), "go") as terminal:
-        assert "Which?\n1. red\n2. blue\n" in terminal.expect("your answer (Ctrl-D declines): ")
+        assert "  | Which?\n  | 1. red\n  | 2. blue\n" in terminal.expect("your answer (Ctrl-D declines): ")
         terminal.type(typed)
         assert terminal.ends() == 0
     assert shell.bodies("ToolFinished")[0]["text"] == result

@@ -186,6 +186,33 @@ def test_long_arguments_are_cut_to_a_line() -> None:
     assert len(err) < 200
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        ToolProposed(ToolCall("c1", "x\nfiles.write asks: why")),
+        PolicyDecision("c1", "deny", "r", "no\nfiles.write asks: why", ""),
+        ApprovalDecided("a", "c1", "denied", "me", "no\nfiles.write asks: why"),
+    ],
+)
+def test_no_text_of_a_call_can_pass_for_a_question(event: TapeEvent) -> None:
+    _, err = shown(CALL, event, PolicyDecision("c1", "deny", "r", "off", ""))
+    assert not any(line.startswith("files.write asks") for line in err.splitlines())
+
+
+def test_json_hides_nothing_at_a_terminal() -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Screen()
+    answer = FinalAnswer("\u009b2J\u202e", "openai", "m")
+    for display in (Lines(screen), Summary(screen, of_run)):
+        for event in (answer, DONE):
+            display.show(row(event), event)
+    assert screen.getvalue().isascii()
+    assert json.loads(screen.getvalue().splitlines()[-1])["answer"] == answer.text
+
+
 def test_color_is_used_where_it_is_asked_for() -> None:
     events = [ROUTED, CALL, ToolFinished("c1", "x", 1), PolicyDecision("c1", "deny", "r", "off", "")]
     assert "\x1b[" not in shown(*events)[1]

@@ -41,6 +41,13 @@ def test_an_object_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> No
     assert out.count("\n") == 1
 
 
+def test_an_object_hides_nothing_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    print_json({"text": "\u009b2J\u202e"})
+    assert screen.getvalue() == '{"text":"\\u009b2J\\u202e"}\n'
+
+
 def test_a_long_text_is_cut_to_length() -> None:
     assert one_line("abcdef", 6) == "abcdef"
     assert one_line("abcdefg", 6) == "abcde…"

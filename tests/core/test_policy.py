@@ -343,3 +343,14 @@ def test_resources_of_another_kind_are_another_call_though_their_fields_are_the_
 def test_what_goes_on_by_itself_leaves_an_approval_as_it_was() -> None:
     later = attrs.evolve(BOUND, calls_left=7, now_s=99)
     assert binding(attrs.evolve(ME, tainted=True), later, "diff", ()) == binding(ME, BOUND, "diff", ())
+
+
+def test_a_forbid_that_gives_no_reason_is_named() -> None:
+    class Forbids:
+        hash = "h"
+
+        def evaluate(self, *_: object) -> Verdict:
+            return Verdict(False, ("mine",))
+
+    facts = CallFacts("t", "run.local", "low", True, (ToolResource("t"),), "aa")
+    assert decide_tool_call(Subject("s", "u", "a"), facts, Forbids()).reason == "mine forbids it"

@@ -94,7 +94,7 @@ def test_the_run_waits_for_input_and_a_choice_can_be_named_by_its_number(shell: 
     async def flow(me: Client) -> None:
         run = await me.start()
         asked = await me.asked(run)
-        assert asked.prompt == "the agent asks:\nWhich colour?\n1. red\n2. blue"
+        assert asked.prompt == "the agent asks:\n  | Which colour?\n  | 1. red\n  | 2. blue"
         listed = json.loads(shell.run("runs", "list", "--json").stdout)["runs"]
         assert [(each["state"], each["reason"]) for each in listed] == [("waiting", "input")]
         await me.decide(asked, True, "2")

@@ -182,3 +182,9 @@ async def test_the_checker_imports_nothing_from_the_folder_it_runs_in(
     (tmp_path / "cedarpy.py").write_text("raise SystemExit('somebody else')")
     monkeypatch.chdir(tmp_path)
     assert await check_policies([PolicySource("a", SOUND)]) == ()
+
+
+def test_a_posture_file_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "posture.cedar").write_text(SOUND.format("mine"))
+    with pytest.raises(ConfigInvalid, match="was changed by hand"):
+        read_policy_files(tmp_path)

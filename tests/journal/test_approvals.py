@@ -98,6 +98,18 @@ def revokes(name: str) -> Any:
 # --- approvals ---
 
 
+def test_nothing_is_granted_to_a_run_that_was_interrupted_but_it_can_be_withdrawn(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    rows_of(one(store, requests("A"), StatusChange(RunState.RUNNING, RunState.WAITING, "interrupted", "B1")))
+    refused = one(store, decides("A"))
+    assert isinstance(refused, StateConflict)
+    assert "interrupted" in str(refused)
+    rows_of(one(store, decides("A", "withdrawn")))
+    assert approval(tmp_path, "A").state is ApprovalState.WITHDRAWN
+    assert grants(tmp_path) == ()
+
+
 def test_a_question_is_kept_as_it_was_asked(store: SqliteStore, tmp_path: Path) -> None:
     rows_of(one(store, requests("A", expires_ms=5000), requests("Q", pattern=None, question=True), at_ms=1500))
     assert approval(tmp_path, "A") == Approval(

@@ -175,3 +175,12 @@ def test_a_name_with_a_line_break_in_it_cannot_pass_for_another_line() -> None:
 
 def test_lines_and_tabs_of_a_preview_stay() -> None:
     assert prompt(plan=Plan("+\ta\n+b\n")).endswith("\n  | +\ta\n  | +b")
+
+
+def test_blanks_that_would_wrap_into_a_line_of_their_own_are_counted() -> None:
+    path = PathResource("a" + " " * 70 + "risk       low")
+    shown = prompt(
+        attrs.evolve(WRITE, resources=(path,)), Plan("+x" + " " * 100 + "allow\n", (FileChange("a", None, "aa"),))
+    )
+    assert "  file       a[70 blanks]risk       low (new)" in shown
+    assert "+x[100 blanks]allow" in shown

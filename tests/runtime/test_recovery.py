@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import wait_all_tasks_blocked
 
 from palyra_trio.core.commands import Accepted, CancelRun, DecideApproval, TakeUpRun
@@ -191,3 +192,17 @@ async def test_a_waiting_run_whose_model_is_no_more_fails_and_says_so(tmp_path: 
         await runtime.do(DecideApproval(approval_id, granted=True))
         tape = await runtime.ended(accepted.run_id)
     assert tape.end == (RunState.FAILED, "config_invalid")
+
+
+async def test_what_an_interrupted_run_had_asked_is_withdrawn(tmp_path: Path) -> None:
+    hangs = fake_tool("fake.read", lambda _arguments: trio.sleep_forever())
+    calls = (ToolCall("r", "fake.read"), ToolCall("w", "fake.write", {"value": "w"}))
+    async with open_fake_runtime(tmp_path, FakeProvider(says("", *calls)), tools=[WRITES, hangs], left=LEFT) as runtime:
+        accepted = await runtime.start()
+        asked = await runtime.until(accepted.run_id, ApprovalRequested)
+    async with open_fake_runtime(tmp_path, DONE, tools=[WRITES], boot_id="boot-2") as runtime:
+        assert await runtime.gateway.ask(lambda reader: reader.approvals.listed(ME.principal, pending=True)) == ()
+        with pytest.raises(AlreadyDecided):
+            await runtime.do(DecideApproval(asked.approval_id, granted=True))
+        await runtime.do(CancelRun(accepted.run_id))
+        assert (await runtime.ended(accepted.run_id)).end == (RunState.CANCELLED, "cancelled")

