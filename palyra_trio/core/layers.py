@@ -312,6 +312,8 @@ def environment_layers(environ: Mapping[str, str]) -> tuple[list[Layer], list[st
 def _from_text(text: str, kind: Any) -> Any:
     if kind is int and re.fullmatch("[0-9]{1,18}", text):
         return int(text)
+    if kind is bool and text in ("true", "false"):
+        return text == "true"
     if _is_list(kind):
         return [item.strip() for item in text.split(",")]
     return text

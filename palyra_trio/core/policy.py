@@ -292,8 +292,10 @@ def _glob_matches(pattern: str, name: str) -> bool:
 def pattern_for(facts: CallFacts) -> Pattern | None:
     """Return what a standing grant of this call would cover: its tool, in the folder or on the host that it names.
 
-    None when it names several folders: what covers them all would cover more than was asked for.
+    None when it names several folders, or starts a program: what covers that would cover more than was asked for.
     """
+    if facts.program is not None:
+        return None
     reaches = {_reach(each) for each in facts.resources}
     return Pattern(facts.tool, reaches.pop()) if len(reaches) == 1 else None
 
