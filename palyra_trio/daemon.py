@@ -146,7 +146,9 @@ async def open_daemon(
     raise.
     """
     local_user = RequestContext(user_principal(os.getuid()), local=True)
-    async with open_runtime(config, models, state_dir, config_in, policies_dir, vault, redactor, recovers=tcp) as gateway:
+    async with open_runtime(
+        config, models, state_dir, config_in, policies_dir, vault, redactor, recovers=tcp
+    ) as gateway:
         if tcp:
             await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())
         authenticator = Authenticator(gateway.tokens, os.getuid(), local_user.principal, time.time)
@@ -170,9 +172,7 @@ def calm_collector() -> None:
 
 def sandbox_settings(config: SandboxConfig) -> SandboxSettings:
     """Return what is configured of the sandbox as it is asked for."""
-    bounds = Bounds(
-        pids=config.pids, memory_bytes=config.memory_mib * MIB, output_bytes=config.output_mib * MIB
-    )
+    bounds = Bounds(pids=config.pids, memory_bytes=config.memory_mib * MIB, output_bytes=config.output_mib * MIB)
     return SandboxSettings(config.read_only, config.path, config.user, config.bare, bounds)
 
 

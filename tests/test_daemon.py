@@ -2,6 +2,7 @@ import json
 import os
 import pwd
 import stat
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -210,7 +211,7 @@ async def test_a_drain_shows_followers_the_last_rows_of_what_it_interrupts(
             accepted = await daemon.gateway.submit(prompt(tmp_path), me)
             assert isinstance(accepted, Accepted)
             async with (
-                open_remote(lambda: trio.open_unix_socket(state_dir / SOCKET_NAME), "here", {}) as there,
+                open_remote(partial(trio.open_unix_socket, state_dir / SOCKET_NAME), "here", {}) as there,
                 there.following(accepted.run_id, 0, me) as follower,
             ):
                 while not any(row.kind == ModelDelta.kind for row in rows):

@@ -165,6 +165,11 @@ def _started(event: events.ToolStarted) -> str:
     return f"{event.call_id}{changes}"
 
 
+def _killed(event: events.KillReceipt) -> str:
+    alive = f"{event.survivors} STILL ALIVE" if event.survivors else "none alive"
+    return f"{event.call_id}: {event.pids_seen} processes killed in {event.elapsed_ms} ms, {alive}"
+
+
 def _tool_finished(event: events.ToolFinished) -> str:
     failed = f" failed ({event.error})" if event.error else ""
     size = f", {event.size_bytes} bytes" if event.output else ""
@@ -195,5 +200,7 @@ _WORDS: dict[type[TapeEvent], Callable[[Any], str]] = {
     events.ApprovalRequested: lambda event: f"{event.call_id}: {event.prompt}",
     events.ApprovalDecided: _decided,
     events.ToolStarted: _started,
+    events.ToolOutput: lambda event: f"{event.call_id} {event.stream}: {event.text}",
     events.ToolFinished: _tool_finished,
+    events.KillReceipt: _killed,
 }

@@ -114,7 +114,7 @@ def test_diff_lists_and_counts_the_recorded_calls_that_would_be_decided_otherwis
         '@id("no-a") forbid (principal, action, resource) when { context.common.tool.name == "files.write" };'
     )
     result = palyra("policy", "diff", "current", str(new))
-    assert result.stdout.splitlines()[1:] == [f"{RUN}\tc1\tfiles.write\ta.txt\task\tdeny\tno policy allows it (no-a)"]
+    assert result.stdout.splitlines()[1:] == [f"{RUN}\tc1\tfiles.write\ta.txt\task\tdeny\tno-a forbids it (no-a)"]
     assert result.stderr == "1 ask -> deny\n1 of 2 recorded calls would be decided otherwise (runs looked at: 1)\n"
     found = json.loads(palyra("policy", "diff", "default", "strict", "--runs", "last", "--json").stdout)
     assert found["counts"] == [{"old": "ask", "new": "ask every time", "calls": 1}]

@@ -157,7 +157,7 @@ class ApprovalMachine(RuleBasedStateMachine):
         async def task() -> None:
             try:
                 await act(*arguments)
-            except BaseException as error:
+            except Exception as error:
                 done.set_exception(error)
             else:
                 done.set_result(None)
@@ -310,9 +310,14 @@ async def test_a_refusal_that_comes_while_others_are_judged_again_is_the_end_of_
     assert len(tape.of(ApprovalRequested)) == 2
 
 
+async def _hang(_arguments: object) -> str:
+    await trio.sleep_forever()
+    raise AssertionError("unreachable")
+
+
 async def test_a_decision_that_is_ahead_of_a_runs_ending_on_its_way_to_the_tape_stands(tmp_path: Path) -> None:
     heard: list[PalyraError | None] = []
-    async with open_fake_runtime(tmp_path, tools=_tools(lambda _: trio.sleep_forever())) as runtime:
+    async with open_fake_runtime(tmp_path, tools=_tools(_hang)) as runtime:
         accepted, asked = await _asked(runtime, _call("r", "fake.read"), _call("w"))
         approval = await _approval(runtime, asked["w"])
         settled = runtime.state.journal.settled

@@ -48,9 +48,11 @@ class Persons:
         return [each for each in self.approvals() if each.state is ApprovalState.PENDING]
 
     async def until_pending(self, count: int) -> None:
-        with trio.fail_after(PATIENCE_S):
-            while len(self.pending()) < count:
-                await trio.sleep(LOOK_S)
+        for _ in range(int(PATIENCE_S / LOOK_S)):
+            if len(self.pending()) >= count:
+                return
+            await trio.sleep(LOOK_S)
+        raise AssertionError(f"only {len(self.pending())} approvals are pending")
 
     async def answer(self, approvals: list[Approval]) -> None:
         """Answer them all at once over one connection, as far as it holds."""

@@ -52,7 +52,7 @@ async def test_a_session_with_a_run_that_an_earlier_process_left_in_line_is_not_
 ) -> None:
     session, archive, cancel = await leave_in_line(tmp_path)
     command = OpenSession(session, reset=True) if reset else archive
-    async with open_fake_runtime(tmp_path, boot_id="boot-2") as runtime:
+    async with open_fake_runtime(tmp_path, boot_id="boot-2", recovers=False) as runtime:
         with pytest.raises(StateConflict, match="has a live run"):
             await runtime.gateway.submit(command, ME)
         await runtime.do(cancel)

@@ -194,8 +194,13 @@ async def test_a_waiting_run_whose_model_is_no_more_fails_and_says_so(tmp_path: 
     assert tape.end == (RunState.FAILED, "config_invalid")
 
 
+async def _hang(_arguments: object) -> str:
+    await trio.sleep_forever()
+    raise AssertionError("unreachable")
+
+
 async def test_what_an_interrupted_run_had_asked_is_withdrawn(tmp_path: Path) -> None:
-    hangs = fake_tool("fake.read", lambda _arguments: trio.sleep_forever())
+    hangs = fake_tool("fake.read", _hang)
     calls = (ToolCall("r", "fake.read"), ToolCall("w", "fake.write", {"value": "w"}))
     async with open_fake_runtime(tmp_path, FakeProvider(says("", *calls)), tools=[WRITES, hangs], left=LEFT) as runtime:
         accepted = await runtime.start()

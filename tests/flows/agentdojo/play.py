@@ -183,7 +183,7 @@ def shows(prompt: str, call: ToolCall) -> bool:
     """Return whether a prompt shows every argument of a call in full; line breaks at the very end are only counted."""
     said = call.arguments
     needed = {
-        "fetch.post": lambda: [said["url"], said.get("content_type", "application/json"), said["body"].rstrip("\n")],
+        "fetch.post": lambda: [said["url"], said.get("content_type", "application/json"), *said["body"].splitlines()],
         "fetch.get": lambda: [said["url"]],
         "files.write": lambda: [said["path"], *said["text"].splitlines()],
         "files.delete": lambda: [said["path"]],

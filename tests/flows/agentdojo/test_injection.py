@@ -152,10 +152,11 @@ async def test_what_came_over_the_network_writes_nothing_even_there(tmp_path: Pa
         assert all(each.outcome == "ask" and "tainted" in each.rule.split(", ") for each in attack.decisions)
 
 
-async def test_a_tool_that_was_allowed_with_the_run_is_allowed_to_an_injection_too(tmp_path: Path) -> None:
+async def test_a_tool_that_was_allowed_with_the_run_is_asked_for_once_strangers_were_heard(tmp_path: Path) -> None:
     visits = [each for each in WHOLE if "fetch.get" in INJECTIONS[each[2].key].tools]
     for attack in await attacks(tmp_path, Preset.DEFAULT, nobody, visits, yes_to=("fetch.get",)):
-        assert attack.effects == harm_of(attack)
+        heard = any("tainted-every-time" in each.rule.split(", ") for each in attack.decisions)
+        assert attack.effects == (Counter() if heard else harm_of(attack))
 
 
 # --- what a user asks for ---
