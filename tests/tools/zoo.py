@@ -154,10 +154,9 @@ class Seen:
 
 def as_user(python: str, *arguments: str, user: int | None) -> "subprocess.Popen[str]":
     """Start this program with the packages of this Python, as another user where one is given."""
-    site = next(each for each in sys.path if each.endswith("site-packages"))
     return subprocess.Popen(
         [python, "-P", "-m", "tests.tools.zoo", *arguments],
-        env={"PYTHONPATH": f"{ROOT}:{site}", "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=_environment(),
         stdout=subprocess.PIPE,
         text=True,
         cwd="/",
@@ -167,14 +166,32 @@ def as_user(python: str, *arguments: str, user: int | None) -> "subprocess.Popen
     )
 
 
+def _environment() -> dict[str, str]:
+    site = next(each for each in sys.path if each.endswith("site-packages"))
+    return {"PYTHONPATH": f"{ROOT}:{site}", "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def system_python() -> str:
-    """Return a Python that another user can run; skips the test where there is none, or nobody else to become."""
+    """Return a Python that another user can run this program with; skips the test where that cannot be."""
     path = "/usr/bin/python3"
-    check = "import sys; assert sys.version_info >= (3, 11)"
     if os.geteuid() != 0:
         pytest.skip("unavailable: only root can become another user")
-    if not os.access(path, os.X_OK) or subprocess.run([path, "-c", check], check=False).returncode:
-        pytest.skip("unavailable: no Python of the system that another user could run")
+    if not os.access(path, os.X_OK):
+        pytest.skip("unavailable: the system has no Python")
+    tried = subprocess.run(
+        [path, "-P", "-c", "import tests.tools.zoo"],
+        env=_environment(),
+        cwd="/",
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tried.returncode:
+        said = (tried.stderr.strip().splitlines() or ["nothing"])[-1]
+        pytest.skip(f"unavailable: another user cannot run this checkout with {path}: {said}")
     return path
 
 
