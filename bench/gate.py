@@ -29,12 +29,12 @@ def measure(quick: bool) -> Report:
 def compare(calls: int, rounds: int, extra: int = EXTRA) -> Report:
     """Time `calls` decisions of each kind in turn, `rounds` times, and report the medians of the rounds."""
     facts = machine()
-    default = CedarEngine([preset("default")])
+    default, own = (CedarEngine([preset("default")]) for _ in range(2))  # each remembers its own verdicts
     large = CedarEngine([preset("default"), _policies(extra)])
     contestants: dict[str, Callable[[CallFacts], object]] = {
         "both passes, default set": lambda call: both_passes(default, call),
         f"both passes, {extra:,} policies more": lambda call: both_passes(large, call),
-        "decide_tool_call, default set": lambda call: decide_tool_call(SUBJECT, call, default),
+        "decide_tool_call, default set": lambda call: decide_tool_call(SUBJECT, call, own),
     }
     found: dict[str, list[Figures]] = {name: [] for name in contestants}
     for number in range(rounds):

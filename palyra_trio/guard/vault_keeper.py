@@ -41,6 +41,11 @@ class VaultKeeper:
         self._others: dict[str, None] = {}
         self.locked = ""
 
+    @property
+    def stale(self) -> bool:
+        """Whether the vault was changed since the last look: two `stat`."""
+        return self._look() != self._seen
+
     def refresh(self) -> bool:
         """Take up the vault as it is on the disk; return whether it had changed. Reads files, a look alone is two `stat`."""
         seen = self._look()

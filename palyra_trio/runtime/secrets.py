@@ -27,7 +27,7 @@ class Secrets:
 
     async def refresh(self) -> None:
         """Take up what was changed in the vault, so that it is masked from now on. Costs two `stat` when nothing was."""
-        if self._keeper is None:
+        if self._keeper is None or not self._keeper.stale:
             return
         try:
             if await trio.to_thread.run_sync(self._keeper.refresh) and self._keeper.locked:
