@@ -57,7 +57,7 @@ async def drive(run: Run, workspace: Workspace) -> None:
                 await run.record(*held, _request(run, ahead, turn, offered))
                 held = await _model_turn(run, turn, tools)
             case Settle(call_ids):
-                held = await settle_calls(run, workspace, held, call_ids)
+                held = await settle_calls(run, workspace, held, ahead, call_ids)
             case Correct(text):
                 held.append(Correction(text))
             case Finish(turn):

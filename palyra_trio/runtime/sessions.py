@@ -80,6 +80,14 @@ class _Session:
     def busy(self) -> bool:
         return self.live is not None or self.dormant is not None or bool(self.waiting) or self.arriving > 0
 
+    def live_as(self, run_id: str) -> Run | None:
+        """Return the live run if it is this one."""
+        return self.live if self.live is not None and self.live.order.run_id == run_id else None
+
+    def dormant_as(self, run_id: str) -> _Dormant | None:
+        """Return the dormant run if it is this one."""
+        return self.dormant if self.dormant is not None and self.dormant.run_id == run_id else None
+
     @property
     def can_work(self) -> bool:
         if self.dormant is not None:
@@ -227,12 +235,13 @@ class Sessions:
         """
         run, request = found.order if isinstance(found, Run) else found.run, CancelRequested(by, reason)
         session = self._sessions.get(run.session_id)
-        if session is not None and session.live is not None and session.live.order.run_id == run.run_id:
-            session.live.cancel(request, settle)
-            return
-        if session is not None and session.dormant is not None and session.dormant.run_id == run.run_id:
-            self._cancel_dormant(session, session.dormant, request, settle)
-            return
+        if session is not None:
+            if live := session.live_as(run.run_id):
+                live.cancel(request, settle)
+                return
+            if dormant := session.dormant_as(run.run_id):
+                self._cancel_dormant(session, dormant, request, settle)
+                return
         if isinstance(found, Run):
             found.cancel(request, settle)
             return
@@ -256,10 +265,10 @@ class Sessions:
 
     def _tell(self, session: _Session, run_id: RunId, event: TapeEvent, seq: int) -> None:
         """Let a run know of an event that is row `seq` of its tape, wherever the run is."""
-        if session.live is not None and session.live.order.run_id == run_id:
-            session.live.take(event, seq)
-        elif session.dormant is not None and session.dormant.run_id == run_id:
-            session.dormant.news.append((event, seq))
+        if live := session.live_as(run_id):
+            live.take(event, seq)
+        elif dormant := session.dormant_as(run_id):
+            dormant.news.append((event, seq))
             self._go_on(session)
 
     # --- waiting for a person ---
@@ -273,17 +282,15 @@ class Sessions:
     def line_up(self, run_id: RunId, session_id: SessionId) -> None:
         """Put a run in line that an earlier process left QUEUED."""
         session = self._sessions.setdefault(session_id, _Session(session_id))
-        if run_id not in map(_run_id, session.waiting) and (
-            session.live is None or session.live.order.run_id != run_id
-        ):
+        if run_id not in map(_run_id, session.waiting) and not session.live_as(run_id):
             session.waiting.append(run_id)
         self._go_on(session)
 
     def take_up(self, run: RunSummary) -> None:
         """Go on in this process with a run that an earlier one left, as far as it can."""
         session = self._sessions.get(run.session_id)
-        if session is not None and session.dormant is not None and session.dormant.run_id == run.run_id:
-            session.dormant.ours = True
+        if session is not None and (dormant := session.dormant_as(run.run_id)):
+            dormant.ours = True
             self._go_on(session)
         elif run.state is RunState.QUEUED:
             self.line_up(run.run_id, run.session_id)
@@ -293,7 +300,7 @@ class Sessions:
         session = self._sessions.get(approval.session_id)
         if session is None:
             return  # the run was interrupted: nobody goes on with it
-        if (dormant := session.dormant) is not None and dormant.run_id == approval.run_id:
+        if dormant := session.dormant_as(approval.run_id):
             dormant.open.discard(approval.approval_id)
             dormant.ready = dormant.ready or not dormant.open or decision.outcome == ApprovalState.GRANTED
         self._tell(session, approval.run_id, decision, seq)

@@ -6,7 +6,7 @@ somebody answers is left: the run waits, and the same function takes it up again
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import trio
@@ -38,18 +38,48 @@ class ApprovalExpired(PolicyError):
 
 
 async def settle_calls(
-    run: Run, workspace: Workspace, held: Sequence[TapeEvent], call_ids: tuple[str, ...]
+    run: Run, workspace: Workspace, held: Sequence[TapeEvent], ahead: RunView, call_ids: tuple[str, ...]
 ) -> list[TapeEvent]:
     """Bring these calls of the newest turn as far as they get without anybody's answer.
 
-    `held` is recorded with the intents; it proposes the calls that the view does not have yet. Returns what is to be
-    recorded with the next step: the last result, or nothing. When calls are left that wait for a person, the view is
-    WAITING. Raises ApprovalExpired when a call asks and nobody attends the run. If cancelled, calls that were started
-    have no result; the run's ending says so.
+    `held` is recorded with the intents, and `ahead` is the view as it will be then: it has all these calls. Returns what
+    is to be recorded with the next step: the last result, or nothing. When calls are left that wait for a person, the
+    view is WAITING. Raises ApprovalExpired when a call asks and nobody attends the run. If cancelled, calls that were
+    started have no result; the run's ending says so.
     """
     batch = _Batch(run, workspace, call_ids)
-    await batch.work(await batch.begin(held))
+    await batch.work(await batch.begin(held, ahead))
     return batch.held
+
+
+@attrs.frozen
+class Startable:
+    """A call that waits for nobody: whether it only reads, and keeps its place among the others of its turn."""
+
+    call_id: str
+    only_reads: bool
+    in_place: bool
+
+
+def startable(calls: Iterable[Startable], running: Mapping[str, bool]) -> list[str]:
+    """Return the calls, given in proposal order, that may start beside those `running` (by id: whether it only reads).
+
+    One that changes something starts when no other such one runs. In its place, it starts when all before it are done,
+    and those in their places after it wait for it.
+    """
+    ready = list[str]()
+    changing = not all(running.values())
+    before_done, held_up = True, False
+    for call in calls:
+        if call.call_id not in running and not (held_up and call.in_place):
+            if call.only_reads:
+                ready.append(call.call_id)
+            elif not changing and (before_done or not call.in_place):
+                ready.append(call.call_id)
+                changing = True
+        held_up = held_up or (call.in_place and not call.only_reads)
+        before_done = False
+    return ready
 
 
 class _Batch:
@@ -68,25 +98,27 @@ class _Batch:
 
     # --- the first look at all of them ---
 
-    async def begin(self, held: Sequence[TapeEvent]) -> Sequence[Judged]:
+    async def begin(self, held: Sequence[TapeEvent], ahead: RunView) -> Sequence[Judged]:
         """Judge every call that waits for nobody and record that. Returns those that were started by it."""
         while True:
-            view = self._run.view.ahead(held)
-            call_ids = [each for each in self._left if not (view.calls[each].waits or view.calls[each].settled)]
-            judged = [await judge(self._run, self._workspace, view, call_id) for call_id in call_ids]
-            allowed = [each for each in judged if each.decision.outcome == "allow"]
-            starting = allowed[: self._first_group(allowed)]
+            candidates = self._candidates(ahead)
+            judged = [await judge(self._run, self._workspace, ahead, each.call_id) for each in candidates]
+            allowed = {each.call.call_id: each for each in judged if each.decision.outcome == "allow"}
+            starting = [allowed[each] for each in startable([c for c in candidates if c.call_id in allowed], {})]
             try:
                 await self._record(judged, starting, held)
             except (PolicyChanged, GrantEnded):
-                continue  # they were judged by what does not hold any more
-            return starting
+                ahead = self._run.view.ahead(held)  # they were judged by what does not hold any more
+            else:
+                return starting
 
-    def _first_group(self, allowed: Sequence[Judged]) -> int:
-        for index, each in enumerate(allowed):
-            if not self._only_reads(each.call.tool):
-                return index or 1
-        return len(allowed)
+    def _candidates(self, view: RunView) -> list[Startable]:
+        calls = [view.calls[call_id] for call_id in self._left]
+        return [
+            Startable(each.call.call_id, self._only_reads(each.call.tool), in_place=each.granted is None)
+            for each in calls
+            if not (each.waits or each.settled)
+        ]
 
     def _only_reads(self, tool: str) -> bool:
         try:
@@ -147,7 +179,7 @@ class _Batch:
             for each in starting:
                 nursery.start_soon(self._perform, each)
             while True:
-                for call_id in self._ready():
+                for call_id in startable(self._candidates(run.view), self._running):
                     self._running[call_id] = self._only_reads(run.view.calls[call_id].call.tool)
                     nursery.start_soon(self._start, call_id)
                 if not self._running:
@@ -156,31 +188,6 @@ class _Batch:
                 run.changed = trio.Event()
         if waits := self._wait(run.view):
             await run.record(*waits)
-
-    def _ready(self) -> list[str]:
-        """Return the calls that may start beside those that run.
-
-        One that changes something starts when no other such one runs. Without a person's answer it also keeps its place:
-        it starts when all before it are done, and those after it wait for it.
-        """
-        view, ready = self._run.view, list[str]()
-        changing = not all(self._running.values())
-        before_done, held_up = True, False
-        for call_id in self._left:
-            call = view.calls[call_id]
-            if call.waits or call.settled:
-                continue
-            only_reads = self._only_reads(call.call.tool)
-            in_place = call.granted is None
-            if call_id not in self._running and not (held_up and in_place):
-                if only_reads:
-                    ready.append(call_id)
-                elif not changing and (before_done or not in_place):
-                    ready.append(call_id)
-                    changing = True
-            held_up = held_up or (in_place and not only_reads)
-            before_done = False
-        return ready
 
     async def _start(self, call_id: str) -> None:
         """Judge a call as things stand now, and run it if it still may."""
