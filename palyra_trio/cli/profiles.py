@@ -7,7 +7,6 @@ certificate is not talked to.
 import json
 import os
 import re
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +18,7 @@ import trio
 
 from palyra_trio.cli.settings import user_file
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound
+from palyra_trio.guard.private_file import replace_private
 from palyra_trio.wire.tls import client_context, fingerprint_of, handshake, open_pinned
 
 FILE_NAME = "daemons.json"
@@ -118,9 +118,7 @@ def save(environ: Mapping[str, str], name: str, profile: Profile) -> Path:
     path = user_file(environ).with_name(FILE_NAME)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     everything = {key: attrs.asdict(each) for key, each in {**_read(path), name: profile}.items()}
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=FILE_NAME, delete=False) as file:
-        json.dump(everything, file, indent=2)
-    os.replace(file.name, path)
+    replace_private(path, json.dumps(everything, indent=2).encode())
     return path
 
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +29,7 @@ from palyra_trio.core.layers import (
     value_of,
 )
 from palyra_trio.core.text import visible
+from palyra_trio.guard.private_file import replace_private
 
 PROJECT_FILE = "palyra.toml"
 POLICIES = "policies"
@@ -317,14 +317,5 @@ def set_trust(state_dir: Path, path: Path, digest: str | None) -> bool:
     if digest is not None:
         listed[str(path)] = digest
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, new = tempfile.mkstemp(dir=state_dir, prefix=_STORE_FILE)
-    try:
-        with open(descriptor, "w") as file:
-            json.dump(listed, file, indent=2, sort_keys=True)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(new, state_dir / _STORE_FILE)
-    except BaseException:
-        os.unlink(new)
-        raise
+    replace_private(state_dir / _STORE_FILE, json.dumps(listed, indent=2, sort_keys=True).encode())
     return known

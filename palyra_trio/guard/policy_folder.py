@@ -5,7 +5,6 @@ What goes into a file is decided elsewhere; so is when a daemon reads the folder
 
 import fcntl
 import os
-import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.guard.policy_files import read_policy_files
 from palyra_trio.guard.policy_text import PolicySource
 from palyra_trio.guard.posture import FILE_NAME, Posture, parse_postures
+from palyra_trio.guard.private_file import replace_private
 
 Files = tuple[PolicySource, ...]
 
@@ -34,7 +34,7 @@ async def change_file(
             new = make(files)
             files = with_file(files, new)
             await check(files)
-            await trio.to_thread.run_sync(_replace, folder / new.name, new.text)
+            await trio.to_thread.run_sync(replace_private, folder / new.name, new.text.encode())
             return files
     except OSError as error:
         raise ConfigInvalid(
@@ -71,16 +71,3 @@ def _hold(folder: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _replace(path: Path, text: str) -> None:
-    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise

@@ -16,8 +16,8 @@ import attrs
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.guard.private_file import create_private, private_folder, read_private, replace_private
 from palyra_trio.guard.vault import KEY_BYTES, Lock
-from palyra_trio.guard.vault_file import create_private, private_folder, read_private, replace_private
 
 SALT_BYTES = 16
 PASSPHRASE_MEMORY_KIB = (

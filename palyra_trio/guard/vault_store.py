@@ -10,8 +10,8 @@ from pathlib import Path
 import attrs
 
 from palyra_trio.core.errors import ConfigInvalid, NotFound
+from palyra_trio.guard.private_file import changing, private_folder, read_private, replace_private
 from palyra_trio.guard.vault import FILE_BYTES, Random, Vault, VaultFile, decode_vault, encode_vault
-from palyra_trio.guard.vault_file import changing, private_folder, read_private, replace_private
 from palyra_trio.guard.vault_key import KeyPlaces, find_key
 
 FOLDER = "vault"

@@ -5,8 +5,6 @@ An admin who acts as another principal leaves ActedAs on the system's tape first
 clients that come over TCP, lies in a file of the state directory that only they can read.
 """
 
-import os
-import tempfile
 from pathlib import Path
 
 import trio
@@ -16,6 +14,7 @@ from palyra_trio.core.identity import Caller, Peer, RequestContext, Scope
 from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.core.tokens import ActedAs, hash_of
 from palyra_trio.guard.auth import Authenticator, Metadata
+from palyra_trio.guard.private_file import replace_private
 from palyra_trio.guard.rates import Rates
 from palyra_trio.journal.store import entry
 from palyra_trio.runtime.gateway import Gateway
@@ -63,7 +62,7 @@ async def keep_local_token(gateway: Gateway, state_dir: Path, context: RequestCo
         return
     issued = await gateway.submit(CreateToken("local user", context.principal, LOCAL_SCOPES), context)
     assert isinstance(issued, TokenIssued)
-    await trio.to_thread.run_sync(_write, path, issued.secret)
+    await trio.to_thread.run_sync(replace_private, path, f"{issued.secret}\n".encode())
 
 
 def _read(path: Path) -> str:
@@ -71,17 +70,3 @@ def _read(path: Path) -> str:
         return path.read_text("utf-8", "replace").strip()
     except FileNotFoundError:
         return ""
-
-
-def _write(path: Path, secret: str) -> None:
-    """Put the secret in place as a whole: a crash leaves the old file or the new one, never readable by others."""
-    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=TOKEN_FILE)
-    try:
-        with open(descriptor, "w") as file:
-            file.write(f"{secret}\n")
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise

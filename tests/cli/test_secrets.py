@@ -8,7 +8,7 @@ import pytest
 from palyra_trio.cli import secrets
 from palyra_trio.cli.open import principal
 from palyra_trio.cli.vault_place import vault_store
-from palyra_trio.guard.vault_file import private_folder
+from palyra_trio.guard.private_file import private_folder
 from tests.cli.conftest import Home, Palyra
 
 VALUE = "hunter2-hunter2"

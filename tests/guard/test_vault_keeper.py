@@ -9,7 +9,7 @@ from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound, Po
 from palyra_trio.guard.redactor import Redactor, has_marker
 from palyra_trio.guard.secret_value import SecretValue
 from palyra_trio.guard.vault import Lock, Scope
-from palyra_trio.guard.vault_file import private_folder
+from palyra_trio.guard.private_file import private_folder
 from palyra_trio.guard.vault_keeper import OTHERS, SecretUse, VaultKeeper
 from palyra_trio.guard.vault_key import KeyPlaces, leave_open, lock_again, passphrase_key
 from palyra_trio.guard.vault_store import VaultStore

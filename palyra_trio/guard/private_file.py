@@ -7,8 +7,9 @@ not repaired: it may have been read already. What the files say is not known her
 import fcntl
 import os
 import stat
+import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from palyra_trio.core.errors import ConfigInvalid
@@ -72,10 +73,7 @@ def create_private(path: Path, raw: bytes) -> None:
     """Write a new file, durably. Raises FileExistsError, and OSError; then no part of it is left."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with open(descriptor, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(descriptor)
+        _fill(descriptor, raw)
     except BaseException:
         os.unlink(path)
         raise
@@ -85,14 +83,17 @@ def create_private(path: Path, raw: bytes) -> None:
 def replace_private(path: Path, raw: bytes) -> None:
     """Put a file in the place of the one at `path`: a crash leaves the old one or the new one, whole.
 
-    Whoever calls holds the folder (`changing`). Raises ConfigInvalid when it cannot be written.
+    Who changes what it says, and not all of it, holds the folder (`changing`). Raises ConfigInvalid when it cannot be
+    written.
     """
-    new = path.with_name(f".{path.name}.new")
     try:
-        with suppress(FileNotFoundError):
-            os.unlink(new)  # of a process that ended in between
-        create_private(new, raw)
-        os.replace(new, path)
+        descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            _fill(descriptor, raw)
+            os.replace(new, path)
+        except BaseException:
+            os.unlink(new)
+            raise
         _sync(path.parent)
     except OSError as error:
         raise ConfigInvalid(
@@ -108,6 +109,13 @@ def changing(folder: Path) -> Generator[None, None, None]:
     with open(os.open(folder / _LOCK, flags, 0o600), "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _fill(descriptor: int, raw: bytes) -> None:
+    with open(descriptor, "wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(descriptor)
 
 
 def _sync(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palyra_trio.core.errors import ConfigInvalid
-from palyra_trio.guard.vault_file import changing, create_private, private_folder, read_private, replace_private
+from palyra_trio.guard.private_file import changing, create_private, private_folder, read_private, replace_private
 
 
 @pytest.fixture
@@ -69,13 +69,6 @@ def test_a_file_that_is_too_large_is_refused(file: Path) -> None:
     assert read_private(file, 3) == b"old"
     with pytest.raises(ConfigInvalid, match="larger than 2"):
         read_private(file, 2)
-
-
-def test_a_link_that_waits_in_the_place_of_the_new_file_is_not_written_through(file: Path, tmp_path: Path) -> None:
-    (victim := tmp_path / "victim").write_text("mine")
-    file.with_name(".file.new").symlink_to(victim)
-    replace_private(file, b"new")
-    assert (victim.read_text(), file.read_bytes()) == ("mine", b"new")
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
