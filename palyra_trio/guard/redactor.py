@@ -11,6 +11,7 @@ from functools import lru_cache
 from operator import is_ as _is
 from typing import Any
 
+from palyra_trio.core.text import clean
 from palyra_trio.guard import redact_rules as rules
 from palyra_trio.guard.redact_keys import secret_kind
 from palyra_trio.guard.redact_known import KnownValues
@@ -53,6 +54,10 @@ class Redactor:
         raw = _encode(text)
         masked = self._masked(raw)
         return text if masked == raw else _decode(masked)
+
+    def recordable(self, text: str) -> str:
+        """Return a text from elsewhere as it may be recorded: valid Unicode, without its secrets."""
+        return self.text(clean(text))
 
     def value(self, value: Any) -> Any:
         """Return a JSON-like `value` with its secrets masked: by key first, then by the look of each text and key.

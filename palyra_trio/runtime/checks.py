@@ -43,7 +43,7 @@ def recordable(command: Command, redactor: Redactor) -> Command:
     Raises InvalidArgument.
     """
     if isinstance(command, CancelRun | DecideApproval):
-        command = attrs.evolve(command, reason=redactor.text(clean(command.reason)))
+        command = attrs.evolve(command, reason=redactor.recordable(command.reason))
     try:
         canonical_json(command)
     except (UnicodeEncodeError, TypeError) as error:

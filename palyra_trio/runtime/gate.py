@@ -27,7 +27,6 @@ from palyra_trio.core.policy import (
     still_allowed,
 )
 from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, PolicyDecision, ToolStarted
-from palyra_trio.core.text import clean
 from palyra_trio.core.view import RunView
 from palyra_trio.guard.redactor import has_marker
 from palyra_trio.journal.approvals import GrantHolds
@@ -218,4 +217,4 @@ async def _standing(run: Run, judged: Judged, facts: CallFacts) -> Judged:
 
 
 def _words(run: Run, text: str) -> str:
-    return run.state.redactor.text(clean(text))  # it may quote a file
+    return run.state.redactor.recordable(text)  # it may quote a file

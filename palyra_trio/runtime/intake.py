@@ -153,7 +153,7 @@ def permitted(state: RuntimeState, folder: str, context: RequestContext) -> str:
 
 
 def _redacted(state: RuntimeState, text: str) -> str:
-    return state.redactor.text(clean(text))
+    return state.redactor.recordable(text)
 
 
 def _agent_and_session(

@@ -38,10 +38,10 @@ async def call_model(run: Run, turn: int, tools: tuple[ToolDefinition, ...]) -> 
             deltas.flush()
             too_late = error.retry_after_s > run.order.input.agent.limits.active_s
             if not error.retryable or too_late or deltas.any or attempt == attempts:
-                message = run.state.redactor.text(clean(error.message))
+                message = run.state.redactor.recordable(error.message)
                 return ErrorEvent(turn, error.kind, message, error.remedy)
             wait_s = _back_off_s(attempt, error.retry_after_s, run.state.jitter())
-            message = run.state.redactor.text(clean(error.message))
+            message = run.state.redactor.recordable(error.message)
             await run.record(ProviderAttempt(turn, attempt, error.kind, message, int(wait_s * 1000)))
         await trio.sleep(wait_s)
     raise AssertionError("the last attempt returns")
@@ -53,7 +53,7 @@ async def _stream(run: Run, request: ModelRequest, deltas: "_Deltas") -> ModelRe
             if isinstance(event, ModelDelta):
                 await deltas.add(event.text)
             else:
-                text = deltas.end() if deltas.any else run.state.redactor.text(clean(event.text))
+                text = deltas.end() if deltas.any else run.state.redactor.recordable(event.text)
                 calls = tuple([_safe(run, call) for call in event.calls])
                 return ModelReply(text, calls, event.finish, event.usage, event.model)
     raise ProviderError("malformed", "the stream ended without a reply")
@@ -66,7 +66,7 @@ def _safe(run: Run, call: ToolCall) -> ToolCall:
         call.call_id,
         call.tool,
         redactor.value(call.arguments),
-        redactor.text(clean(call.malformed)) if call.malformed else "",
+        redactor.recordable(call.malformed) if call.malformed else "",
     )
     try:
         canonical_json(safe)

@@ -8,7 +8,6 @@ from palyra_trio.core.identity import Principal, RequestContext, SessionId
 from palyra_trio.core.session import Session, SessionRef, resolve
 from palyra_trio.core.session_events import SessionArchived, SessionOpened
 from palyra_trio.core.tape import SESSION_STREAM
-from palyra_trio.core.text import clean
 from palyra_trio.journal.guards import Guard, SessionIsIdle
 from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader
@@ -58,6 +57,6 @@ async def prepare_opening(
         entries.append(entry(SESSION_STREAM + found.session_id, archived))
         guards.append(SessionIsIdle(found.session_id))
     session_id = state.new_id()
-    opened = SessionOpened(session_id, context.principal, key, title_of(state.redactor.text(clean(command.title))))
+    opened = SessionOpened(session_id, context.principal, key, title_of(state.redactor.recordable(command.title)))
     entries.append(entry(SESSION_STREAM + session_id, opened))
     return Opening(opened, tuple(entries), tuple(guards))

@@ -6,7 +6,6 @@ from palyra_trio.core.errors import AlreadyDecided, PalyraError, StateConflict
 from palyra_trio.core.identity import RunId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import RunFinished, RunInterrupted, StatusChange, TapeEvent, run_stream
-from palyra_trio.core.text import clean
 from palyra_trio.core.view import RunView, fold_rows, loose_ends
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.journal.store import entry
@@ -70,7 +69,7 @@ async def fail_left(state: RuntimeState, run_id: RunId, error: PalyraError) -> N
     """End a run as FAILED that cannot be brought back."""
     run = await state.readers.ask(lambda reader: reader.run(run_id))
     if run is not None:
-        await _fail(state, run, error.code, state.redactor.text(clean(str(error))))
+        await _fail(state, run, error.code, state.redactor.recordable(str(error)))
 
 
 async def _fail(state: RuntimeState, run: RunSummary, reason: str, detail: str) -> None:

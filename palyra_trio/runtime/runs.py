@@ -28,7 +28,7 @@ from palyra_trio.core.tape import (
     TapeEvent,
     run_stream,
 )
-from palyra_trio.core.text import clean, text_to_name
+from palyra_trio.core.text import text_to_name
 from palyra_trio.core.turn import AnswerCheck
 from palyra_trio.core.view import RunView, fold, loose_ends
 from palyra_trio.journal.guards import Guard, RunIn
@@ -228,7 +228,7 @@ class Run:
             _log.error("run %s ended, but the disk did not take its ending in %s s", self.order.run_id, CLOSE_GRACE_S)
 
     def _ending(self, state: RunState, reason: str, detail: str) -> RunFinished:
-        return RunFinished(self.view.state, state, reason, self.state.redactor.text(clean(detail)))
+        return RunFinished(self.view.state, state, reason, self.state.redactor.recordable(detail))
 
     async def _close(self, ending: RunFinished | None) -> None:
         """Settle what is open, and record the ending, once all that the run's tasks submitted is on the tape."""

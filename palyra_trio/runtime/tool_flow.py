@@ -15,7 +15,6 @@ from palyra_trio.core.chain import digest
 from palyra_trio.core.errors import NotFound, PalyraError, PolicyError
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, StatusChange, TapeEvent, ToolFinished
-from palyra_trio.core.text import clean
 from palyra_trio.core.view import RunView
 from palyra_trio.journal.approvals import GrantEnded
 from palyra_trio.journal.guards import PolicyChanged
@@ -241,7 +240,7 @@ class _Batch:
         elif scope.cancelled_caught:
             result = ToolResult(f"the call took longer than its limit of {limit_s} s", "timeout")
         said = f"Error ({result.error}): {result.text}" if result.error else result.text
-        text = self._run.state.redactor.text(clean(said))
+        text = self._run.state.redactor.recordable(said)
         elapsed_ms = int((trio.current_time() - began) * 1000)
         finished = ToolFinished(call_id, text, elapsed_ms, result.error, untrusted=spec.untrusted_output)
         if len(text) <= spec.output_cap_characters:
