@@ -12,7 +12,7 @@ import click
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import has_journal, is_held, principal, reading, state_dir
 from palyra_trio.cli.spans import span_option
-from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table
+from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_newest
 from palyra_trio.core.approvals import Approval, ApprovalState, Grant
 from palyra_trio.core.commands import DecideApproval, RevokeGrant
 from palyra_trio.core.errors import InvalidArgument
@@ -52,11 +52,8 @@ def list_approvals(everything: bool, as_json: bool) -> None:
         (each.approval_id, age(each.requested_ms, now_ms), _state(each, now_ms), each.run_id, _subject(each))
         for each in found
     ]
-    print_table(("APPROVAL", "AGE", "STATE", "RUN", "ASKS"), rows)
-    if not rows:
-        click.echo("nothing was asked yet" if everything else "nothing waits for you", err=True)
-    if len(rows) == LIST_ROWS:
-        click.echo(f"these are the newest {LIST_ROWS}", err=True)
+    nothing = "nothing was asked yet" if everything else "nothing waits for you"
+    print_newest(("APPROVAL", "AGE", "STATE", "RUN", "ASKS"), rows, LIST_ROWS, nothing)
 
 
 @approvals.command()
@@ -145,11 +142,8 @@ def grants(everything: bool, as_json: bool) -> None:
         (each.grant_id, age(each.made_ms, now_ms), _holds(each, now_ms), _covers(each), each.workspace)
         for each in found
     ]
-    print_table(("GRANT", "AGE", "HOLDS", "COVERS", "IN"), rows)
-    if not rows:
-        click.echo("no grants yet" if everything else "nothing stands allowed", err=True)
-    if len(rows) == LIST_ROWS:
-        click.echo(f"these are the newest {LIST_ROWS}", err=True)
+    nothing = "no grants yet" if everything else "nothing stands allowed"
+    print_newest(("GRANT", "AGE", "HOLDS", "COVERS", "IN"), rows, LIST_ROWS, nothing)
 
 
 @approvals.command()

@@ -8,7 +8,7 @@ import click
 from palyra_trio.cli.account import account_of
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import INTERRUPTED, confirm, has_journal, is_held, principal, reading, state_dir, state_word
-from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table, safe_for_stdout
+from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_newest, safe_for_stdout
 from palyra_trio.core.commands import CancelRun, TakeUpRun, UndoRun
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.run import TERMINAL, RunState
@@ -49,11 +49,8 @@ def list_runs(session: str | None, states: tuple[str, ...], as_json: bool) -> No
         return
     now_ms = time.time_ns() // 1_000_000
     rows = [(run.run_id, age(run.created_ms, now_ms), _because(run, word), run.title) for run, word in found]
-    print_table(("RUN", "AGE", "STATE", "TITLE"), rows)
-    if not rows:
-        click.echo("no such runs" if session or states else "no runs yet", err=True)
-    if len(rows) == LIST_ROWS:
-        click.echo(f"these are the newest {LIST_ROWS}", err=True)
+    nothing = "no such runs" if session or states else "no runs yet"
+    print_newest(("RUN", "AGE", "STATE", "TITLE"), rows, LIST_ROWS, nothing)
 
 
 def _stand(session: str | None, states: tuple[str, ...]) -> list[tuple[RunSummary, str]]:

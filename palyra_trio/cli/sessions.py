@@ -7,7 +7,7 @@ import click
 
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import has_journal, is_held, principal, reading, state_dir, state_word
-from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table
+from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_newest, print_table
 from palyra_trio.core.commands import ArchiveSession
 from palyra_trio.core.session import Session
 from palyra_trio.journal.queries import LIST_ROWS
@@ -38,11 +38,7 @@ def list_sessions(archived: bool, as_json: bool) -> None:
         (each.session_id, age(each.created_ms, now_ms), each.key or "", _archived(each.archived_ms) + each.title)
         for each in found
     ]
-    print_table(("SESSION", "AGE", "KEY", "TITLE"), rows)
-    if not rows:
-        click.echo("no sessions yet", err=True)
-    if len(rows) == LIST_ROWS:
-        click.echo(f"these are the newest {LIST_ROWS}", err=True)
+    print_newest(("SESSION", "AGE", "KEY", "TITLE"), rows, LIST_ROWS, "no sessions yet")
 
 
 @sessions.command()

@@ -48,6 +48,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
+def print_newest(columns: Sequence[str], rows: Sequence[Sequence[str]], most: int, nothing: str) -> None:
+    """Print the newest rows of a list: that there is `nothing` where there are none, and that there may be more than `most`."""
+    print_table(columns, rows)
+    if not rows:
+        click.echo(nothing, err=True)
+    if len(rows) == most:
+        click.echo(f"these are the newest {most}", err=True)
+
+
 def one_line(text: str, most: int | None = None) -> str:
     """Return `text` on one line with nothing hidden, cut to `most` characters if need be."""
     line = visible(text).strip().replace("\n", " ⏎ ").replace("\t", " ")

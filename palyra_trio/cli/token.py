@@ -11,7 +11,7 @@ from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import has_journal, principal, reading
 from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.spans import span_option
-from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_table
+from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_newest
 from palyra_trio.core.commands import CreateToken, RevokeToken, RotateToken, TokenCommand, TokenIssued
 from palyra_trio.core.identity import Scope, parse_ulid
 from palyra_trio.core.tokens import Token
@@ -73,11 +73,7 @@ def list_tokens(everything: bool, as_json: bool) -> None:
         )
         for each in found
     ]
-    print_table(("TOKEN", "AGE", "STATE", "EXPIRES", "PRINCIPAL", "SCOPES", "NAME"), rows)
-    if not rows:
-        click.echo("no tokens yet", err=True)
-    if len(rows) == LIST_ROWS:
-        click.echo(f"these are the newest {LIST_ROWS}", err=True)
+    print_newest(("TOKEN", "AGE", "STATE", "EXPIRES", "PRINCIPAL", "SCOPES", "NAME"), rows, LIST_ROWS, "no tokens yet")
 
 
 @token.command()
