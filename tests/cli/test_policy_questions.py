@@ -29,7 +29,7 @@ APPROVAL = "01HZZZZZZZ0000000000000021"
 
 
 def facts(tool: str, path: str, action: Any = "fs.write") -> dict[str, Any]:
-    return plain_facts(CallFacts(tool, action, "medium", False, (PathResource(path),), "", "/work"))
+    return plain_facts(CallFacts(tool, action, "medium", False, (PathResource(path),), "", "/project"))
 
 
 @pytest.fixture

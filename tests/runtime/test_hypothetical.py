@@ -26,11 +26,11 @@ def test_what_is_not_said_of_a_call_is_what_its_tool_declares() -> None:
 @pytest.mark.parametrize(
     ("path", "workspace", "named", "inside"),
     [
-        ("a/../b.txt", "/work", "b.txt", True),
-        ("/work/b.txt", "/work", "b.txt", True),
-        (".", "/work", ".", True),
-        ("../b.txt", "/work", "/b.txt", False),
-        ("/worker/b.txt", "/work", "/worker/b.txt", False),
+        ("a/../b.txt", "/project", "b.txt", True),
+        ("/project/b.txt", "/project", "b.txt", True),
+        (".", "/project", ".", True),
+        ("../b.txt", "/project", "/b.txt", False),
+        ("/projects/b.txt", "/project", "/projects/b.txt", False),
         ("b.txt", "", "b.txt", True),
     ],
 )

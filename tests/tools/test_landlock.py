@@ -2,10 +2,10 @@ from palyra_trio.tools import landlock
 
 
 def test_a_confined_program_may_read_some_change_some_and_talk_to_nobody() -> None:
-    rules = landlock.confinement(("/usr",), ("/work",), ("/dev/null",))
+    rules = landlock.confinement(("/usr",), ("/project",), ("/dev/null",))
     granted = dict(rules.paths)
     assert granted["/usr"] & (1 << 1 | 0x3FF0 | 1 << 14) == 0  # no write, make, remove, truncate
-    assert granted["/work"] & 0x7FFF == 0x7FFF
+    assert granted["/project"] & 0x7FFF == 0x7FFF
     assert granted["/dev/null"] & 1 == 0  # devices are not run
     assert (rules.filesystem, rules.network, rules.scoped) == (0xFFFF, 3, 3)
 

@@ -18,10 +18,10 @@ from palyra_trio.transports.convert_approvals import (
 
 PATTERN = Pattern("files.write", "src/*")
 APPROVAL = Approval(
-    "A", RunId("R"), "c1", SessionId("S"), Principal("user:alice"), "/work", "files.write", True, PATTERN,
+    "A", RunId("R"), "c1", SessionId("S"), Principal("user:alice"), "/project", "files.write", True, PATTERN,
     ApprovalState.GRANTED, 1, 2, 3, "user:bob", "because",
 )  # fmt: skip
-GRANT = Grant("A", Principal("user:alice"), SessionId("S"), "/work", PATTERN, "time", 5, 1, "user:bob", 2, 3)
+GRANT = Grant("A", Principal("user:alice"), SessionId("S"), "/project", PATTERN, "time", 5, 1, "user:bob", 2, 3)
 
 
 @pytest.mark.parametrize("state", ApprovalState)
