@@ -1,6 +1,7 @@
 """From a StartRun command to an admission: everything that is checked before a run is accepted, in the caller's task."""
 
 import os
+from fnmatch import filter as fnmatching
 
 import attrs
 
@@ -66,6 +67,7 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
         raise InvalidArgument("no workspace is named", remedy="name the folder that the run is to work in")
     workspace, config = await state.look(lambda: _on_disk(state, command.workspace, context))
     _check_attachments(config, command.attachments)
+    _check_allowed(state.tools.names(), command.allowed_tools)
     ref = command.session
     spec, found = await state.readers.ask(lambda reader: _agent_and_session(config.limits, reader, command, context))
     spec = attrs.evolve(spec, limits=spec.limits.narrowed(config.limits))
@@ -102,6 +104,14 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
         (attachment.digest, each.data) for attachment, each in zip(event.attachments, command.attachments, strict=True)
     )
     return Admission(order, tuple(entries), blobs, command.when_busy or config.session.when_busy)
+
+
+def _check_allowed(tools: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    for each in allowed:
+        if not fnmatching(tools, each):
+            raise InvalidArgument(
+                f"there is no tool {each!r} to allow with the run", remedy=f"the tools are {', '.join(tools)}"
+            )
 
 
 def _cleaned(command: StartRun) -> StartRun:

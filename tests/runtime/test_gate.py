@@ -181,7 +181,7 @@ async def test_a_question_that_the_policies_ask_about_is_not_answered_by_what_wa
 # --- what was allowed ahead ---
 
 
-@pytest.mark.parametrize(("allowed", "asks"), [("fake.write", False), ("fake.*", False), ("fake.writ", True)])
+@pytest.mark.parametrize(("allowed", "asks"), [("fake.write", False), ("fake.*", False), ("fake.read", True)])
 async def test_what_was_allowed_with_the_run_is_not_asked(tmp_path: Path, allowed: str, asks: bool) -> None:
     tape = await _judged(tmp_path, _call(), attended=False, allowed_tools=(allowed,))
     assert bool(tape.of(ApprovalRequested)) is asks
