@@ -261,7 +261,7 @@ async def test_from_elsewhere_no_model_is_read_from_a_file_of_this_machine(tmp_p
 
 async def test_a_tool_that_is_allowed_with_the_run_and_does_not_exist_is_refused(tmp_path: Path) -> None:
     async with open_fake_runtime(tmp_path) as runtime:
-        with pytest.raises(InvalidArgument, match="no tool 'file.write'") as refused:
+        with pytest.raises(InvalidArgument, match=r"no tool 'file\.write'") as refused:
             await runtime.run("hi", allowed_tools=("file.write",))
-        assert "files" in refused.value.remedy or "fake" in refused.value.remedy
+        assert "files.write" in refused.value.remedy
         assert not await runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
