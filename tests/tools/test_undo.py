@@ -12,6 +12,7 @@ from palyra_trio.core.errors import PalyraError, StateConflict
 from palyra_trio.core.tape import FileChange
 from palyra_trio.tools import unified_diff
 from palyra_trio.tools.builtin import builtin_tools
+from palyra_trio.tools.node import mode_of
 from palyra_trio.tools.registry import Registry, ToolContext
 from palyra_trio.tools.undo import diff, net_changes, undo
 from palyra_trio.tools.workspace import Workspace
@@ -163,3 +164,84 @@ def test_undo_takes_back_whatever_the_tools_did(
         with Workspace.open(root) as workspace:
             trio.run(run, root, workspace)
         assert files_in(root) == before
+
+
+# --- what programs did: kinds, permissions, and what was not kept ---
+
+FILE, LINK, FOLDER = 0o100644, 0o120000, 0o040755
+EMPTY = digest(b"")
+
+
+def test_a_mode_that_is_no_plain_files_is_told_as_git_tells_it() -> None:
+    changes = [
+        FileChange("tool", ONE, ONE, FILE, 0o100755),
+        FileChange("link", None, ONE, 0, LINK),
+        FileChange("gone", ONE, None, 0o100600, 0),
+        FileChange("plain", None, ONE, 0, FILE),
+    ]
+    assert diff(changes, blobs).splitlines() == [
+        *("diff --git a/tool b/tool", "old mode 100644", "new mode 100755"),
+        *("diff --git a/link b/link", "new file mode 120000", "--- /dev/null", "+++ b/link", "@@ -0,0 +1 @@", "+one"),
+        *(
+            "diff --git a/gone b/gone",
+            "deleted file mode 100600",
+            "--- a/gone",
+            "+++ /dev/null",
+            "@@ -1 +0,0 @@",
+            "-one",
+        ),
+        *("--- /dev/null", "+++ b/plain", "@@ -0,0 +1 @@", "+one"),
+    ]
+
+
+def test_folders_are_told_where_nothing_in_them_is_and_gits_objects_are_counted() -> None:
+    changes = [
+        FileChange("full", None, EMPTY, 0, FOLDER),
+        FileChange("full/f", None, ONE, 0, FILE),
+        FileChange("empty", None, EMPTY, 0, FOLDER),
+        FileChange(".git/objects/aa", None, EMPTY, 0, FOLDER),
+        FileChange(".git/objects/aa/bb", None, TWO, 0, FILE),
+        FileChange("\x1b[2J\nfolder", EMPTY, None, FOLDER, 0),
+    ]
+    lines = diff(changes, blobs).splitlines()
+    assert [line for line in lines if "older" in line] == ["Folder empty created", "Folder \\u001b[2J\\nfolder removed"]
+    assert lines[-1] == "1 files in .git/objects differ (Git's own, not shown)"
+    assert not any("aa" in line for line in lines)
+
+
+def test_a_change_between_a_plan_and_a_program_is_one_chain(workspace: Workspace, root: Path) -> None:
+    (root / "f").write_bytes(b"three\n")
+    (root / "f").chmod(0o755)
+    changes = [FileChange("f", ONE, TWO), FileChange("f", TWO, THREE, FILE, 0o100755)]
+    undo(workspace, changes, blobs)
+    assert (root / "f").read_bytes() == b"one\n"
+
+
+def test_a_program_and_then_a_plan_are_one_chain_too(workspace: Workspace, root: Path) -> None:
+    (root / "f").write_bytes(b"three\n")
+    (root / "f").chmod(0o755)
+    undo(workspace, [FileChange("f", ONE, TWO, 0o100600, 0o100755), FileChange("f", TWO, THREE)], blobs)
+    assert (root / "f").read_bytes() == b"one\n"
+    assert (root / "f").stat().st_mode == 0o100600
+
+
+def test_permissions_that_somebody_changed_since_are_not_taken_back(workspace: Workspace, root: Path) -> None:
+    (root / "f").write_bytes(b"two\n")
+    (root / "f").chmod(0o600)
+    with pytest.raises(StateConflict, match="by somebody else: f;"):
+        undo(workspace, [FileChange("f", ONE, TWO, FILE, FILE)], blobs)
+
+
+def test_a_content_that_was_not_kept_stops_the_whole_undo(workspace: Workspace, root: Path) -> None:
+    (root / "a").write_bytes(b"two\n")
+    (root / "b").write_bytes(b"two\n")
+    lost = FileChange("b", "00" * 32, TWO, FILE, mode_of((root / "b").stat()), kept=False)
+    with pytest.raises(StateConflict, match="too large to have been kept: b;"):
+        undo(workspace, [FileChange("a", ONE, TWO), lost], blobs)
+    assert (root / "a").read_bytes() == b"two\n"
+
+
+def test_a_large_file_that_a_run_made_and_removed_again_is_no_hindrance(workspace: Workspace, root: Path) -> None:
+    changes = [FileChange("big", None, "", 0, FILE, kept=False), FileChange("big", "", None, FILE, 0, kept=False)]
+    assert undo(workspace, changes, blobs) == []
+    assert diff(changes, blobs) == ""
