@@ -315,7 +315,7 @@ async def _storm(stage: Stage, sandbox: SandboxConfig) -> TierReport | None:
     """Play it in this sandbox. Where an interpreter is not run in it, return why not."""
     claims, name = stage.claims, f"storm-{sandbox.user}"
     async with stage.runtime(name, Config(sandbox=sandbox)) as gateway:
-        report = gateway.health().sandbox
+        report = await gateway.prove_sandbox()
         if report.tier < OPAQUE_TIER:
             return report.of(OPAQUE_TIER)
         nonce = secrets.token_hex(8)

@@ -13,14 +13,15 @@ import click
 
 from palyra_trio.cli.open import principal, reading
 from palyra_trio.cli.policy_sets import current_workspace, in_force, known_tools, named
-from palyra_trio.cli.tables import json_option, one_line, print_json, print_table
+from palyra_trio.cli.tables import json_option, print_json, print_table
 from palyra_trio.core.policy import Approval, CallFacts, IpClass, Risk
-from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, PolicyDecision, ToolFinished, ToolStarted
+from palyra_trio.core.tape import ApprovalDecided, PolicyDecision, ToolFinished, ToolStarted
 from palyra_trio.core.text import visible
+from palyra_trio.core.words import one_line
 from palyra_trio.guard.policy_diff import Change, Difference, compare, outcome_words, recorded_calls
 from palyra_trio.guard.policy_places import Place, ids_in, places_of
 from palyra_trio.journal.queries import LIST_ROWS, whole_tape
-from palyra_trio.runtime.call_stories import Story, call_stories
+from palyra_trio.runtime.call_stories import Story, call_stories, in_words
 from palyra_trio.runtime.hypothetical import Explanation, described
 from palyra_trio.runtime.hypothetical import explain as explained
 
@@ -64,23 +65,13 @@ def _told(story: Story, places: Mapping[str, Place], now: str) -> Iterator[str]:
     yield f"{story.call.call_id}: {story.call.tool} {one_line(arguments)}"
     shown = set[str]()
     for step in story.steps:
-        match step.event:
-            case PolicyDecision() as decision:
-                yield f"  {decision.outcome}: {one_line(decision.reason)}"
-                ids = ids_in(decision.rule, places)
-                yield from _policies([each for each in ids if each not in shown], places)
-                shown |= {*ids}
-                if decision.policy_hash not in ("", now):
-                    yield f"    (decided by the policies {decision.policy_hash[:12]}; now {now[:12]} are in force)"
-            case ApprovalRequested(question=question):
-                yield "  a person is asked" + (" a question" if question else "")
-            case ApprovalDecided(outcome=outcome, by=by, reason=reason, scope=scope):
-                said = f": {one_line(reason)}" if reason else ""
-                yield f"  {outcome} by {by}{f' ({scope})' if outcome == 'granted' else ''}{said}"
-            case ToolStarted(grant=grant):
-                yield f"  started{f' under {grant}' if grant else ''}"
-            case ToolFinished(error=error, elapsed_ms=elapsed_ms):
-                yield f"  {f'failed ({error})' if error else 'done'} after {elapsed_ms} ms"
+        yield f"  {one_line(in_words(step.event))}"
+        if isinstance(decision := step.event, PolicyDecision):
+            ids = ids_in(decision.rule, places)
+            yield from _policies([each for each in ids if each not in shown], places)
+            shown |= {*ids}
+            if decision.policy_hash not in ("", now):
+                yield f"    (decided by the policies {decision.policy_hash[:12]}; now {now[:12]} are in force)"
 
 
 def _policies(ids: Iterable[str], places: Mapping[str, Place]) -> Iterator[str]:
@@ -196,7 +187,9 @@ def on(facts: CallFacts) -> str:
 @click.argument("tool")
 @click.option("--path", metavar="PATH", help="The file or folder, relative to the workspace or absolute.")
 @click.option("--host", metavar="HOST[:PORT]", help="The host. Without a port: 443.")
-@click.option("--secret", metavar="NAME", help="The secret.")
+@click.option("--secret", metavar="NAME", help="The secret, which would go to HOST.")
+@click.option("--for-tool", "for_tools", metavar="TOOL", multiple=True, help="It was set for this tool.")
+@click.option("--for-host", "for_hosts", metavar="HOST", multiple=True, help="It was set for this host.")
 @click.option("--program", metavar="PATH", help="The program.")
 @click.option("--exists", is_flag=True, help="There is such a file.")
 @click.option("--method", metavar="METHOD", help="How the host is asked. Without: GET.")
@@ -217,7 +210,7 @@ def explain(tool: str, as_json: bool, **given: Any) -> None:
 
     Nothing is looked up: whether PATH exists, and what HOST's addresses are, is as you say.
     """
-    plain = {key: value for key, value in given.items() if value not in (None, False)}
+    plain = {key: value for key, value in given.items() if value not in (None, False, ())}
     host, colon, port = plain.get("host", "").rpartition(":")
     if colon and port.isdigit():
         plain |= {"host": host, "port": int(port)}

@@ -16,7 +16,9 @@ import attrs
 from palyra_trio.core.chain import canonical_json, digest
 from palyra_trio.core.errors import InvalidArgument
 
-Action = Literal["fs.read", "fs.write", "fs.delete", "net.fetch", "process.exec", "secret.use", "run.local"]
+Action = Literal[
+    "fs.read", "fs.write", "fs.delete", "net.fetch", "net.connect", "process.exec", "secret.use", "run.local"
+]
 Risk = Literal["low", "medium", "high"]
 IpClass = Literal["public", "loopback", "private", "link_local", "metadata", "embedded_v4", "other"]
 Approval = Literal["none", "once", "standing"]
@@ -68,7 +70,10 @@ class PathResource:
 
 @attrs.frozen
 class HostResource:
-    """A place on the network. `ip_class` is the worst of all the addresses that the name stands for."""
+    """A place on the network. `ip_class` is the worst of all the addresses that the name stands for.
+
+    What a program says there is its own affair: `scheme` is then `tcp` and `method` CONNECT.
+    """
 
     host: str
     port: int
@@ -81,11 +86,22 @@ class HostResource:
         return f"{self.host}:{self.port}"
 
 
+def _tuple(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
 @attrs.frozen
 class SecretResource:
-    """A secret of the vault, by reference."""
+    """A secret of the vault, by reference, and where it would go: `host` is "" for a program that can reach none.
+
+    `for_tools` and `for_hosts` are the only ones that it was set for, where it was.
+    """
 
     name: str
+    host: str = ""
+    port: int = 0
+    for_tools: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    for_hosts: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
 
 
 @attrs.frozen
@@ -141,6 +157,18 @@ class CallFacts:
     program: ProgramFacts | None = None
     calls_left: int = 0
     now_s: int = 0
+
+
+def action_on(facts: CallFacts, resource: Resource) -> Action:
+    """Return what a call does to one of its resources, where that is something else than what its tool is for.
+
+    A program may be given hosts to talk to, and whatever leaves the daemon may take a secret along.
+    """
+    if isinstance(resource, HostResource) and facts.action == "process.exec":
+        return "net.connect"
+    if isinstance(resource, SecretResource) and facts.action in ("process.exec", "net.fetch"):
+        return "secret.use"
+    return facts.action
 
 
 _RESOURCES: dict[str, type[Resource]] = {

@@ -62,6 +62,12 @@ def secret_in(text: str) -> SecretReference | None:
     return SecretReference(check_secret_name(match[2]), match[1]) if match else None
 
 
+def is_use(text: str) -> bool:
+    """Return whether `text` is such a reference, and so says nothing that nobody may know."""
+    match = _USE.fullmatch(text)
+    return match is not None and re.search(SECRET_NAME_PATTERN, match[2]) is not None
+
+
 def check_secret_name(name: str) -> str:
     """Return a name that a secret of the vault may have. Raises InvalidArgument."""
     if not re.search(SECRET_NAME_PATTERN, name):

@@ -25,6 +25,7 @@ from palyra_trio.core.policy import (
     SecretResource,
     Subject,
     Verdict,
+    action_on,
 )
 from palyra_trio.guard.policy_text import PolicySource
 from palyra_trio.guard.presets import policy_hash, schema_text
@@ -83,9 +84,9 @@ class CedarEngine:
     def _judge(self, subject: Subject, facts: CallFacts, resource: Resource, approval: Approval) -> Verdict:
         request = {
             "principal": _reference("Session", subject.session_id),
-            "action": _reference("Action", facts.action),
+            "action": _reference("Action", action_on(facts, resource)),
             "resource": _reference(*_identity(resource)),
-            "context": _json(_context(facts, approval)),
+            "context": _json(_context(facts, resource, approval)),
         }
         result = cedarpy.is_authorized(
             request, self._policies, self._entities_of(subject, facts.tool, resource), self._schema
@@ -138,9 +139,11 @@ def _resource(resource: Resource) -> list[Entity]:
     kind, identity = _identity(resource)
     if kind == "Tool":
         return _tool(identity)
-    attributes = {} if isinstance(resource, SecretResource) else attrs.asdict(resource)
+    attributes = attrs.asdict(resource)
     if isinstance(resource, PathResource):
         attributes["sensitive"] = bool(resource.sensitive)
+    if isinstance(resource, SecretResource):
+        del attributes["host"], attributes["port"]
     return [_entity(kind, identity, attributes)]
 
 
@@ -152,7 +155,7 @@ def _identity(resource: Resource) -> tuple[str, str]:
     return ("Secret" if isinstance(resource, SecretResource) else "Tool"), resource.name
 
 
-def _context(facts: CallFacts, approval: Approval) -> dict[str, Any]:
+def _context(facts: CallFacts, resource: Resource, approval: Approval) -> dict[str, Any]:
     common = {
         "tool": _reference("Tool", facts.tool),
         "arguments_digest": facts.arguments_digest,
@@ -165,7 +168,12 @@ def _context(facts: CallFacts, approval: Approval) -> dict[str, Any]:
         "calls_left": facts.calls_left,
         "now_s": facts.now_s,
     }
-    return {"common": common} if facts.program is None else {"common": common, "program": attrs.asdict(facts.program)}
+    context: dict[str, Any] = {"common": common}
+    if facts.program is not None:
+        context["program"] = attrs.asdict(facts.program)
+    if isinstance(resource, SecretResource):
+        context["destination"] = {"host": resource.host, "port": resource.port}
+    return context
 
 
 def _entity(kind: str, identity: str, attributes: dict[str, Any], parents: Iterable[Entity] = ()) -> Entity:

@@ -5,14 +5,16 @@ value. A tool gets a secret by reference only, for what the secret was set for; 
 """
 
 import os
+from collections.abc import Callable
 
 import attrs
 
-from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound, PalyraError, PolicyError
-from palyra_trio.core.references import USE_PREFIX, secret_in
+from palyra_trio.core.errors import ConfigInvalid, NotFound, PalyraError, PolicyError
+from palyra_trio.core.references import SecretReference
+from palyra_trio.guard.redact_known import MIN_BYTES
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.guard.secret_value import SecretValue
-from palyra_trio.guard.vault import Scope, Vault, missing
+from palyra_trio.guard.vault import Row, Scope, Vault, missing
 from palyra_trio.guard.vault_store import VaultStore
 
 OTHERS = 64  # more keys than one process uses at a time; the automaton is built anew for each
@@ -61,6 +63,19 @@ class VaultKeeper:
         self._tell()
         return True
 
+    def kept(self, principal: str) -> tuple[Row, ...] | None:
+        """Return what is stored of a principal's, also while the vault is locked; None without a vault. Reads files."""
+        file = self._store.read()
+        return None if file is None else tuple(row for row in file.rows if row.scope.principal == principal)
+
+    def change(self, edit: Callable[[Vault], Vault]) -> None:
+        """Store what `edit` makes of the vault, and take it up, so that what is new is masked. Reads and writes files.
+
+        Raises NotFound without a vault, ConfigInvalid while it is locked, and what `edit` raises.
+        """
+        self._store.change(edit)
+        self.refresh()
+
     def mask_too(self, value: SecretValue) -> None:
         """Have a secret masked that the vault does not hold, such as a provider's key; the newest OTHERS are."""
         if value.reveal() not in self._others:
@@ -85,22 +100,27 @@ class VaultKeeper:
             raise missing(name)
         return self._vault.value(principal, name)
 
-    def resolve(self, reference: str, use: SecretUse) -> SecretValue:
-        """Return what `secret:NAME` (or `Bearer secret:NAME`) stands for in this use, with what stands before it.
+    def scope(self, name: str, use: SecretUse) -> Scope:
+        """Return what a secret was set for. Raises PolicyError where that is not this use, and what `value` raises.
 
-        Raises InvalidArgument for what is no reference, PolicyError where the secret was set for other tools or hosts, and
-        what `value` raises.
+        A value that is too short to be found in an answer is given to no tool.
         """
-        referred = secret_in(reference)
-        if referred is None:
-            raise InvalidArgument("this is no reference to a secret", remedy=f"write {USE_PREFIX}NAME")
-        name = referred.name
         value = self.value(use.principal, name)
         row = self._vault.file.row(use.principal, name) if self._vault else None
         if row is None:
             raise missing(name)
         _check_use(name, row.scope, use)
-        return SecretValue(referred.before + value.reveal())
+        if len(value.reveal().encode()) < MIN_BYTES:
+            raise PolicyError(
+                f"the secret {name} has less than {MIN_BYTES} bytes, and could not be masked where it turns up",
+                remedy="use a longer one",
+            )
+        return row.scope
+
+    def resolve(self, reference: SecretReference, use: SecretUse) -> SecretValue:
+        """Return what a reference stands for in this use, with what stands before it. Raises what `scope` raises."""
+        self.scope(reference.name, use)
+        return SecretValue(reference.before + self.value(use.principal, reference.name).reveal())
 
 
 def _check_use(name: str, scope: Scope, use: SecretUse) -> None:
@@ -123,9 +143,9 @@ def _fits_tool(tool: str, pattern: str) -> bool:
 def _fits_host(use: SecretUse, pattern: str) -> bool:
     """Tell whether a host is that of the pattern (`NAME` or `NAME:PORT`), or beneath it where that begins with `*.`."""
     name, _, port = pattern.lower().rpartition(":")
-    if not port.isdigit() or ":" in name:  # no port, or an IPv6 address
+    if not port.isdigit() or (":" in name and not name.endswith("]")):  # no port, or an IPv6 address
         name, port = pattern.lower(), ""
-    host = use.host.lower().rstrip(".")
+    host, name = use.host.lower().rstrip(".").strip("[]"), name.strip("[]")
     return (host.endswith(name[1:]) if name.startswith("*.") else host == name) and port in {"", str(use.port)}
 
 

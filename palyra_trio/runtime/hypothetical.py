@@ -32,14 +32,16 @@ from palyra_trio.core.policy import (
 from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.workspace_rules import sensitive
 
-_RESOURCE_OF: dict[Action, str] = {
-    "fs.read": "path",
-    "fs.write": "path",
-    "fs.delete": "path",
-    "net.fetch": "host",
-    "secret.use": "secret",
-    "process.exec": "program",
+_NEEDS: dict[Action, tuple[str, ...]] = {
+    "fs.read": ("path",),
+    "fs.write": ("path",),
+    "fs.delete": ("path",),
+    "net.fetch": ("host",),
+    "net.connect": ("host", "program"),
+    "secret.use": ("secret",),
+    "process.exec": ("program",),
 }
+_MAY_HAVE: dict[Action, tuple[str, ...]] = {"secret.use": ("host", "program")}
 
 
 @attrs.frozen
@@ -47,13 +49,16 @@ class Hypothetical:
     """Who calls which tool on what. `action` and `risk` are the tool's own where it exists; else they must be given.
 
     `path` is relative to the workspace or absolute; `inside_workspace` and `sensitive` follow from it unless they are
-    given. `now_s` is Unix time.
+    given. `now_s` is Unix time. A `secret` goes to `host`, or, without one, to a program that reaches none; `for_tools` and
+    `for_hosts` are what it was set for. With a `host` a program is judged for talking to it.
     """
 
     tool: str
     path: str = ""
     host: str = ""
     secret: str = ""
+    for_tools: tuple[str, ...] = ()
+    for_hosts: tuple[str, ...] = ()
     program: str = ""
     action: Action | None = None
     risk: Risk | None = None
@@ -83,14 +88,15 @@ class Hypothetical:
     def facts(self, tools: Registry) -> CallFacts:
         """Return the facts of such a call. Raises InvalidArgument where something is missing or does not belong to it."""
         action, risk, read_only = self._kind(tools)
-        wanted = _RESOURCE_OF.get(action, "")
+        needed, possible = _NEEDS.get(action, ()), _MAY_HAVE.get(action, ())
         for name in ("path", "host", "secret", "program"):
-            if bool(getattr(self, name)) is not (name == wanted):
-                problem = f"needs a {name}" if name == wanted else f"has no {name}"
+            if name not in possible and bool(getattr(self, name)) is not (name in needed):
+                problem = f"needs a {name}" if name in needed else f"has no {name}"
                 raise InvalidArgument(f"{self.tool} ({action}) {problem}")
         program = None
-        if action == "process.exec":
-            program = ProgramFacts(self.program, self.argv_length, self.opaque, self.network, self.cwd_inside)
+        if self.program:
+            network = self.network or bool(self.host)
+            program = ProgramFacts(self.program, self.argv_length, self.opaque, network, self.cwd_inside)
         return CallFacts(
             tool=self.tool,
             action=action,
@@ -114,7 +120,13 @@ class Hypothetical:
                     f"there is no tool {self.tool!r}", remedy="say what one it would be: an action and a risk"
                 ) from error
             return self.action, self.risk, self.action in ("fs.read", "run.local")
-        return self.action or spec.capability, self.risk or spec.risk, spec.read_only
+        return self.action or self._on_a_resource(spec.capability), self.risk or spec.risk, spec.read_only
+
+    def _on_a_resource(self, capability: Action) -> Action:
+        """Return what is done to the resource that is judged, of those that a call of this kind may have several of."""
+        if self.secret and capability in ("net.fetch", "process.exec"):
+            return "secret.use"
+        return "net.connect" if self.host and capability == "process.exec" else capability
 
     def _resource(self, action: Action) -> Resource:
         if self.path:
@@ -123,9 +135,14 @@ class Hypothetical:
             if self.sensitive is not None:
                 why = (why or "the path is said to be sensitive") if self.sensitive else ""
             return PathResource(path, inside, self.exists, why)
+        if self.secret:
+            port = self.port if self.host else 0
+            return SecretResource(self.secret, self.host, port, self.for_tools, self.for_hosts)
+        if self.host and self.program:
+            return HostResource(self.host, self.port, "tcp", "CONNECT", self.ip_class)
         if self.host:
             return HostResource(self.host, self.port, self.scheme, self.method, self.ip_class)
-        return SecretResource(self.secret) if self.secret else ToolResource(self.tool)
+        return ToolResource(self.tool)
 
     def _place(self) -> tuple[str, bool]:
         """Return the path as the gate would name it, and whether it is in the workspace."""

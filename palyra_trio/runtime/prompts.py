@@ -60,7 +60,7 @@ def _counted(blanks: re.Match[str]) -> str:
 def _facts(decision: Decision, facts: CallFacts) -> Iterator[tuple[str, str]]:
     yield "workspace", facts.workspace
     for each in facts.resources:
-        yield from _resource(each)
+        yield from _resource(each, facts)
     if facts.program is not None:
         yield "program", facts.program.path
     yield "risk", facts.risk
@@ -68,15 +68,20 @@ def _facts(decision: Decision, facts: CallFacts) -> Iterator[tuple[str, str]]:
     yield "runs", f"in sandbox tier {facts.sandbox_tier}" if facts.sandbox_tier else IN_PROCESS
 
 
-def _resource(resource: Resource) -> Iterator[tuple[str, str]]:
+def _resource(resource: Resource, facts: CallFacts) -> Iterator[tuple[str, str]]:
     match resource:
         case PathResource(path, inside, exists, _):
             where = "" if inside else ", outside the workspace"
             yield "file", f"{path} ({'exists' if exists else 'new'}{where})"
+        case HostResource(host, port, ip_class=ip_class) if facts.program is not None:
+            yield "network", f"{host}:{port} ({ip_class} address), for whatever the program says there"
         case HostResource(host, port, scheme, method, ip_class):
             yield "host", f"{method} {scheme}://{host}:{port} ({ip_class} address)"
-        case SecretResource(name):
-            yield "secret", name
+        case SecretResource(name, host, port) if facts.program is not None:
+            reach = f"may send it to {host}:{port}" if host else "reaches no host"
+            yield "secret", f"{name}, given to the program, which {reach}"
+        case SecretResource(name, host, port):
+            yield "secret", f"{name}, sent to {host}:{port}"
         case ToolResource():
             return
 

@@ -141,18 +141,28 @@ def parse_url(url: str) -> Place:
     match = _URL.fullmatch(url)
     if match is None or match["scheme"].lower() not in DEFAULT_PORTS:
         raise InvalidArgument(f"{url!r} is no http or https URL", remedy="write it as https://HOST/PATH")
-    scheme = match["scheme"].lower()
-    if "@" in match["authority"]:
-        raise refused("userinfo", "the URL holds a user or a password", remedy="leave out all before the @")
-    parts = _AUTHORITY.fullmatch(match["authority"])
+    target = quote(match["target"], safe=_KEPT)
+    return _place(match["scheme"].lower(), match["authority"], target if target.startswith("/") else f"/{target}")
+
+
+def parse_authority(text: str) -> Place:
+    """Return what `HOST` or `HOST:PORT` names, with 443 for a port that is left out. Raises as `parse_url` does."""
+    if any(unicodedata.category(char) in _FORBIDDEN_CATEGORIES for char in text) or set(text) & set("/\\?#"):
+        raise InvalidArgument(f"{text!r} is no host", remedy="write it as HOST or HOST:PORT")
+    return _place("https", text, "/")
+
+
+def _place(scheme: str, authority: str, target: str) -> Place:
+    if "@" in authority:
+        raise refused("userinfo", "it holds a user or a password", remedy="leave out all before the @")
+    parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
-        raise InvalidArgument(f"{match['authority']!r} is no host", remedy="write it as HOST or HOST:PORT")
+        raise InvalidArgument(f"{authority!r} is no host", remedy="write it as HOST or HOST:PORT")
     port = int(parts["port"] or DEFAULT_PORTS[scheme])
     if port not in DEFAULT_PORTS.values() and not 1024 <= port <= 65535:
         raise refused("port", f"port {port} belongs to another service", remedy="use 80, 443 or one from 1024 on")
     host = _host(parts["host"])
-    target = quote(match["target"], safe=_KEPT)
-    return Place(scheme, host, port, target if target.startswith("/") else f"/{target}", _in_script(host))
+    return Place(scheme, host, port, target, _in_script(host))
 
 
 def _host(spelled: str) -> str:
@@ -202,6 +212,15 @@ async def system_resolve(host: str) -> tuple[IpAddress, ...]:
     except OSError as error:
         raise PeerError(f"the name {host} cannot be resolved: {error.strerror or error}") from error
     return tuple(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
+
+
+@attrs.frozen
+class Way:
+    """A host that one may connect to, by its name in ASCII, and the checked addresses that it stands for."""
+
+    host: str
+    port: int
+    addresses: tuple[IpAddress, ...]
 
 
 @attrs.frozen

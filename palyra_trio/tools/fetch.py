@@ -2,7 +2,8 @@
 
 The plan resolves the host once and refuses what is not public; the call connects to the planned addresses and no
 others. A redirect is followed on the same site; elsewhere it is refused, since what was decided on was this host: the
-model is told to fetch that URL itself. No proxy, cookie or credential is used, and nothing from the environment.
+model is told to fetch that URL itself. No proxy, cookie or credential is used, and nothing from the environment, but for
+the secrets that a header names: each is looked up anew for every request, and put in when that is sent.
 """
 
 import functools
@@ -17,27 +18,34 @@ import attrs
 import trio
 from msgspec import Meta
 
-from palyra_trio import __version__
 from palyra_trio.core.errors import InvalidArgument, PolicyError
 from palyra_trio.core.policy import HostResource
+from palyra_trio.core.references import SecretReference
 from palyra_trio.core.text import clean
 from palyra_trio.tools.egress import Egress, IpAddress, Place, parse_url, refused
 from palyra_trio.tools.fetch_body import Unpacker, content_type, decode
+from palyra_trio.tools.fetch_headers import ALLOWED, MAX_HEADER_CHARACTERS, asked_headers, filled
 from palyra_trio.tools.fetch_request import Answer, Method, Request, redirection, same_site
 from palyra_trio.tools.html_text import page_text
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult, ToolSpec
+from palyra_trio.tools.secret_use import ToolSecrets
 
 MAX_BYTES = 1024 * 1024  # of an answer, unpacked
 MAX_BODY_BYTES = 64 * 1024  # of a request: a person is shown all of it
 MAX_REDIRECTS = 5
-MAX_HEADER_CHARACTERS = 1024
 
-_ALLOWED_HEADERS = ("accept", "accept-language", "if-modified-since", "if-none-match")
-_FIELD_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(; ?[\w-]+=[\w.-]+)*", re.ASCII)
 
 Url = Annotated[str, Meta(description="An absolute http or https URL of a public host.")]
-Headers = Annotated[dict[str, str], Meta(description=f"Any of: {', '.join(_ALLOWED_HEADERS)}.")]
+Headers = Annotated[
+    dict[str, str],
+    Meta(
+        description=(
+            f"Any of: {', '.join(ALLOWED)}. Over https also others that a secret of the user fills, which you name:"
+            ' {"authorization": "Bearer secret:NAME"}.'
+        )
+    ),
+]
 MostBytes = Annotated[int, Meta(description="Read no more than this of the answer.", ge=1, le=MAX_BYTES)]
 
 
@@ -64,6 +72,7 @@ class FetchPlan(Plan):
     place: Place
     addresses: tuple[IpAddress, ...]
     request: Request
+    secrets: Mapping[str, SecretReference]
 
 
 def fetch_tools(egress: Egress | None = None, tls: Callable[[], ssl.SSLContext] | None = None) -> tuple[Tool, Tool]:
@@ -72,14 +81,14 @@ def fetch_tools(egress: Egress | None = None, tls: Callable[[], ssl.SSLContext] 
     context_for_tls = functools.cache(tls or _public_authorities)
 
     async def plan_get(arguments: GetArguments, context: ToolContext) -> FetchPlan:
-        return await _plan(way_out, arguments.url, Request("GET", _headers(arguments.headers)))
+        return await _plan(way_out, context.secrets, arguments, Request("GET", {}))
 
     async def plan_post(arguments: PostArguments, context: ToolContext) -> FetchPlan:
-        return await _plan(way_out, arguments.url, _post(arguments))
+        return await _plan(way_out, context.secrets, arguments, _post(arguments))
 
     async def run(arguments: GetArguments | PostArguments, context: ToolContext, plan: Plan) -> ToolResult:
         assert isinstance(plan, FetchPlan)
-        return await _run(way_out, context_for_tls, plan, arguments.max_bytes)
+        return await _run(way_out, context_for_tls, plan, context.secrets, arguments.max_bytes)
 
     return (
         Tool(
@@ -122,15 +131,22 @@ def fetch_tools(egress: Egress | None = None, tls: Callable[[], ssl.SSLContext] 
 # --- plan ---
 
 
-async def _plan(egress: Egress, url: str, request: Request) -> FetchPlan:
-    place = parse_url(url)
+async def _plan(
+    egress: Egress, vault: ToolSecrets, arguments: GetArguments | PostArguments, bare: Request
+) -> FetchPlan:
+    place = parse_url(arguments.url)
+    asked = asked_headers(arguments.headers, place)
+    names = dict.fromkeys(each.name for each in asked.secrets.values())
+    secrets = [vault.look(name, place.host, place.port) for name in names]
     addresses = await egress.check(place)
+    request = attrs.evolve(bare, headers=asked.fields | bare.headers)
     return FetchPlan(
         preview=_preview(place, request),
-        resources=(HostResource(place.host, place.port, place.scheme, request.method, "public"),),
+        resources=(HostResource(place.host, place.port, place.scheme, request.method, "public"), *secrets),
         place=place,
         addresses=addresses,
         request=request,
+        secrets=asked.secrets,
     )
 
 
@@ -145,30 +161,21 @@ def _preview(place: Place, request: Request) -> str:
     return "\n".join(lines)
 
 
-def _headers(asked: Mapping[str, str]) -> dict[str, str]:
-    headers = {"user-agent": f"palyra-trio/{__version__}", "accept-encoding": "gzip", "accept": "*/*"}
-    for name, value in asked.items():
-        if name.lower() not in _ALLOWED_HEADERS:
-            raise refused("header", f"the header {name!r} may not be set", remedy=f"one may set {_ALLOWED_HEADERS}")
-        if len(value) > MAX_HEADER_CHARACTERS or not _FIELD_VALUE.fullmatch(value):
-            raise refused("header", f"the value of {name} is not a line of up to {MAX_HEADER_CHARACTERS} characters")
-        headers[name.lower()] = value
-    return headers
-
-
 def _post(arguments: PostArguments) -> Request:
     body = clean(arguments.body).encode()
     if len(body) > MAX_BODY_BYTES:
         raise InvalidArgument(f"the body has {len(body)} bytes, and at most {MAX_BODY_BYTES} are sent")
     if len(arguments.content_type) > MAX_HEADER_CHARACTERS or not _MEDIA_TYPE.fullmatch(arguments.content_type):
         raise refused("header", f"{arguments.content_type!r} is no media type", remedy="write it as TYPE/SUBTYPE")
-    return Request("POST", _headers(arguments.headers) | {"content-type": arguments.content_type}, body)
+    return Request("POST", {"content-type": arguments.content_type}, body)
 
 
 # --- run ---
 
 
-async def _run(egress: Egress, tls: Callable[[], ssl.SSLContext], plan: FetchPlan, most_bytes: int) -> ToolResult:
+async def _run(
+    egress: Egress, tls: Callable[[], ssl.SSLContext], plan: FetchPlan, vault: ToolSecrets, most_bytes: int
+) -> ToolResult:
     from palyra_trio.tools.fetch_exchange import exchange  # an HTTP library: only when something is fetched
 
     place, request = plan.place, plan.request
@@ -180,7 +187,8 @@ async def _run(egress: Egress, tls: Callable[[], ssl.SSLContext], plan: FetchPla
     for _ in range(MAX_REDIRECTS + 1):
         context = await trio.to_thread.run_sync(tls) if place.scheme == "https" else None  # a trust store is large
         try:
-            answer, body = await exchange(place, plan.addresses, request, context, body_for)
+            sent = filled(request, plan.secrets, place, vault)
+            answer, body = await exchange(place, plan.addresses, sent, context, body_for)
         except zlib.error as error:
             return _refusal(place, "content_encoding", f"it is no valid gzip ({error})")
         onward = redirection(place, request, answer)

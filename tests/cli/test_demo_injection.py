@@ -74,7 +74,7 @@ def test_without_a_sandbox_the_storm_reads_unavailable_and_the_rest_is_shown(
     palyra: Palyra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @asynccontextmanager
-    async def no_sandbox(*_: object) -> AsyncGenerator[Sandbox]:
+    async def no_sandbox(*_: object, **__: object) -> AsyncGenerator[Sandbox]:
         await trio.lowlevel.checkpoint()
         yield NO_SANDBOX
 

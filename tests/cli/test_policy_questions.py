@@ -134,11 +134,11 @@ def test_explain_shows_both_passes_and_who_would_be_asked(palyra: Palyra) -> Non
     assert second.startswith("ask every time: notes/.env is an environment file")
     assert passes == [
         "  unasked: not allowed",
-        "    sensitive-path, in preset default:42",
+        "    sensitive-path, in preset default:52",
         "  once a person says yes to this call: allowed",
         "    write-in-workspace, in preset default:20",
         "  when a person said yes for longer: not allowed",
-        "    sensitive-path, in preset default:42",
+        "    sensitive-path, in preset default:52",
     ]
 
 

@@ -3,7 +3,14 @@
 import pytest
 
 from palyra_trio.core.errors import InvalidArgument
-from palyra_trio.core.references import Reference, SecretReference, check_secret_name, parse_reference, secret_in
+from palyra_trio.core.references import (
+    Reference,
+    SecretReference,
+    check_secret_name,
+    is_use,
+    parse_reference,
+    secret_in,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +52,15 @@ def test_a_secret_has_a_plain_name() -> None:
 def test_an_argument_refers_to_a_secret_alone_or_behind_a_scheme() -> None:
     assert secret_in("secret:A") == SecretReference("A")
     assert secret_in("Bearer secret:A.b-2") == SecretReference("A.b-2", "Bearer ")
+    assert is_use("secret:A")
+    assert is_use("Bearer secret:A.b-2")
     for text in ("", "A", "Bearer A", "two words secret:A", "secret", "xsecret:A", "vault:A"):
         assert secret_in(text) is None
+        assert not is_use(text)
 
 
 @pytest.mark.parametrize("text", ["secret:", "secret:a b", "secret:../x", "Bearer secret:A\n", "secret:A secret:B"])
 def test_a_name_that_no_secret_can_have_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         secret_in(text)
+    assert not is_use(text)

@@ -29,6 +29,7 @@ SUBJECT = Subject("01HSESSION", "user:alice", "main")
 TAINTED = attrs.evolve(SUBJECT, tainted=True)
 INSIDE = PathResource("notes/today.md")
 HOST = HostResource("example.com", 443, "https", "GET", "public")
+REACHED = attrs.evolve(HOST, scheme="tcp", method="CONNECT")
 PROGRAM = ProgramFacts("/usr/bin/ls", 1, opaque=False, network=False, cwd_inside=True)
 RESOURCES: dict[Action, Resource] = {
     "fs.read": INSIDE,

@@ -27,12 +27,14 @@ from palyra_trio.core.policy import (
 from palyra_trio.guard.cedar import POLICY_ERROR, CedarEngine
 from palyra_trio.guard.policy_text import PolicySource, statements
 from palyra_trio.guard.presets import PRESETS, preset, schema_text
-from tests.guard.calls import HOST, INSIDE, PROGRAM, RESOURCES, SUBJECT, TAINTED, call
+from tests.guard.calls import HOST, INSIDE, PROGRAM, REACHED, RESOURCES, SUBJECT, TAINTED, call
 
 ENGINES = {name: CedarEngine([preset(name)]) for name in PRESETS}
 SHELL = attrs.evolve(PROGRAM, path="/bin/sh", opaque=True)
 KEY = PathResource("id_rsa", sensitive="a key file")
 OUTSIDE = PathResource("/etc/passwd", inside_workspace=False)
+RUN = RESOURCES["process.exec"]
+FOR_A_HOST = SecretResource("github", "api.github.com", 443, (), ("api.github.com",))
 ALLOW_ALL = '@id("all") permit (principal, action, resource);'
 
 
@@ -85,6 +87,12 @@ TABLE: list[tuple[str, Subject, CallFacts, tuple[str, str, str]]] = [
     ("shell, tier 4", SUBJECT, call("process.exec", program=SHELL, sandbox_tier=4), ("once", "once", "once")),
     ("secret", SUBJECT, call("secret.use"), ("deny", "deny", "deny")),
     ("secret, tainted", TAINTED, call("secret.use"), ("deny", "deny", "deny")),
+    ("secret that was set for a host", SUBJECT, call("secret.use", FOR_A_HOST), ("once", "once", "once")),
+    ("that with a fetch", SUBJECT, call("net.fetch", HOST, FOR_A_HOST), ("once", "once", "once")),
+    ("any secret with a fetch", SUBJECT, call("net.fetch", HOST, SecretResource("x")), ("deny", "deny", "deny")),
+    ("exec with a host", SUBJECT, call("process.exec", RUN, REACHED, sandbox_tier=4), ("once", "once", "once")),
+    ("that, tainted", TAINTED, call("process.exec", RUN, REACHED, sandbox_tier=4), ("once", "once", "once")),
+    ("exec with a secret", SUBJECT, call("process.exec", RUN, FOR_A_HOST, sandbox_tier=4), ("once", "once", "once")),
 ]
 
 
@@ -103,8 +111,41 @@ def test_the_presets_decide(name: str, subject: Subject, facts: CallFacts, expec
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("ip_class", ["loopback", "private", "link_local", "metadata", "embedded_v4", "other"])
 def test_only_public_addresses_are_ever_reached(name: str, ip_class: IpClass) -> None:
-    decision = decide_tool_call(SUBJECT, call("net.fetch", attrs.evolve(HOST, ip_class=ip_class)), ENGINES[name])
-    assert (decision.outcome, decision.reason) == ("deny", "only public addresses may be reached")
+    fetch = call("net.fetch", attrs.evolve(HOST, ip_class=ip_class))
+    program = call("process.exec", RUN, attrs.evolve(REACHED, ip_class=ip_class), sandbox_tier=4)
+    for facts in (fetch, program):
+        decision = decide_tool_call(SUBJECT, facts, ENGINES[name])
+        assert (decision.outcome, decision.reason) == ("deny", "only public addresses may be reached")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_is_allowed_for_fetching_or_for_programs_lets_no_program_out(name: str) -> None:
+    """A policy that permits every fetch, or every program, says nothing of what a program may talk to."""
+    mine = """
+        @id("fetch-all") permit (principal, action == Daemon::Action::"net.fetch", resource);
+        @id("exec-all") permit (principal, action == Daemon::Action::"process.exec", resource);
+    """
+    engine = CedarEngine([preset(name), PolicySource("mine.cedar", mine)])
+    for extra in (REACHED, FOR_A_HOST):
+        decision = decide_tool_call(SUBJECT, call("process.exec", RUN, extra, sandbox_tier=4), engine)
+        assert (decision.outcome, decision.standing) == ("ask", False)
+
+
+def test_a_policy_of_the_user_may_spare_the_question_for_one_host_one_program_and_one_secret() -> None:
+    mine = """
+        @id("pip") permit (principal, action == Daemon::Action::"net.connect", resource)
+        when { resource.host == "example.com" && resource.port == 443 && context.program.path == "/usr/bin/ls" };
+        @id("ls") permit (principal, action == Daemon::Action::"process.exec", resource);
+        @id("github") permit (principal, action == Daemon::Action::"secret.use", resource)
+        when { resource == Daemon::Secret::"github" && context.destination.host == "api.github.com"
+            && context.destination.port == 443 && resource.for_hosts.contains("api.github.com") };
+    """
+    engine = CedarEngine([preset("default"), PolicySource("mine.cedar", mine)])
+    facts = call("process.exec", RUN, REACHED, FOR_A_HOST, sandbox_tier=4)
+    assert decide_tool_call(SUBJECT, facts, engine).outcome == "allow"
+    assert decide_tool_call(TAINTED, facts, engine).outcome == "ask"
+    for other in (attrs.evolve(REACHED, port=8443), attrs.evolve(FOR_A_HOST, host="evil.example")):
+        assert decide_tool_call(SUBJECT, attrs.evolve(facts, resources=(RUN, other)), engine).outcome == "ask"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -309,7 +350,13 @@ def test_a_policy_sees_the_facts_of_a_call(condition: str) -> None:
             'resource == Daemon::Host::"a.b:80" && resource.host == "a.b" && resource.port == 80 && resource.scheme == "http"'
             ' && resource.method == "POST" && resource.ip_class == "other"',
         ),
-        ("secret.use", SecretResource("s"), 'resource == Daemon::Secret::"s"'),
+        (
+            "secret.use",
+            SecretResource("s", "a.b", 443, ("fetch.*",), ("a.b", "*.c")),
+            'resource == Daemon::Secret::"s" && resource.name == "s" && resource.for_tools == ["fetch.*"]'
+            ' && resource.for_hosts.containsAll(["*.c", "a.b"]) && context.destination == {"host": "a.b", "port": 443}',
+        ),
+        ("secret.use", SecretResource("s"), 'resource.for_hosts.isEmpty() && context.destination.host == ""'),
         ("run.local", ToolResource("a.b.c"), 'resource in Daemon::ToolSet::"a" && resource in Daemon::ToolSet::"a.b" && resource.name == "a.b.c"'),
     ],
 )  # fmt: skip

@@ -24,7 +24,7 @@ from palyra_trio.guard.posture import (
     without_posture,
 )
 from palyra_trio.guard.presets import preset
-from tests.guard.calls import SUBJECT, TAINTED, call
+from tests.guard.calls import REACHED, RESOURCES, SUBJECT, TAINTED, call
 
 OTHER = Subject("01HOTHER", "user:alice", "helper")
 WRITE = call("fs.write")
@@ -83,6 +83,9 @@ def test_an_allowing_posture_opens_nothing_that_always_asks_and_no_secret() -> N
     assert outcome(everything, subject=TAINTED) == "ask"
     assert outcome(everything, facts=call("process.exec")) == "deny"
     assert outcome(everything, facts=call("secret.use")) == "deny"
+    assert outcome(everything, facts=call("process.exec", sandbox_tier=4)) == "allow"
+    run = RESOURCES["process.exec"]
+    assert outcome(everything, facts=call("process.exec", run, REACHED, sandbox_tier=4)) == "ask"
 
 
 def test_a_refusal_by_posture_tells_who_wants_it_so() -> None:

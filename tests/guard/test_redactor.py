@@ -4,6 +4,7 @@ import ast
 import statistics
 import sysconfig
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,23 @@ def test_ordinary_source_code_survives_byte_for_byte(redactor: Redactor) -> None
     assert [MARKER.findall(redactor.text(text)) for text in changed] == []
 
 
+def test_of_the_whole_standard_library_only_passwords_in_urls_of_its_tests_are_masked(redactor: Redactor) -> None:
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    files = [path for path in stdlib.rglob("*.py") if "site-packages" not in path.parts]
+    masked, size = Counter[str](), 0
+    for path in files:
+        text = path.read_text(errors="surrogateescape")
+        size += len(text)
+        for marker in MARKER.findall(redactor.text(text)):
+            assert "test" in path.relative_to(stdlib).as_posix(), f"{path}: {marker}"
+            masked[marker] += 1
+    print(f"{len(files)} files of {size / 1e6:.1f} MB: {dict(masked)}")
+
+    assert size > 10e6
+    assert set(masked) <= {"[redacted:url_password]"}
+    assert masked.total() <= 30  # 10 with Python 3.11.7, all of them passwords in a URL
+
+
 def test_a_private_key_that_was_cut_short_is_masked_and_the_next_paragraph_stays(redactor: Redactor) -> None:
     cut = PEM[: PEM.index("-----END")]
 
@@ -143,6 +161,25 @@ def test_a_key_that_names_a_secret_masks_its_value(redactor: Redactor, key: str)
 
     assert MARKER.fullmatch(masked[key])
     assert masked["n"] == 1
+
+
+def test_a_reference_to_a_secret_is_no_secret_under_any_key(redactor: Redactor) -> None:
+    value = {
+        "headers": {"authorization": "Bearer secret:GITHUB", "x-api-key": "secret:KEY.2"},
+        "password": ["secret:P"],
+    }
+    assert redactor.value(value) is value
+    assert redactor.text('{"headers":{"authorization":"Bearer secret:GITHUB"}}').endswith('"Bearer secret:GITHUB"}}')
+
+
+@pytest.mark.parametrize("text", ["secret:hunter 2", "secret:", "2 words secret:A", "secret:A, secret:B"])
+def test_what_only_resembles_a_reference_is_masked(redactor: Redactor, text: str) -> None:
+    assert has_marker(redactor.value({"password": text}))
+
+
+def test_a_known_secret_behind_the_form_of_a_reference_is_masked(redactor: Redactor) -> None:
+    redactor.know(["hunter2-hunter2"])
+    assert has_marker(redactor.value({"password": "secret:hunter2-hunter2"}))
 
 
 @pytest.mark.parametrize(

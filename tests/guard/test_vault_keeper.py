@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound, PolicyError
+from palyra_trio.core.errors import ConfigInvalid, NotFound, PolicyError
+from palyra_trio.core.references import SecretReference
+from palyra_trio.guard.private_file import private_folder
 from palyra_trio.guard.redactor import Redactor, has_marker
 from palyra_trio.guard.secret_value import SecretValue
 from palyra_trio.guard.vault import Lock, Scope
-from palyra_trio.guard.private_file import private_folder
 from palyra_trio.guard.vault_keeper import OTHERS, SecretUse, VaultKeeper
 from palyra_trio.guard.vault_key import KeyPlaces, leave_open, lock_again, passphrase_key
 from palyra_trio.guard.vault_store import VaultStore
@@ -107,19 +108,22 @@ def test_a_passphrase_vault_opens_and_locks_while_the_process_runs(store: VaultS
 
 
 def test_a_tool_gets_a_secret_by_reference(keeper: VaultKeeper) -> None:
-    assert keeper.resolve("secret:A", SecretUse(ME, "fetch.get", "h")).reveal() == "the value"
-    assert keeper.resolve("Bearer secret:A", SecretUse(ME, "fetch.get", "h")).reveal() == "Bearer the value"
+    assert keeper.resolve(SecretReference("A"), SecretUse(ME, "fetch.get", "h")).reveal() == "the value"
+    assert (
+        keeper.resolve(SecretReference("A", "Bearer "), SecretUse(ME, "fetch.get", "h")).reveal() == "Bearer the value"
+    )
 
 
 def test_a_secret_of_another_principal_is_not_there(keeper: VaultKeeper) -> None:
     with pytest.raises(NotFound):
-        keeper.resolve("secret:A", SecretUse("user:other", "fetch.get"))
+        keeper.resolve(SecretReference("A"), SecretUse("user:other", "fetch.get"))
 
 
-def test_what_is_no_reference_is_not_looked_up(keeper: VaultKeeper) -> None:
-    for text in ("A", "Bearer abc", "secret:", "secret:../A"):
-        with pytest.raises(InvalidArgument):
-            keeper.resolve(text, SecretUse(ME, "fetch.get"))
+def test_a_value_that_could_not_be_masked_is_given_to_no_tool(store: VaultStore, keeper: VaultKeeper) -> None:
+    store.change(lambda vault: vault.with_secret("S", "1234567", Scope(ME), 2))
+    keeper.refresh()
+    with pytest.raises(PolicyError, match="S has less than 8 bytes"):
+        keeper.resolve(SecretReference("S"), SecretUse(ME, "fetch.get", "h"))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +158,9 @@ def test_a_secret_for_a_tool_goes_to_no_other(
         ("api.example.org:8443", "api.example.org", 443, False),
         ("*.example.org:443", "api.example.org", 443, True),
         ("::1", "::1", 443, True),
+        ("::1", "[::1]", 443, True),
+        ("[::1]:443", "[::1]", 443, True),
+        ("[::1]:443", "[::1]", 8443, False),
         ("api.example.org", "", 0, False),
     ],
 )
@@ -167,6 +174,6 @@ def test_a_secret_for_a_host_goes_to_no_other(
 
 def allowed(keeper: VaultKeeper, use: SecretUse) -> bool:
     try:
-        return keeper.resolve("secret:S", use).reveal() == "the value of S"
+        return keeper.resolve(SecretReference("S"), use).reveal() == "the value of S"
     except PolicyError:
         return False

@@ -58,6 +58,28 @@ def test_hosts_secrets_and_programs_are_resources_of_their_own_kind() -> None:
     assert host.facts(TOOLS).resources == (HostResource("example.com", 443, "https", "GET", "private"),)
     secret = Hypothetical("vault", secret="github", action="secret.use", risk="high")
     assert secret.facts(TOOLS).resources == (SecretResource("github"),)
+
+
+def test_a_secret_goes_somewhere_and_a_program_may_talk_to_a_host() -> None:
+    sent = Hypothetical("fetch.get", secret="github", host="api.github.com", for_hosts=("api.github.com",))
+    (resource,) = sent.facts(TOOLS).resources
+    assert resource == SecretResource("github", "api.github.com", 443, (), ("api.github.com",))
+    assert explain(sent, TOOLS, ENGINE).decision.outcome == "ask"
+    given = Hypothetical("process.run", secret="github", program="/usr/bin/gh", sandbox_tier=4)
+    assert given.facts(TOOLS).resources == (SecretResource("github"),)
+    assert explain(given, TOOLS, ENGINE).decision.outcome == "deny"
+    talking = Hypothetical("process.run", host="index.example", program="/usr/bin/pip", sandbox_tier=4)
+    facts = talking.facts(TOOLS)
+    assert (facts.action, facts.resources) == (
+        "net.connect",
+        (HostResource("index.example", 443, "tcp", "CONNECT", "public"),),
+    )
+    assert facts.program is not None
+    assert facts.program.network
+    decision = explain(talking, TOOLS, ENGINE).decision
+    assert (decision.outcome, decision.standing) == ("ask", False)
+    with pytest.raises(InvalidArgument, match=r"\(net.connect\) needs a program"):
+        Hypothetical("process.run", host="index.example").facts(TOOLS)
     program = Hypothetical("sh", program="/bin/sh", action="process.exec", risk="high", opaque=True, sandbox_tier=4)
     facts = program.facts(TOOLS)
     assert facts.resources == (ToolResource("sh"),)

@@ -102,14 +102,26 @@ def test_everything_that_a_call_touches_is_named_in_its_order() -> None:
         PathResource("a", exists=True),
         PathResource("/etc/b", inside_workspace=False),
         PathResource("c", exists=True, inside_workspace=False),
-        SecretResource("github"),
+        SecretResource("github", "api.github.com", 443),
     )
     shown = prompt(attrs.evolve(WRITE, resources=touched)).splitlines()[2:6]
     assert shown == [
         "  file       a (exists)",
         "  file       /etc/b (new, outside the workspace)",
         "  file       c (exists, outside the workspace)",
-        "  secret     github",
+        "  secret     github, sent to api.github.com:443",
+    ]
+
+
+def test_what_a_program_may_reach_and_which_secrets_it_gets_is_named() -> None:
+    host = HostResource("index.example", 443, "tcp", "CONNECT", "public")
+    touched = (host, SecretResource("index", "index.example", 443), SecretResource("signing"))
+    program = ProgramFacts("/usr/bin/pip", 3, opaque=True, network=True, cwd_inside=True)
+    shown = prompt(attrs.evolve(WRITE, resources=touched, program=program)).splitlines()[2:5]
+    assert shown == [
+        "  network    index.example:443 (public address), for whatever the program says there",
+        "  secret     index, given to the program, which may send it to index.example:443",
+        "  secret     signing, given to the program, which reaches no host",
     ]
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.core.errors import ConfigInvalid, NotFound, PolicyError
+from palyra_trio.core.policy import SecretResource
+from palyra_trio.core.references import SecretReference
 from palyra_trio.guard.auth import user_principal
 from palyra_trio.guard.redactor import Redactor, has_marker
 from palyra_trio.guard.vault import Scope
@@ -49,3 +51,27 @@ async def test_a_process_without_a_vault_says_so() -> None:
     await secrets.refresh()
     with pytest.raises(ConfigInvalid, match="this process has no vault"):
         secrets.key("vault:API")
+
+
+async def test_a_call_gets_the_secrets_of_its_principal_for_what_they_were_set_for(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    scope = Scope(ME, ("fetch.*",), ("api.example.org",))
+    store.change(lambda vault: vault.with_secret("API", "key of the vault", scope, 2))
+    secrets = Secrets(VaultKeeper(store, Redactor()), {})
+    await secrets.refresh()
+    mine = secrets.of(ME, "fetch.get")
+    assert mine.look("API", "api.example.org", 443) == SecretResource(
+        "API", "api.example.org", 443, ("fetch.*",), ("api.example.org",)
+    )
+    assert mine.reveal(SecretReference("API", "Bearer "), "api.example.org", 443) == "Bearer key of the vault"
+    with pytest.raises(PolicyError):
+        mine.reveal(SecretReference("API"), "example.org", 443)
+    with pytest.raises(PolicyError):
+        secrets.of(ME, "process.run").look("API", "api.example.org", 443)
+    with pytest.raises(NotFound):
+        secrets.of("user:other", "fetch.get").look("API", "api.example.org", 443)
+
+
+async def test_a_call_of_a_process_without_a_vault_finds_none() -> None:
+    with pytest.raises(NotFound):
+        Secrets(None, {}).of(ME, "fetch.get").look("API", "h", 443)
