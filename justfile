@@ -29,6 +29,15 @@ bench NAME *ARGS:
 faults:
     pytest -q -m slow tests/faults
 
+# Programs that do not want to die: every animal, tier and user, cancelled at random and with its daemon killed; arguments are
+# how often each, and how many at a time (200 20 1). Writes bench/results/zoo.txt
+zoo *ARGS:
+    python -m tests.tools.zoo_matrix {{ARGS}}
+
+# Four thousand planted secrets, and a gigabyte of a program's output, through the real daemon
+leaks:
+    pytest -q -s -m slow tests/flows/test_no_leaks.py tests/flows/test_long_output.py
+
 # The cases of h2spec 2.6, which must be on the PATH, against the gRPC server
 h2spec:
     python -m tests.wire.h2spec

@@ -9,11 +9,12 @@ from typing import Protocol, TextIO
 
 import msgspec
 
-from palyra_trio.cli.tables import one_line
-from palyra_trio.core.codec import TapeRow, plain
+from palyra_trio.cli.live_output import LiveOutput
+from palyra_trio.core.codec import TapeRow, json_line
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import (
+    RUN_STREAM,
     ApprovalDecided,
     ApprovalRequested,
     Correction,
@@ -29,17 +30,13 @@ from palyra_trio.core.tape import (
     RunInterrupted,
     TapeEvent,
     ToolFinished,
+    ToolOutput,
     ToolProposed,
 )
 from palyra_trio.core.text import visible
+from palyra_trio.core.words import arguments_in_words, duration, one_line, shortened, size
 
-ARGUMENTS_CHARACTERS = 100
 DIM, RED, GREEN, YELLOW, PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
-
-
-def json_line(row: TapeRow, *, ascii_only: bool = False) -> str:
-    """Return a row as one JSON object, without the line's end. In ASCII it hides nothing from who reads it at a terminal."""
-    return json.dumps(plain(row), ensure_ascii=ascii_only, separators=(",", ":"))
 
 
 class Display(Protocol):
@@ -91,10 +88,10 @@ class Summary:
 class Terminal:
     """For a person: the answer on `out`, streamed if that is a terminal; the model, the calls and the end on `err`.
 
-    Without `out` the answer is somebody else's to give.
+    Without `out` the answer is somebody else's to give. With `live` the output of programs is shown as it comes.
     """
 
-    def __init__(self, out: TextIO | None, err: TextIO, *, stream: bool, color: bool) -> None:
+    def __init__(self, out: TextIO | None, err: TextIO, *, stream: bool, color: bool, live: bool = False) -> None:
         self._out = out
         self._err = err
         self._stream = stream
@@ -105,6 +102,7 @@ class Terminal:
         self._prompt = ""
         self._failure_shown = False
         self._routing: RoutingDecision | None = None
+        self._live = LiveOutput() if live else None
 
     def show(self, row: TapeRow, event: TapeEvent | None) -> None:
         match event:
@@ -124,12 +122,13 @@ class Terminal:
                 self._call(call_id, "refused", reason, RED)
             case ApprovalDecided(_, call_id, outcome, _, reason) if outcome != "granted":
                 self._call(call_id, outcome, reason, RED)
-            case ToolFinished(call_id, text, elapsed_ms, ""):
-                self._call(call_id, "ok", f"{_duration(elapsed_ms)}, {_size(event.size_bytes or len(text))}", GREEN)
-            case ToolFinished(call_id, text, elapsed_ms, error):
-                self._call(call_id, error, f"{_duration(elapsed_ms)}: {_short(text)}", RED)
+            case ToolOutput(call_id, stream, text) if self._live is not None:
+                for line in self._live.feed(call_id, stream, text):
+                    self.note(line, DIM)
+            case ToolFinished():
+                self._returned(event, row.stream.removeprefix(RUN_STREAM))
             case ProviderAttempt(_, attempt, failure, message, wait_ms):
-                self.note(f"attempt {attempt} failed ({failure}: {message}); again in {_duration(wait_ms)}", YELLOW)
+                self.note(f"attempt {attempt} failed ({failure}: {message}); again in {duration(wait_ms)}", YELLOW)
             case Correction(text):
                 self.note(f"sent back: {text}", YELLOW)
             case ProviderError(_, _, message, remedy):
@@ -146,6 +145,16 @@ class Terminal:
                 self._end_line()
             case RunFinished():
                 self._finished(event)
+
+    def _returned(self, event: ToolFinished, run_id: str) -> None:
+        if self._live is not None:
+            for line in self._live.end(event.call_id, f"palyra-trio runs output {run_id} {event.call_id}"):
+                self.note(line, DIM)
+        took = duration(event.elapsed_ms)
+        if event.error:
+            self._call(event.call_id, event.error, f"{took}: {shortened(event.text)}", RED)
+        else:
+            self._call(event.call_id, "ok", f"{took}, {size(event.size_bytes or len(event.text))}", GREEN)
 
     def _routed(self, event: RoutingDecision) -> None:
         self._routing = event
@@ -187,7 +196,7 @@ class Terminal:
         call = self._calls.get(call_id) or ToolCall(call_id, call_id)
         mark = f"{color}{state}{PLAIN}" if self._color else state
         told = visible(detail).replace("\n", "\n  | ")  # a line of it must not look like one of a question
-        self._tell(f"  {one_line(call.tool)} {visible(_arguments(call))}  {mark}  {told}")
+        self._tell(f"  {one_line(call.tool)} {visible(arguments_in_words(call))}  {mark}  {told}")
 
     def _tell(self, line: str) -> None:
         self._end_line()
@@ -207,20 +216,3 @@ class Terminal:
     def _end_line(self) -> None:
         if self._line_open:
             self._say("\n")
-
-
-def _arguments(call: ToolCall) -> str:
-    return _short(" ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items()))
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= ARGUMENTS_CHARACTERS else line[: ARGUMENTS_CHARACTERS - 1] + "…"
-
-
-def _duration(ms: int) -> str:
-    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes} bytes" if size_bytes < 10_000 else f"{size_bytes / 1000:.0f} kB"

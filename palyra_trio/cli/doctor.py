@@ -21,11 +21,12 @@ from palyra_trio.cli import exit_codes
 from palyra_trio.cli.open import is_held, model_settings, state_dir
 from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.settings import POLICIES, Settings, current_folder, load_settings, user_file
-from palyra_trio.cli.tables import json_option, one_line, print_json
+from palyra_trio.cli.tables import json_option, print_json
 from palyra_trio.cli.vault_place import vault_store
 from palyra_trio.core.config import MIB, Config
 from palyra_trio.core.errors import InvalidArgument, PalyraError
 from palyra_trio.core.text import visible
+from palyra_trio.core.words import one_line
 from palyra_trio.guard.auth import user_principal
 from palyra_trio.guard.policy_files import read_policy_files
 from palyra_trio.guard.redactor import Redactor
@@ -224,10 +225,15 @@ def sandbox(config: Config) -> Check:
 
 async def _sandbox_lines(config: Config) -> tuple[str, ...]:
     from palyra_trio.daemon import sandbox_settings
+    from palyra_trio.tools import overlay
     from palyra_trio.tools.sandbox import open_sandbox
 
-    async with open_sandbox(sandbox_settings(config.sandbox), Path.home()) as opened:
-        return opened.report.lines()
+    folders = overlay.places(state_dir())
+    async with open_sandbox(sandbox_settings(config.sandbox), Path.home(), layers_in=folders) as opened:
+        lines = opened.report.lines()
+        if opened.tier == 4 and isinstance(opened.layers, str):
+            lines += (f"what programs do to files is not captured: {opened.layers}", "  pip install 'palyra-trio[sandbox]'")
+        return lines
 
 
 def _refused(name: str, error: PalyraError) -> Check:

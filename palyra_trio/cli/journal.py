@@ -1,26 +1,25 @@
 """`palyra-trio journal`: proof that a journal file still says what was written, and erasing what should not be in it."""
 
-import mmap
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
 from palyra_trio.cli import exit_codes
-from palyra_trio.cli.open import confirm, principal, reading, state_dir
+from palyra_trio.cli.open import confirm, is_held, principal, reading, state_dir
 from palyra_trio.cli.profiles import chosen
-from palyra_trio.cli.tables import json_option, one_line, print_json
-from palyra_trio.core.errors import InvalidArgument
-from palyra_trio.core.tape import SESSION_STREAM, SYSTEM_STREAM, run_stream
+from palyra_trio.cli.tables import json_option, print_json
+from palyra_trio.core.errors import InvalidArgument, NoDaemon
+from palyra_trio.core.identity import RequestContext
+from palyra_trio.core.words import one_line
 from palyra_trio.journal.check import check_file
-from palyra_trio.journal.erasure import Place, erase, rebuild, text_at
+from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
 
-LEAST_CHARACTERS = 8  # of a value that is erased: a shorter one stands in rows that have nothing to do with it
-_PART_CHARACTERS = 16
+if TYPE_CHECKING:
+    from palyra_trio.runtime.erasing import Erased
 
 
 @click.group()
@@ -67,77 +66,69 @@ def redact(place: str, field: str, from_stdin: bool, reason: str, yes: bool, as_
     """Erase a value that leaked, from every row and blob that holds it. The journal still verifies.
 
     It stands in FIELD (such as `text` or `call.arguments.url`) of event SEQ of RUN; for other tapes say `system/SEQ` or
-    `session:ID/SEQ`. A row that holds it loses its whole body, in other spellings and other runs too. No process may be
-    running in the state directory. A secret that leaked is still to be revoked where it was issued.
+    `session:ID/SEQ`. A row that holds it loses its whole body, in other spellings and other runs too. A daemon goes on
+    serving meanwhile; a run that has not ended and depends on it must be cancelled first. A secret that leaked is still
+    to be revoked where it was issued.
     """
-    from palyra_trio.guard.redact_known import encodings
-
-    if chosen() is not None:
-        raise InvalidArgument("a journal is erased from on its own machine", remedy="leave out --daemon")
-    folder, where = state_dir(), _place(place, field)
-    value = text_at(folder, where)
-    if value is None:
-        rebuild(folder)
-        click.echo("it was erased already; the journal was written anew without it", err=as_json)
-        if as_json:
-            print_json({"rows": 0, "blobs": 0, "copies": [], "left_in": []})
-        return
-    if from_stdin:
-        value, in_field = _leaked(), value
-        if not any(each.decode() in in_field for each in encodings(value)):
-            raise InvalidArgument(
-                f"what you passed does not stand in {field}", remedy="look at RUN/SEQ and FIELD again"
-            )
-    if len(value) < LEAST_CHARACTERS:
-        raise InvalidArgument(
-            f"it has {len(value)} characters, and would be found in too much", remedy="pass a longer part"
-        )
+    tape, _, seq = place.rpartition("/")
+    if not tape or not seq.isdecimal():
+        raise InvalidArgument(f"{place!r} is no place on a tape", remedy="write RUN/SEQ, such as last/12")
+    part = _leaked() if from_stdin else ""
     confirm("Erase it from every event and file of the journal? This cannot be undone.", yes)
-    texts = [each.decode() for each in dict.fromkeys(encodings(value))]
-    parts = _parts(value) if from_stdin else []
-    done = erase(folder, where, texts, principal(), reason, time.time_ns() // 1_000_000, parts=parts)
-    left = _still_in(folder, texts)
+    erased = _erase(tape, int(seq), field, part, reason)
+    done = erased.done
     if as_json:
-        print_json({**attrs.asdict(done), "left_in": left})
-    else:
+        print_json({**attrs.asdict(done), "left_in": erased.left_in})
+    elif not erased.again:
         click.echo(f"erased {done.rows} events and {done.blobs} blobs")
         if done.copies:
-            click.echo(f"deleted {', '.join(done.copies)}")
-    for name in left:
+            click.echo(f"deleted {', '.join(map(one_line, done.copies))}")
+    if erased.again:
+        click.echo("it was erased already; the journal was written anew without it", err=as_json)
+    for name in erased.left_in:
         click.echo(f"error: {one_line(name)} still holds it", err=True)
-    if left:
+    if erased.left_in:
         raise click.exceptions.Exit(exit_codes.FAILED)
-
-
-def _place(text: str, field: str) -> Place:
-    tape, _, seq = text.rpartition("/")
-    if not tape or not seq.isdecimal():
-        raise InvalidArgument(f"{text!r} is no place on a tape", remedy="write RUN/SEQ, such as last/12")
-    if tape != SYSTEM_STREAM and not tape.startswith(SESSION_STREAM):
-        with reading() as reader:
-            tape = run_stream(reader.find_run(tape, principal()).run_id)
-    return Place(tape, int(seq), field)
 
 
 def _leaked() -> str:
     try:
-        return sys.stdin.buffer.read().removesuffix(b"\n").removesuffix(b"\r").decode()
+        value = sys.stdin.buffer.read().removesuffix(b"\n").removesuffix(b"\r").decode()
     except UnicodeDecodeError:
         raise InvalidArgument("what stands on a tape is text in UTF-8") from None
+    if not value:
+        raise InvalidArgument("nothing came on standard input", remedy="write the value to it")
+    return value
 
 
-def _parts(value: str) -> Sequence[str]:
-    """Return what of a value may stand where it was cut, at the edges of an excerpt."""
-    return [value[:_PART_CHARACTERS], value[-_PART_CHARACTERS:]] if len(value) > _PART_CHARACTERS else []
+def _erase(tape: str, seq: int, field: str, part: str, reason: str) -> "Erased":
+    """Erase by the process that holds the journal, or in this one where none does. Raises what either refuses."""
+    from palyra_trio.runtime.erasing import Leak, erase_offline, place_of
+
+    folder = state_dir()
+    if is_held(folder):
+        import trio
+
+        try:
+            return trio.run(_erase_there, folder, tape, seq, field, part, reason)
+        except NoDaemon:
+            if chosen() is not None:
+                raise  # whoever holds a folder of this machine and does not serve is named by the lock
+    context = RequestContext(principal())
+    with reading() as reader:
+        assert isinstance(reader, Reader)
+        place = place_of(reader, tape, seq, field, context)
+    return erase_offline(folder, Leak(place, part, context.principal, reason))
 
 
-def _still_in(folder: Path, texts: Sequence[str]) -> list[str]:
-    """Return the files of the state directory, beneath it, that hold one of the texts."""
-    wanted = [each.encode() for each in texts]
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return [str(path) for path in files if path.stat().st_size and _holds(path, wanted)]
+async def _erase_there(folder: Path, tape: str, seq: int, field: str, part: str, reason: str) -> "Erased":
+    from palyra_trio.cli.door import open_remote_door
+    from palyra_trio.journal.erasure import Erasure
+    from palyra_trio.pb import journal_pb2 as pb
+    from palyra_trio.pb.journal_grpc import JournalServiceStub
+    from palyra_trio.runtime.erasing import Erased
 
-
-def _holds(path: Path, wanted: Sequence[bytes]) -> bool:
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(each) >= 0 for each in wanted)
+    request = pb.EraseValueRequest(tape=tape, seq=seq, field=field, part=part, reason=reason)
+    async with open_remote_door(folder) as (there, _):
+        found = await there.service_call(JournalServiceStub, "EraseValue", request)
+    return Erased(Erasure(found.rows, found.blobs, tuple(found.copies)), tuple(found.left_in), found.again)

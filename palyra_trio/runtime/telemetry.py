@@ -4,14 +4,19 @@ The tape is the record of runs; logs are for whoever operates the process. They 
 argument of a call.
 """
 
+import ctypes
 import logging
+import resource
 import sys
-from typing import TextIO
+import threading
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from palyra_trio.guard.redactor import Redactor
+
+_PR_SET_DUMPABLE = 4
 
 
 def set_up_logging(level: str, *, as_json: bool, redactor: Redactor, out: TextIO = sys.stderr) -> None:
@@ -23,6 +28,9 @@ def set_up_logging(level: str, *, as_json: bool, redactor: Redactor, out: TextIO
     def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         masked: EventDict = redactor.value(dict(event))
         return masked
+
+    def redact_line(_logger: WrappedLogger, _method: str, line: Any) -> Any:
+        return redactor.text(line)  # some of it was no text before it was rendered
 
     renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -37,6 +45,7 @@ def set_up_logging(level: str, *, as_json: bool, redactor: Redactor, out: TextIO
             structlog.processors.format_exc_info,
             redact,
             renderer,
+            redact_line,
         ],
     )
     handler = logging.StreamHandler(out)
@@ -44,3 +53,19 @@ def set_up_logging(level: str, *, as_json: bool, redactor: Redactor, out: TextIO
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    if level != "debug":
+        logging.getLogger("quic").setLevel(logging.WARNING)  # aioquic tells the story of every connection
+
+
+def log_crashes() -> None:
+    """Let what nobody catches, in any thread, be logged like all else instead of printed: no value of a variable is in it.
+
+    And let the process leave no image of its memory when it is killed by a fault of its own, nor be traced by its user.
+    """
+    crashed = logging.getLogger("palyra_trio.crash").critical
+    sys.excepthook = lambda kind, error, trace: crashed("crashed", exc_info=(kind, error, trace))
+    threading.excepthook = lambda args: crashed("a thread crashed", exc_info=args.exc_value)
+    sys.unraisablehook = lambda args: crashed("an error that nobody can catch", exc_info=args.exc_value)
+    logging.captureWarnings(True)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

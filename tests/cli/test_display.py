@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from palyra_trio.cli.display import Lines, Summary, Terminal, json_line
+from palyra_trio.cli.display import Lines, Summary, Terminal
 from palyra_trio.cli.exit_codes import of_run
-from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode
+from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode, json_line
 from palyra_trio.core.messages import ToolCall, Usage
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import (
@@ -26,6 +26,7 @@ from palyra_trio.core.tape import (
     RunInterrupted,
     TapeEvent,
     ToolFinished,
+    ToolOutput,
     ToolProposed,
     ToolStarted,
 )
@@ -300,3 +301,37 @@ def test_the_summary_is_one_object_at_the_end(end: RunFinished, status: int) -> 
         "last_seq": 9,
         "exit_status": status,
     }
+
+
+# --- the output of programs ---
+
+
+def live(*events: TapeEvent, color: bool = False) -> str:
+    err = io.StringIO()
+    display = Terminal(io.StringIO(), err, stream=True, color=color, live=True)
+    for seq, event in enumerate(events, 1):
+        display.show(row(event, seq), event)
+    return err.getvalue()
+
+
+def test_what_a_program_writes_is_shown_dim_as_it_comes() -> None:
+    output = ToolOutput("c1", "stdout", "one\ntwo\n")
+    assert live(CALL, output) == "  | one\n  | two\n"
+    assert live(CALL, output, color=True) == "\x1b[2m  | one\x1b[0m\n\x1b[2m  | two\x1b[0m\n"
+    assert shown(CALL, output) == ("", "")
+
+
+def test_that_there_was_more_comes_before_the_result_with_the_command_that_prints_it() -> None:
+    told = live(CALL, ToolOutput("c1", "stdout", "x\n" * 100), ToolFinished("c1", "done", 5)).splitlines()
+    assert len(told) == 22
+    assert told[-2] == "  | … the rest: palyra-trio runs output R c1"
+    assert told[-1].endswith("ok  5 ms, 4 bytes")
+
+
+def test_output_comes_above_a_question_that_is_being_answered() -> None:
+    err = io.StringIO()
+    terminal = Terminal(io.StringIO(), err, stream=True, color=False, live=True)
+    terminal.prompt("Allow? [y/n] ")
+    event = ToolOutput("c1", "stdout", "\x1b[1Ay\n")
+    terminal.show(row(event), event)
+    assert err.getvalue() == "Allow? [y/n] \n  | \\u001b[1Ay\nAllow? [y/n] "

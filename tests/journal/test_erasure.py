@@ -10,9 +10,10 @@ import pytest
 
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import digest
-from palyra_trio.core.errors import Busy, InvalidArgument, NotFound, StateConflict, StateLocked
+from palyra_trio.core.errors import Busy, InvalidArgument, NotFound, StateConflict
 from palyra_trio.core.messages import ToolCall, Usage
-from palyra_trio.core.session_events import SessionOpened
+from palyra_trio.core.outputs import OutputKept
+from palyra_trio.core.session_events import JobOutput, JobStarted, SessionOpened
 from palyra_trio.core.system_events import AgentDefined, BodiesErased
 from palyra_trio.core.tape import (
     SESSION_STREAM,
@@ -20,12 +21,13 @@ from palyra_trio.core.tape import (
     ModelTurn,
     TapeEvent,
     ToolFinished,
+    ToolOutput,
     ToolProposed,
     run_stream,
 )
 from palyra_trio.journal import erasure
 from palyra_trio.journal.check import check_file
-from palyra_trio.journal.erasure import Erasure, Place, erase, rebuild, text_at
+from palyra_trio.journal.erasure import Erasure, Place, blot, clear, search, text_at
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
 from tests.journal.tickets import (
@@ -87,7 +89,14 @@ PLACE = Place(run_stream(run_id(1)), 3, "call.arguments.headers.x")
 
 
 def erased(state_dir: Path, value: str = VALUE, parts: tuple[str, ...] = (), reason: str = "it leaked") -> Erasure:
-    return erase(state_dir, PLACE, [value], ALICE, reason, AT_MS, parts=parts)
+    return erase(state_dir, PLACE, value, parts, reason)
+
+
+def erase(state_dir: Path, place: Place, value: str, parts: tuple[str, ...], reason: str = "") -> Erasure:
+    with SqliteStore(state_dir) as store:
+        done, _ = blot(store, state_dir, place, [value], ALICE, reason, AT_MS, parts=parts)
+        clear(state_dir)
+    return done
 
 
 def events(state_dir: Path, stream: str) -> Iterator[TapeEvent | None]:
@@ -156,8 +165,47 @@ def test_a_part_of_it_is_looked_for_where_it_was_cut(tmp_path: Path) -> None:
     with SqliteStore(tmp_path) as store:
         commit(store, opened(1), for_run(1, asked(1), START, finished(f"cut {secret[:20]}…"), finished(secret), FINISH))
     place = Place(run_stream(run_id(1)), 4, "text")
-    assert erase(tmp_path, place, [secret], ALICE, "", AT_MS, parts=[secret[:16], secret[-16:]]).rows == 2
+    assert erase(tmp_path, place, secret, (secret[:16], secret[-16:])).rows == 2
     assert files_with(tmp_path, secret[:16].encode()) == []
+
+
+def test_output_that_arrived_in_pieces_is_put_together_to_look(tmp_path: Path) -> None:
+    halves = [VALUE[:9], VALUE[9:]]
+    watched = [
+        ToolOutput("c", "stdout", f"..{halves[0]}"),
+        ToolOutput("c", "stderr", "else"),
+        ToolOutput("c", "stdout", halves[1]),
+    ]
+    blobs = [f"kept {halves[0]}".encode(), f"{halves[1]} kept".encode(), b"the last piece"]
+    kept = [OutputKept("c", digest(each), len(each)) for each in blobs]
+    with SqliteStore(tmp_path) as store:
+        commit(store, opened(1), for_run(1, asked(1), START, *watched, *kept, finished(VALUE), FINISH, blobs=blobs))
+    done = erase(tmp_path, Place(run_stream(run_id(1)), 9, "text"), VALUE, ())
+    assert (done.rows, done.blobs) == (3, 2)
+    assert [type(each).__name__ for each in events(tmp_path, run_stream(run_id(1)))].count("NoneType") == 3
+    assert files_with(tmp_path, halves[1].encode()) == []
+    assert check_file(tmp_path / FILE_NAME).faults == ()
+
+
+def test_a_job_that_runs_and_wrote_it_must_end_first(tmp_path: Path) -> None:
+    job = JobStarted("01J", run_id(1), "c", "/bin/x", ("x",), ".", 4, "mark", 9)
+    stream = SESSION_STREAM + session_id(1)
+    with SqliteStore(tmp_path) as store:
+        commit(store, opened(1), ticket(stream, job, JobOutput("01J", "stdout", VALUE)))
+    with pytest.raises(StateConflict, match="job 01J holds it"):
+        erase(tmp_path, Place(stream, 3, "text"), VALUE, ())
+
+
+def test_what_came_after_a_search_is_found_and_what_went_since_is_left_alone(state_dir: Path) -> None:
+    found = search(state_dir, [VALUE])
+    with SqliteStore(state_dir) as store:
+        late = [delta(VALUE[:5]), delta(VALUE[5:]), finished(VALUE), FINISH]
+        commit(store, opened(3), for_run(3, asked(3), START, *late, blobs=[f"late {VALUE}".encode()]))
+        assert blot(store, state_dir, PLACE, [VALUE], ALICE, "", AT_MS, found=found)[0] == Erasure(13, 2, ())
+        assert blot(store, state_dir, PLACE, [VALUE], ALICE, "", AT_MS, found=found)[0] == Erasure(0, 0, ())
+        clear(state_dir)
+    assert files_with(state_dir, PLAIN) == []
+    assert check_file(state_dir / FILE_NAME).faults == ()
 
 
 def test_a_copy_that_an_upgrade_left_is_deleted(state_dir: Path) -> None:
@@ -190,20 +238,30 @@ def test_a_run_that_has_not_ended_is_not_erased_from(tmp_path: Path) -> None:
     assert files_with(tmp_path, PLAIN)
 
 
-def test_while_a_process_runs_there_nothing_is_erased(state_dir: Path) -> None:
-    with SqliteStore(state_dir), pytest.raises(StateLocked):
+def test_a_run_that_goes_on_from_one_that_holds_it_must_end_first(state_dir: Path) -> None:
+    with SqliteStore(state_dir) as store:
+        commit(store, for_run(3, asked(1, text="and then?")))
+    assert erased(state_dir).rows  # it waits in line, and will read the session as it is then
+
+
+def test_a_run_that_has_begun_from_one_that_holds_it_must_end_first(state_dir: Path) -> None:
+    with SqliteStore(state_dir) as store:
+        commit(store, for_run(3, asked(1, text="and then?"), START))
+    with pytest.raises(StateConflict, match=f"run {run_id(3)} goes on from run {run_id(1)}") as caught:
         erased(state_dir)
+    assert f"runs cancel {run_id(3)}" in caught.value.remedy
+    assert files_with(state_dir, PLAIN)
 
 
 def test_a_reader_that_keeps_old_pages_is_told_of(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasure, "_WAIT_S", 0.01)
+    monkeypatch.setattr(erasure, "WAIT_S", 0.01)
     with closing(sqlite3.connect(state_dir / FILE_NAME, isolation_level=None)) as db:
         db.execute("BEGIN")
         db.execute("SELECT count(*) FROM ev").fetchone()
         with pytest.raises(Busy, match=r"cannot be rebuilt|erased bytes"):
             erased(state_dir)
         db.execute("COMMIT")
-    rebuild(state_dir)
+    clear(state_dir)
     assert files_with(state_dir, PLAIN) == []
 
 

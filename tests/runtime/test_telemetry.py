@@ -1,6 +1,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Generator
 from datetime import datetime, timedelta
 
@@ -49,6 +51,19 @@ def test_what_is_below_the_level_is_not_said() -> None:
     log.info("no")
     log.warning("yes")
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["yes"]
+
+
+@pytest.mark.parametrize(("level", "said"), [("info", False), ("debug", True)])
+def test_the_story_of_every_quic_connection_is_for_who_debugs(
+    level: str, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = logging.getLogger("quic")
+    monkeypatch.setattr(story, "disabled", False)
+    story.setLevel(logging.NOTSET)
+    out = logging_to(level)
+    story.info("[0a] ALPN negotiated protocol h3")
+    story.setLevel(logging.NOTSET)
+    assert bool(out.getvalue()) is said
 
 
 def test_arguments_are_put_into_the_event() -> None:
@@ -102,3 +117,34 @@ def test_setting_it_up_again_takes_the_place_of_what_was() -> None:
     log.info("once")
     assert first.getvalue() == ""
     assert len(second.getvalue().splitlines()) == 1
+
+
+# --- what nobody catches ---
+
+CRASHES = """
+import ctypes, gc, resource, sys, threading, warnings
+from palyra_trio.guard.redactor import Redactor
+from palyra_trio.runtime.telemetry import log_crashes, set_up_logging
+set_up_logging("info", as_json=True, redactor=Redactor())
+log_crashes()
+secret = sys.argv[1]
+class Last:
+    def __del__(self): raise ValueError("last: " + secret)
+def fail(): raise ValueError("in a thread: " + secret)
+thread = threading.Thread(target=fail)
+thread.start(); thread.join()
+Last()
+warnings.warn("a warning: " + secret)
+print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+raise ValueError("in the end: " + secret)
+"""
+
+
+def test_what_nobody_catches_is_logged_without_its_secrets_and_leaves_no_core() -> None:
+    done = subprocess.run([sys.executable, "-c", CRASHES, SECRET], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == "(0, 0) 0\n"
+    assert SECRET not in done.stderr
+    entries = [json.loads(line) for line in done.stderr.splitlines()]
+    told = ("in a thread: ", "last: ", "a warning: ", "in the end: ")
+    assert [next(each for each in told if f"{each}[redacted:" in json.dumps(entry)) for entry in entries] == [*told]

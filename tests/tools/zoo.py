@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import attrs
@@ -27,6 +27,7 @@ from palyra_trio.tools.confined import Confinement, Spawner
 from palyra_trio.tools.job import Bounds, Job, KillReceipt, Outcome, Stream
 from palyra_trio.tools.process_tree import Launcher, carry_out
 from palyra_trio.tools.sandbox import SandboxSettings, open_sandbox
+from palyra_trio.tools.sandbox_report import SandboxReport
 from palyra_trio.tools.view import View, look
 
 NOBODY = 65534
@@ -139,24 +140,41 @@ class Cage:
                     scope.deadline = min(scope.deadline, trio.current_time() + delay_s)
 
             outcome = await carry_out(self.launcher, job, take, receipts.append)
-        return Seen(outcome, receipts, len(processes.marked(job.token)), bytes(out))
+        dead_ms = (trio.current_time() - scope.deadline) * 1000 if scope.cancelled_caught else None
+        return Seen(outcome, receipts, len(alive(job.token, self.workspace)), bytes(out), dead_ms)
 
 
 @attrs.frozen
 class Seen:
-    """What became of an animal. `alive` are those that /proc still shows with its mark."""
+    """What became of an animal. `alive` are those that /proc still shows, `dead_ms` is from the cancel to then."""
 
     outcome: Outcome | None
     receipts: list[KillReceipt]
     alive: int
     output: bytes
+    dead_ms: float | None = None
+
+
+LOOKS = 3  # one look misses what is always between two processes
+
+
+def alive(token: str, workspace: str) -> set[int]:
+    """Return the processes of a job that /proc shows: they carry its mark, or are where it was started."""
+    found = set[int]()
+    for _ in range(LOOKS):
+        found |= {each.pid for each in processes.marked(token)}
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError):
+                if os.readlink(f"/proc/{name}/cwd") == workspace:
+                    found.add(int(name))
+    return found
 
 
 def as_user(python: str, *arguments: str, user: int | None) -> "subprocess.Popen[str]":
     """Start this program with the packages of this Python, as another user where one is given."""
     return subprocess.Popen(
         [python, "-P", "-m", "tests.tools.zoo", *arguments],
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
         cwd="/",
@@ -166,7 +184,7 @@ def as_user(python: str, *arguments: str, user: int | None) -> "subprocess.Popen
     )
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     site = next(each for each in sys.path if each.endswith("site-packages"))
     return {"PYTHONPATH": f"{ROOT}:{site}", "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -180,7 +198,7 @@ def system_python() -> str:
         pytest.skip("unavailable: the system has no Python")
     tried = subprocess.run(
         [path, "-P", "-c", "import tests.tools.zoo"],
-        env=_environment(),
+        env=environment(),
         cwd="/",
         user=NOBODY,
         group=NOBODY,
@@ -248,7 +266,7 @@ async def _hold(tier: int, animal: str) -> None:
         job = cage.job(animal)
 
         def tell(out: bytes) -> bool:
-            print(job.token, flush=True)
+            print(job.token, cage.workspace, flush=True)
             return False
 
         await cage.run(job, tell)
@@ -260,9 +278,14 @@ async def _script(tier: int, source: str) -> bytes:
         return (await cage.run(cage.script(source), None)).output
 
 
-async def _report() -> None:
+def report_of() -> SandboxReport:
+    """Return what sandbox there is here; root's programs run as NOBODY."""
+    return trio.run(_report)
+
+
+async def _report() -> SandboxReport:
     async with open_sandbox(SandboxSettings(user=str(NOBODY)), Path.home()) as sandbox:
-        print("\n".join(sandbox.report.lines()))
+        return sandbox.report
 
 
 def main() -> None:
@@ -270,13 +293,18 @@ def main() -> None:
     if how == "hold":
         trio.run(_hold, int(tier), animal)
     elif how == "report":
-        trio.run(_report)
+        print("\n".join(report_of().lines()))
     elif how == "script":
         sys.stdout.buffer.write(trio.run(_script, int(tier), animal))
     else:
         seen = trio.run(_often, int(tier), animal, int(how))
         print(
-            json.dumps([{"alive": each.alive, "receipts": [attrs.asdict(r) for r in each.receipts]} for each in seen])
+            json.dumps(
+                [
+                    {"alive": each.alive, "dead_ms": each.dead_ms, "receipts": [attrs.asdict(r) for r in each.receipts]}
+                    for each in seen
+                ]
+            )
         )
 
 
