@@ -65,6 +65,35 @@ class GrantRevoked(TapeEvent):
 
 
 @attrs.frozen
+class AdmissionPaused(TapeEvent):
+    """No new runs are taken from here on."""
+
+    kind: ClassVar[int] = 92
+    by: str
+    reason: str = ""
+    v: int = 1
+
+
+@attrs.frozen
+class AdmissionResumed(TapeEvent):
+    kind: ClassVar[int] = 93
+    by: str
+    v: int = 1
+
+
+@attrs.frozen
+class LatencyBreach(TapeEvent):
+    """Something took longer than its budget, `count` times since the last such event, at worst `worst_ms`."""
+
+    kind: ClassVar[int] = 96
+    name: str
+    budget_ms: int
+    worst_ms: int
+    count: int
+    v: int = 1
+
+
+@attrs.frozen
 class BodiesErased(TapeEvent):
     """Rows lost their bodies, and blobs went, because of a value that stood in a field of a row of `stream`.
 

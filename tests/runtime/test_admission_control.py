@@ -1,0 +1,59 @@
+"""Pausing the admission of new runs: at once, on the tape, over restarts, and for new runs only."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from palyra_trio.core.commands import PauseAdmission, ResumeAdmission
+from palyra_trio.core.errors import Busy
+from palyra_trio.core.run import RunState
+from palyra_trio.core.system_events import AdmissionPaused, AdmissionResumed
+from palyra_trio.core.tape import SYSTEM_STREAM, ModelDelta
+from tests.fakes import ME, SECRET, FakeProvider, open_fake_runtime, says
+
+
+async def test_new_runs_are_refused_with_who_paused_and_why_and_taken_again_after_a_resume(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await runtime.do(PauseAdmission("the disk is being replaced"))
+        with pytest.raises(Busy, match=f"{ME.principal} paused that: the disk is being replaced") as refused:
+            await runtime.start()
+        assert "palyra-trio resume" in refused.value.remedy
+        assert not await runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
+        await runtime.do(ResumeAdmission())
+        assert runtime.gateway.health().paused is None
+        assert (await runtime.run()).end == (RunState.DONE, "final_answer")
+
+
+async def test_runs_that_were_accepted_go_on(tmp_path: Path) -> None:
+    release = trio.Event()
+    provider = FakeProvider([release.wait, *says("one")])
+    async with open_fake_runtime(tmp_path, provider) as runtime:
+        live = await runtime.start()
+        await runtime.do(PauseAdmission())
+        release.set()
+        assert (await runtime.ended(live.run_id)).of(ModelDelta)
+
+
+async def test_a_pause_holds_over_a_restart_and_both_ends_of_it_are_on_the_tape(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        await runtime.do(PauseAdmission(f"leaked {SECRET}"))
+    async with open_fake_runtime(tmp_path, boot_id="boot-2") as runtime:
+        with pytest.raises(Busy):
+            await runtime.start()
+        await runtime.do(ResumeAdmission())
+        rows = await runtime.gateway.ask(lambda reader: list(reader.tape(SYSTEM_STREAM)))
+    async with open_fake_runtime(tmp_path, boot_id="boot-3") as runtime:
+        await runtime.run()
+    events = [event for row in rows if isinstance(event := row.event(), AdmissionPaused | AdmissionResumed)]
+    assert events == [AdmissionPaused(ME.principal, "leaked [redacted:openai_key]"), AdmissionResumed(ME.principal)]
+
+
+async def test_new_runs_are_refused_at_once_while_one_that_was_let_in_does_not_begin(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        starting = runtime.state.latencies.starting
+        starting.admitted("slow", trio.current_time() - 1.0)
+        with pytest.raises(Busy, match=r"has not begun yet, and 100 ms are the limit"):
+            await runtime.start()
+        starting.gone("slow")
+        assert (await runtime.run()).end == (RunState.DONE, "final_answer")
