@@ -69,6 +69,19 @@ class MessageParser:
         return messages
 
 
+class Chunks:
+    """Stands where a MessageParser does, and leaves the bytes as they come."""
+
+    unfinished_bytes = 0
+
+    def limit(self, limit_bytes: int) -> None:
+        """Chunks are as small as the window."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the bytes as one."""
+        return [data] if data else []
+
+
 def _flagged(flag: int) -> GRPCError:
     if flag == 1:
         return GRPCError(Status.UNIMPLEMENTED, "compressed messages are not supported")

@@ -23,7 +23,7 @@ from hyperframe.frame import Frame, GoAwayFrame
 
 from palyra_trio.core.identity import Peer
 from palyra_trio.wire.call import ConnectionLost
-from palyra_trio.wire.h2_stream import H2Stream
+from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.limits import Bucket, Limits
 from palyra_trio.wire.metadata import Headers
 
@@ -78,7 +78,7 @@ class H2Pump:
         now = trio.current_time()
         self.peer = peer
         self.limits = limits
-        self.streams: dict[int, H2Stream] = {}
+        self.streams: dict[int, CallStream] = {}
         self.unread_bytes = 0  # of messages, on all streams
         self._stream = stream
         self._h2 = _machine(limits, client=client)
@@ -86,7 +86,7 @@ class H2Pump:
         self._greeted = False
         self._stopping = False
         self._queued = bytearray()  # frames for the socket, in order
-        self._ready: dict[int, H2Stream] = {}  # with output that a window may take, in the order of their turns
+        self._ready: dict[int, CallStream] = {}  # with output that a window may take, in the order of their turns
         self._writer = trio.lowlevel.ParkingLot()
         self._control = Bucket(limits.control_frames, limits.control_frames_per_s, now)
         self._sent_data = False
@@ -125,11 +125,11 @@ class H2Pump:
 
     # --- for streams ---
 
-    def has_output(self, stream: H2Stream) -> None:
+    def has_output(self, stream: CallStream) -> None:
         self._ready[stream.id] = stream
         self._writer.unpark_all()
 
-    def send_headers(self, stream: H2Stream, headers: Headers) -> None:
+    def send_headers(self, stream: CallStream, headers: Headers) -> None:
         with self._touching(stream):
             self._h2.send_headers(stream.id, headers)
         self._writer.unpark_all()
@@ -137,19 +137,19 @@ class H2Pump:
     def check_unread(self) -> None:
         """Return if what has arrived and is not read may stay. Raises Busy."""
 
-    def hand_back(self, stream: H2Stream, flow_bytes: int) -> None:
+    def hand_back(self, stream: CallStream, flow_bytes: int) -> None:
         if not self._stopping:
             self._h2.acknowledge_received_data(flow_bytes, stream.id)
             self._collect_control()
 
-    def reset(self, stream: H2Stream, code: ErrorCodes, why: GRPCError | None = None) -> None:
+    def reset(self, stream: CallStream, code: int | None = None, why: GRPCError | None = None) -> None:
         """Drop a stream; whoever still uses it is told `why`."""
         self.close(stream, why or GRPCError(Status.CANCELLED, "the call was cancelled"))
         with self._touching(stream):
-            self._h2.reset_stream(stream.id, code)
+            self._h2.reset_stream(stream.id, ErrorCodes.CANCEL if code is None else code)
         self._writer.unpark_all()
 
-    def close(self, stream: H2Stream, why: GRPCError) -> None:
+    def close(self, stream: CallStream, why: GRPCError) -> None:
         """Forget a stream that is over in both directions."""
         if self.streams.pop(stream.id, None) is not None:
             self._ready.pop(stream.id, None)
@@ -157,7 +157,7 @@ class H2Pump:
             self.closed(stream)
 
     @contextmanager
-    def _touching(self, stream: H2Stream) -> Generator[None]:
+    def _touching(self, stream: CallStream) -> Generator[None]:
         """A stream may be closed in h2 already, by an event that was received with this one and has its turn yet."""
         try:
             yield
@@ -170,11 +170,11 @@ class H2Pump:
         """Take headers of either kind, and GOAWAY."""
         raise NotImplementedError
 
-    def closed(self, stream: H2Stream) -> None:
+    def closed(self, stream: CallStream) -> None:
         """A stream is over."""
         raise NotImplementedError
 
-    def half_closed(self, stream: H2Stream) -> None:
+    def half_closed(self, stream: CallStream) -> None:
         """One side of a stream has ended, and the other goes on."""
 
     def wasted(self) -> None:
@@ -302,7 +302,7 @@ class H2Pump:
         self._queued.clear()
         return data
 
-    def _frame(self, stream: H2Stream) -> int:
+    def _frame(self, stream: CallStream) -> int:
         """Turn a stream's output into one frame, and its end when nothing is left. Return the bytes of DATA."""
         window = self._h2.local_flow_control_window(stream.id)
         most = min(stream.queued_bytes, window, self._h2.max_outbound_frame_size, self.limits.frame_bytes)

@@ -4,49 +4,34 @@ A connection that fails, in whatever way, ends alone. What is not gRPC gets an H
 """
 
 import logging
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import h2.events
 import trio
-from grpclib.const import Handler, Status
-from grpclib.exceptions import GRPCError
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame, SettingsFrame
 
 from palyra_trio.core.errors import Busy, PeerError
-from palyra_trio.wire.call import Call, Translate
+from palyra_trio.wire.call import Translate
+from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.h2_connection import H2Pump
-from palyra_trio.wire.h2_stream import H2Stream
 from palyra_trio.wire.limits import Bucket, Limits
-from palyra_trio.wire.metadata import NotGrpc, parse_request, response_headers, trailers
+from palyra_trio.wire.metadata import NotGrpc
 from palyra_trio.wire.peer import peer_of
+from palyra_trio.wire.served_calls import Handlers, ServedCalls, Service
 from palyra_trio.wire.tls import handshake
-
-if TYPE_CHECKING:
-    from grpclib._typing import IServable
-
-Handlers = Mapping[str, Handler]
 
 _FULL = (
     SettingsFrame(0).serialize() + GoAwayFrame(0, 0, ErrorCodes.ENHANCE_YOUR_CALM, b"too many connections").serialize()
 )
-_CANCELLED_STREAMS = 2  # times the limit: calls that were cancelled may still be cleaning up beside new ones
-
 _log = logging.getLogger(__name__)
 
 
-def handlers_of(services: "Iterable[IServable]") -> dict[str, Handler]:
-    """Return the handlers of generated services by their path."""
-    return {path: handler for service in services for path, handler in service.__mapping__().items()}
-
-
 class H2Server:
-    """Serves calls on any number of listeners. `translate` says what an error of ours is called on the wire.
+    """Serves calls on any number of listeners; what it takes is said at `Service`.
 
     Connections over a Unix socket are counted apart from the others, so that strangers do not keep this user out.
-    `unproven` are the methods that read a message before they know who asks; they take small ones only.
     """
 
     def __init__(
@@ -56,10 +41,8 @@ class H2Server:
         limits: Limits | None = None,
         unproven: Container[str] = (),
     ) -> None:
-        self._handlers = handlers
-        self._unproven = unproven
-        self._translate = translate
         self._limits = limits or Limits()
+        self._service = Service(handlers, translate, self._limits, unproven)
         self._connections: set[_ServerConnection] = set()
         self._count = {True: 0, False: 0}  # by whether the peer is on this machine's Unix socket
         self._accepting = trio.CancelScope()
@@ -117,7 +100,7 @@ class H2Server:
         return False
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
-        connection = _ServerConnection(stream, self._handlers, self._translate, self._limits, self._unproven)
+        connection = _ServerConnection(stream, self._service)
         self._connections.add(connection)
         try:
             await connection.run()
@@ -135,19 +118,10 @@ class H2Server:
 
 
 class _ServerConnection(H2Pump):
-    def __init__(
-        self,
-        stream: trio.abc.Stream,
-        handlers: Handlers,
-        translate: Translate,
-        limits: Limits,
-        unproven: Container[str],
-    ) -> None:
+    def __init__(self, stream: trio.abc.Stream, service: Service) -> None:
+        limits = service.limits
         super().__init__(stream, peer_of(stream), limits, client=False)
-        self._handlers = handlers
-        self._unproven = unproven
-        self._translate = translate
-        self._calls: dict[int, Call] = {}
+        self._calls = ServedCalls(service)
         self._resets = Bucket(limits.resets, limits.resets_per_s, trio.current_time())
         self._draining = False
 
@@ -159,22 +133,22 @@ class _ServerConnection(H2Pump):
 
     async def _cut_at(self, deadline: float) -> None:
         await trio.sleep_until(deadline)
-        for call in list(self._calls.values()):
-            call.stop(GRPCError(Status.UNAVAILABLE, "the server is shutting down"))
-        for stream in [each for each in self.streams.values() if each.id not in self._calls]:
-            stream.reset()
+        self._calls.cut(self.streams.values())
         await trio.sleep(self.limits.flush_s)
         self.stop()
 
     def received(self, event: h2.events.Event) -> None:
         # A GOAWAY from a client needs no answer: its streams go on, and it closes when it likes.
         if isinstance(event, h2.events.RequestReceived):
-            stream = self.streams[event.stream_id] = H2Stream(self, event.stream_id)
-            if self._draining or self._is_full():
+            stream = self.streams[event.stream_id] = CallStream(self, event.stream_id)
+            if self._draining or len(self.streams) > self.limits.streams or self._calls.are_too_many:
                 stream.reset(ErrorCodes.REFUSED_STREAM)
                 self.wasted()
-            else:
-                self._accept(stream, event)
+                return
+            try:
+                self._calls.accept(stream, event.headers, self._nursery)
+            except NotGrpc as error:
+                stream.refuse(error)
 
     def check_unread(self) -> None:
         if self.unread_bytes > self.limits.unread_bytes:
@@ -183,41 +157,11 @@ class _ServerConnection(H2Pump):
                 remedy="send fewer large requests at a time",
             )
 
-    def _is_full(self) -> bool:
-        most = self.limits.streams
-        return len(self.streams) > most or len(self._calls) >= _CANCELLED_STREAMS * most
-
-    def _accept(self, stream: H2Stream, event: h2.events.RequestReceived) -> None:
-        try:
-            request = parse_request(event.headers)
-            handler = self._handlers.get(request.method)
-            if handler is None:
-                raise GRPCError(Status.UNIMPLEMENTED, f"there is no method {request.method[:200]}")
-        except NotGrpc as error:
-            text = f"{error.text}\n".encode()
-            headers = [(":status", str(error.http_status)), ("content-type", "text/plain; charset=utf-8")]
-            stream.respond_in_text(headers, text)
-        except GRPCError as error:
-            stream.end(response_headers() + trailers(error.status, error.message), drop=True)
-        else:
-            if request.method in self._unproven:
-                stream.limit_messages(self.limits.unproven_message_bytes)
-            call = self._calls[stream.id] = Call(stream, handler, request, trio.current_time())
-            self._nursery.start_soon(self._answer, stream.id, call)
-
-    async def _answer(self, stream_id: int, call: Call) -> None:
-        try:
-            await call.answer(self._translate)
-        finally:
-            del self._calls[stream_id]
-
-    def closed(self, stream: H2Stream) -> None:
-        call = self._calls.get(stream.id)
-        if call is not None and not stream.local_ended:
-            call.scope.cancel()
+    def closed(self, stream: CallStream) -> None:
+        self._calls.closed(stream)
         self._stop_when_idle()
 
-    def half_closed(self, stream: H2Stream) -> None:
+    def half_closed(self, stream: CallStream) -> None:
         if stream.local_ended:  # the answer is complete, and what the client still sends is read by nobody
             self.reset(stream, ErrorCodes.NO_ERROR)
 

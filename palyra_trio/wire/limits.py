@@ -28,6 +28,27 @@ class Limits:
     control_frames_per_s: float = 100
 
 
+@attrs.frozen
+class QuicLimits:
+    """Bounds of a UDP endpoint, of its handshakes and of the silence on its connections."""
+
+    always_retry: bool = False  # have every client show that it is where it says it is, not only under load
+    retry_above: int = 32  # handshakes in flight, beyond which every client has to show it
+    handshakes: int = 256  # in flight; beyond it nobody is answered
+    address_handshakes: int = 64  # of one address in a burst, before it has to show that it is there, and then
+    address_handshakes_per_s: float = 16
+    addresses: int = 4096  # that are counted; the one that was not seen for longest is forgotten
+    resets_per_s: float = 100  # stateless resets, which cost us a packet and no state
+    datagram_bytes: int = 1452  # an Ethernet frame's worth; falls back to what every path carries
+    window_datagrams: int = 64  # that are read before anybody else has a turn
+    backlog_datagrams: int = 1024  # that wait for the socket; more are lost, as the network may lose them
+    idle_s: float = 60  # silence after which a connection is over (RFC 9000, section 10.1)
+    keepalive_s: float = (
+        20  # silence after which the peer is asked, where there are calls; NATs forget after 30 (RFC 9308)
+    )
+    probe_s: float = 3  # between questions to a peer that does not answer: a path that comes back is found so soon
+
+
 class Bucket:
     """Allows a burst, and then a rate."""
 

@@ -140,6 +140,12 @@ def status_of(headers: RawHeaders, response: RawHeaders = ()) -> GRPCError:
     return GRPCError(status, None if message is None else decode_text(message), details and _details(details))
 
 
+def is_grpc(headers: RawHeaders) -> bool:
+    """Return whether response headers begin a gRPC answer. They need not be ones, if a proxy gives the answer."""
+    fields = dict(headers)
+    return fields.get(b":status") == b"200" and fields.get(b"content-type", b"").startswith(b"application/grpc")
+
+
 def encode_details(status: Status, message: str, details: "bytes | Iterable[Message]") -> bytes:
     """Return a serialised google.rpc.Status that holds the messages `details`; bytes are taken to be one already."""
     if isinstance(details, bytes):

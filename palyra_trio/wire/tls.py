@@ -6,6 +6,8 @@ which then needs no authority and no name.
 
 import hashlib
 import ssl
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 import trio
@@ -13,6 +15,7 @@ import trio
 from palyra_trio.core.errors import PeerError
 
 PROTOCOL = "h2"  # RFC 9113, section 3.2
+_RECORD_BYTES = 64 * 1024
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -37,12 +40,16 @@ def _for_http2(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 async def open_pinned(stream: trio.abc.Stream, host: str, fingerprint: str) -> trio.SSLStream[trio.abc.Stream]:
-    """Return a TLS stream to the peer whose own certificate has this SHA-256 (hex), as `fingerprint_of` told it once.
+    """Return a TLS stream to the peer whose own certificate has this SHA-256 (hex), as `shown_chain` told it once.
 
     Nothing but the handshake has been sent then. Raises PeerError when the handshake fails, or shows another one.
     """
-    secured = _unverified(stream, host)
-    shown = await _shown_by(secured)
+    context = client_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    secured = trio.SSLStream(stream, context, server_hostname=host)
+    await handshake(secured)
+    shown = hashlib.sha256(secured.getpeercert(binary_form=True)).hexdigest()
     if shown != fingerprint:
         raise PeerError(
             f"the certificate has the SHA-256 {shown}, and {fingerprint} is pinned",
@@ -51,27 +58,45 @@ async def open_pinned(stream: trio.abc.Stream, host: str, fingerprint: str) -> t
     return secured
 
 
-async def fingerprint_of(stream: trio.abc.Stream, host: str) -> str:
-    """Return the SHA-256 (hex) of whatever certificate the peer shows, for a person to judge, and close the stream.
+async def shown_chain(stream: trio.abc.Stream, host: str) -> tuple[bytes, ...]:
+    """Return whatever certificates (DER) the peer shows, its own first, for a person to judge, and close the stream.
 
-    Raises PeerError.
+    Raises PeerError. By pyOpenSSL, because `ssl` tells of the peer's own only (before Python 3.13).
     """
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from OpenSSL import SSL
+
+    shaking = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    if not _is_address(host):
+        shaking.set_tlsext_host_name(host.encode("idna"))
+    shaking.set_connect_state()
+    done = False
     try:
-        return await _shown_by(_unverified(stream, host))
+        while True:
+            with suppress(SSL.WantReadError):
+                shaking.do_handshake()
+                done = True
+            with suppress(SSL.WantReadError):
+                await stream.send_all(shaking.bio_read(_RECORD_BYTES))
+            if done:
+                chain = shaking.get_peer_cert_chain(as_cryptography=True) or []
+                return tuple(each.public_bytes(Encoding.DER) for each in chain)
+            heard = await stream.receive_some()
+            if not heard:
+                raise trio.BrokenResourceError("the connection was closed")
+            shaking.bio_write(heard)
+    except (SSL.Error, trio.BrokenResourceError) as error:
+        raise _failed(error) from error
     finally:
         await trio.aclose_forcefully(stream)
 
 
-async def _shown_by(stream: trio.SSLStream[trio.abc.Stream]) -> str:
-    await handshake(stream)
-    return hashlib.sha256(stream.getpeercert(binary_form=True)).hexdigest()
-
-
-def _unverified(stream: trio.abc.Stream, host: str) -> trio.SSLStream[trio.abc.Stream]:
-    context = client_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return trio.SSLStream(stream, context, server_hostname=host)
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def handshake(stream: trio.abc.Stream) -> None:
@@ -81,8 +106,10 @@ async def handshake(stream: trio.abc.Stream) -> None:
     try:
         await stream.do_handshake()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise PeerError(
-            f"the TLS handshake failed: {error.__cause__ or error}", remedy="check the address and the certificate"
-        ) from error
+        raise _failed(error.__cause__ or error) from error
     if stream.selected_alpn_protocol() != PROTOCOL:
         raise PeerError("the other end does not speak HTTP/2 over TLS", remedy="check the address and port")
+
+
+def _failed(why: BaseException) -> PeerError:
+    return PeerError(f"the TLS handshake failed: {why}", remedy="check the address and the certificate")

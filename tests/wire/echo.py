@@ -12,8 +12,9 @@ from grpclib.exceptions import GRPCError
 from palyra_trio.core.errors import PalyraError, TooLarge
 from palyra_trio.wire.call import Call
 from palyra_trio.wire.h2_client import Channel, connect
-from palyra_trio.wire.h2_server import H2Server, handlers_of
+from palyra_trio.wire.h2_server import H2Server
 from palyra_trio.wire.limits import Limits
+from palyra_trio.wire.served_calls import handlers_of
 from tests.wire.echo_grpc import EchoBase
 from tests.wire.echo_pb2 import Failure, Order, Sum, Text
 

@@ -12,8 +12,9 @@ from palyra_trio.core.errors import Draining, PalyraError
 from palyra_trio.wire.call import STATUS_WAIT_S
 from palyra_trio.wire.framing import encode_messages
 from palyra_trio.wire.h2_client import connect
-from palyra_trio.wire.h2_server import H2Server, handlers_of
+from palyra_trio.wire.h2_server import H2Server
 from palyra_trio.wire.metadata import status_of
+from palyra_trio.wire.served_calls import handlers_of
 from tests.wire.echo import Echo, pair
 from tests.wire.echo_grpc import EchoStub
 from tests.wire.echo_pb2 import Failure, Order, Text

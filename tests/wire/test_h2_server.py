@@ -8,8 +8,6 @@ import h2.events
 import pytest
 import trio
 import trustme
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError
 from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
@@ -19,9 +17,9 @@ from palyra_trio.wire.h2_client import connect
 from palyra_trio.wire.h2_connection import Machine
 from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.tls import server_context
-from tests.wire.echo import Echo, listening, pair, server_of
+from tests.wire.echo import Echo, listening, server_of
 from tests.wire.echo_grpc import EchoStub
-from tests.wire.echo_pb2 import Order, Text
+from tests.wire.echo_pb2 import Text
 from tests.wire.raw import HEADERS, Raw, raw_client
 
 
@@ -39,54 +37,6 @@ async def test_what_is_not_grpc_is_answered_in_words(changes: dict[str, str], st
         (began,), (data,) = raw.find(h2.events.ResponseReceived), raw.find(h2.events.DataReceived)
         assert dict(began.headers)[b":status"].decode() == status  # type: ignore[attr-defined]
         assert b"gRPC" in data.data  # type: ignore[attr-defined]
-
-
-async def test_a_drain_lets_calls_end_and_refuses_new_ones(autojump_clock: MockClock) -> None:
-    echo = Echo()
-    replies: list[Text] = []
-    async with pair(echo) as (channel, server), trio.open_nursery() as nursery:
-
-        async def call() -> None:
-            replies.append(await EchoStub(channel).Wait(Text()))
-
-        nursery.start_soon(call)
-        await echo.began.wait()
-        server.drain(trio.current_time() + 10)
-        await wait_all_tasks_blocked()
-        with pytest.raises(ConnectionLost):
-            await EchoStub(channel).Say(Text())
-        await trio.sleep(5)
-        echo.go_on.set()
-    assert len(replies) == 1
-
-
-async def test_a_drain_tells_the_rest_at_its_deadline_even_those_that_do_not_read(autojump_clock: MockClock) -> None:
-    echo = Echo()
-    statuses: list[Status] = []
-    async with pair(echo) as (channel, server), trio.open_nursery() as nursery:
-
-        async def wait() -> None:
-            with pytest.raises(GRPCError) as cut:
-                await EchoStub(channel).Wait(Text())
-            statuses.append(cut.value.status)
-
-        async def not_read() -> None:
-            async with EchoStub(channel).Count.open() as call:
-                await call.send_message(Order(messages=10**6, bytes_each=1000), end=True)
-                await trio.sleep(4)
-                with pytest.raises(GRPCError) as cut:
-                    await call.recv_trailing_metadata()
-            statuses.append(cut.value.status)
-
-        start = trio.current_time()
-        for _ in range(20):
-            nursery.start_soon(wait)
-            nursery.start_soon(not_read)
-        await wait_all_tasks_blocked()
-        server.drain(start + 3)
-    assert statuses == [Status.UNAVAILABLE] * 40
-    assert trio.current_time() - start < 5
-    assert echo.live == 0
 
 
 async def test_a_call_that_was_sent_as_the_drain_began_is_refused_so_that_it_can_be_tried_elsewhere() -> None:

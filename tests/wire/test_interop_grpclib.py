@@ -13,7 +13,8 @@ from grpclib.reflection.service import ServerReflection
 from grpclib.reflection.v1.reflection_grpc import ServerReflectionStub
 from grpclib.reflection.v1.reflection_pb2 import ServerReflectionRequest
 
-from palyra_trio.wire.h2_server import H2Server, handlers_of
+from palyra_trio.wire.h2_server import H2Server
+from palyra_trio.wire.served_calls import handlers_of
 from tests.wire.echo import Echo, listening, server_of, translate
 from tests.wire.echo_grpc import EchoStub
 from tests.wire.echo_pb2 import Failure, Order, Text

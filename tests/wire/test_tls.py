@@ -1,4 +1,5 @@
 import hashlib
+import re
 import ssl
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from trio.testing import memory_stream_pair
 
 from palyra_trio.core.errors import PeerError
 from palyra_trio.wire.h2_client import connect
-from palyra_trio.wire.tls import client_context, fingerprint_of, open_pinned, server_context
+from palyra_trio.wire.tls import client_context, open_pinned, server_context, shown_chain
 from tests.wire.echo import Echo, server_of
 from tests.wire.echo_grpc import EchoStub
 from tests.wire.echo_pb2 import Text
@@ -60,7 +61,7 @@ async def pinned(files: Path, fingerprint: str, name: str = "198.51.100.7") -> b
     async with trio.open_nursery() as nursery:
         await nursery.start(server_of(Echo()).serve, [trio.SSLListener(plain, serving)])
         async with await trio.testing.open_stream_to_socket_listener(plain) as stream:
-            shown = await fingerprint_of(stream, name)
+            shown = hashlib.sha256((await shown_chain(stream, name))[0]).hexdigest()
         async with await trio.testing.open_stream_to_socket_listener(plain) as stream:
             async with connect(await open_pinned(stream, name, fingerprint or shown)) as channel:
                 said = await EchoStub(channel).Say(Text(body=b"hello"))
@@ -81,6 +82,37 @@ async def test_another_certificate_than_the_pinned_one_is_refused_its_authority_
     fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(text)).hexdigest()
     with pytest.RaisesGroup(pytest.RaisesExc(PeerError, match=f"{fingerprint} is pinned")):
         await pinned(files, fingerprint, "localhost")
+
+
+async def chain_of(files: Path, chain: str, name: str) -> tuple[bytes, ...]:
+    context = server_context(files / chain, files / "key.pem")
+    (plain,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server_of(Echo()).serve, [trio.SSLListener(plain, context)])
+        stream = await trio.testing.open_stream_to_socket_listener(plain)
+        shown = await shown_chain(stream, name)
+        nursery.cancel_scope.cancel()
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.send_all(b"more")
+    return shown
+
+
+@pytest.mark.parametrize("name", ["localhost", "198.51.100.7", "::1", "bücher.example"])
+async def test_all_certificates_that_are_shown_are_told_whoever_vouches_for_them(files: Path, name: str) -> None:
+    whole = (files / "chain.pem").read_text() + (files / "ca.pem").read_text()
+    (files / "whole.pem").write_text(whole)
+    pems = re.findall("-----BEGIN.*?-----END CERTIFICATE-----", whole, re.DOTALL)
+    assert await chain_of(files, "whole.pem", name) == tuple(map(ssl.PEM_cert_to_DER_cert, pems))
+    assert await chain_of(files, "chain.pem", name) == tuple(map(ssl.PEM_cert_to_DER_cert, pems[:-1]))
+
+
+@pytest.mark.parametrize("says", [b"", b"no TLS at all", b"\x16\x03\x01\xff\xff"])
+async def test_who_does_not_speak_tls_shows_nothing(says: bytes) -> None:
+    near, far = memory_stream_pair()
+    await far.send_all(says)
+    await far.send_eof()
+    with pytest.raises(PeerError, match="the TLS handshake failed"):
+        await shown_chain(near, "localhost")
 
 
 async def test_a_client_that_does_not_speak_http_2_is_refused(files: Path) -> None:

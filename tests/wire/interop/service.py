@@ -10,7 +10,8 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
 from palyra_trio.wire.call import Call
-from palyra_trio.wire.h2_server import H2Server, handlers_of
+from palyra_trio.wire.h2_server import H2Server
+from palyra_trio.wire.served_calls import handlers_of
 from tests.wire.echo import listening, translate
 from tests.wire.interop.cases import METADATA
 

@@ -6,7 +6,8 @@ import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from palyra_trio.wire.h2_client import Channel, ClientCall, connect
+from palyra_trio.wire.client_call import ClientCall
+from palyra_trio.wire.h2_client import Channel, connect
 from tests.wire.interop.cases import (
     CASES,
     LARGE_REPLY,

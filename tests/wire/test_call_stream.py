@@ -4,23 +4,25 @@ import h2.events
 from trio.testing import wait_all_tasks_blocked
 
 from palyra_trio.wire.limits import Limits
-from tests.wire.echo import Echo, pair
+from tests.wire.echo import Echo
 from tests.wire.echo_grpc import EchoStub
 from tests.wire.echo_pb2 import Order, Text
 from tests.wire.raw import HEADERS, raw_client
+from tests.wire.transports import Transport, over_both
 
 
-async def test_a_client_that_reads_nothing_of_200_mb_costs_what_fits_the_window() -> None:
+@over_both
+async def test_a_client_that_reads_nothing_of_200_mb_costs_what_fits_the_window(over: Transport) -> None:
     echo = Echo()
     limits = Limits()
-    async with pair(echo) as (channel, _), EchoStub(channel).Count.open() as call:
+    async with over.pair(echo) as (channel, _), EchoStub(channel).Count.open() as call:
         tracemalloc.start()
         await call.send_message(Order(messages=200_000, bytes_each=1000), end=True)
         await echo.began.wait()
         await wait_all_tasks_blocked()
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert echo.sent * 1000 <= limits.stream_window_bytes + limits.send_buffer_bytes + 2000
+        assert echo.sent * 1000 <= over.ahead_bytes(limits) + 2000
         assert peak_bytes < 5_000_000
         assert await call.recv_message() is not None
 

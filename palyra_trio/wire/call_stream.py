@@ -1,29 +1,51 @@
-"""One HTTP/2 stream of a connection: what has arrived and is not read, what is queued and does not fit the window yet.
+"""One stream of a connection, HTTP/2 or HTTP/3: what has arrived and is not read, what is queued and does not fit yet.
 
-It is the Carrier of a call, on either end. The windows themselves are h2's; the socket is the connection's.
+It is the Carrier of a call, on either end. Windows, frames and the socket are the connection's, behind `StreamPump`.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
-from h2.errors import ErrorCodes
 
 from palyra_trio.core.errors import PalyraError
 from palyra_trio.core.identity import Peer
-from palyra_trio.wire.framing import PREFIX_BYTES, MessageParser
-from palyra_trio.wire.metadata import Headers, RawHeaders
-
-if TYPE_CHECKING:
-    from palyra_trio.wire.h2_connection import H2Pump
+from palyra_trio.wire.framing import PREFIX_BYTES, Chunks, MessageParser
+from palyra_trio.wire.limits import Limits
+from palyra_trio.wire.metadata import Headers, NotGrpc, RawHeaders
 
 
-class H2Stream:
+class StreamPump(Protocol):
+    """What a stream asks of its connection. None of it waits."""
+
+    limits: Limits
+    unread_bytes: int  # of messages, on all streams
+
+    @property
+    def peer(self) -> Peer: ...
+
+    def has_output(self, stream: "CallStream") -> None:
+        """Give the stream a turn: it has bytes queued, or its end."""
+
+    def send_headers(self, stream: "CallStream", headers: Headers) -> None:
+        """Send headers before all that is queued."""
+
+    def check_unread(self) -> None:
+        """Return if what has arrived and is not read may stay. Raises Busy."""
+
+    def hand_back(self, stream: "CallStream", flow_bytes: int) -> None:
+        """Let the peer send as many bytes more."""
+
+    def reset(self, stream: "CallStream", code: int | None = None) -> None:
+        """Drop the stream in both directions, with the transport's code for a cancel or another one."""
+
+
+class CallStream:
     """Made by the connection. `gone` is why neither side of it can be used any more; what arrived before can still be read."""
 
-    def __init__(self, pump: "H2Pump", stream_id: int) -> None:
+    def __init__(self, pump: StreamPump, stream_id: int) -> None:
         self.id = stream_id
         self.gone: GRPCError | None = None
         self.remote_ended = False
@@ -31,7 +53,8 @@ class H2Stream:
         self.response: RawHeaders | None = None
         self.trailers: RawHeaders | None = None
         self._pump = pump
-        self._parser = MessageParser(pump.limits.message_bytes)
+        self._parser: MessageParser | Chunks = MessageParser(pump.limits.message_bytes)
+        self._prefix_bytes = PREFIX_BYTES
         self._room_bytes = pump.limits.send_buffer_bytes
         self._messages: deque[bytes] = deque()
         self._malformed: GRPCError | PalyraError | None = None
@@ -50,6 +73,17 @@ class H2Stream:
     def limit_messages(self, limit_bytes: int) -> None:
         self._parser.limit(limit_bytes)
 
+    def read_chunks(self) -> None:
+        """Take what arrives as it comes, and not as messages: from the beginning, for what is no call."""
+        self._parser = Chunks()
+        self._prefix_bytes = 0
+
+    def stop_sending(self) -> None:
+        """The peer reads no more: drop what is queued. Whoever sends waits until the stream is gone."""
+        self._out.clear()
+        self._room_bytes = 0
+        self.has_sent_all()
+
     # --- the call's side ---
 
     async def receive(self) -> bytes | None:
@@ -65,8 +99,8 @@ class H2Stream:
                 self._waiting = False
         if self._messages:
             body = self._messages.popleft()
-            self._hold(-(PREFIX_BYTES + len(body)))
-            self._hand_back(min(self._unread_bytes, PREFIX_BYTES + len(body)))
+            self._hold(-(self._prefix_bytes + len(body)))
+            self._hand_back(min(self._unread_bytes, self._prefix_bytes + len(body)))
             return body
         if error := self._malformed or (None if self.remote_ended else self.gone):
             raise error
@@ -102,7 +136,7 @@ class H2Stream:
         while self.gone is None and not self.local_ended:
             await self._moved.park()
 
-    def reset(self, code: ErrorCodes = ErrorCodes.CANCEL) -> None:
+    def reset(self, code: int | None = None) -> None:
         if self.gone is None:
             self._pump.reset(self, code)
 
@@ -119,7 +153,7 @@ class H2Stream:
             except (GRPCError, PalyraError) as error:
                 self._malformed = error
                 self._parser = MessageParser(0)
-                self._hold(sum(PREFIX_BYTES + len(body) for body in self._messages) - self._held_bytes)
+                self._hold(sum(self._prefix_bytes + len(body) for body in self._messages) - self._held_bytes)
         if self._malformed is not None or (self._waiting and not self._messages):
             self._hand_back(self._unread_bytes)
         self._arrived.unpark_all()
@@ -172,10 +206,11 @@ class H2Stream:
         self.local_ended = True
         self._moved.unpark_all()
 
-    def respond_in_text(self, headers: Headers, text: bytes) -> None:
-        """Answer with an HTTP response that is no call's."""
+    def refuse(self, error: NotGrpc) -> None:
+        """Answer a request that is no call's, in words."""
+        headers = [(":status", str(error.http_status)), ("content-type", "text/plain; charset=utf-8")]
         self._pump.send_headers(self, headers)
-        self._out += text
+        self._out += f"{error.text}\n".encode()
         self._last = []
         self._pump.has_output(self)
 

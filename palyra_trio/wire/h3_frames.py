@@ -1,0 +1,262 @@
+"""HTTP/3 frames and header sections, sans-IO (RFC 9114 and RFC 9204), without a dynamic table in either direction.
+
+What the frames of a request mean to a call is `h3_connection`'s. Errors end the connection, as section 8 allows for all.
+"""
+
+import re
+from collections.abc import Iterable
+from enum import IntEnum
+
+import pylsqpack
+
+from palyra_trio.wire.metadata import Headers, RawHeaders
+
+
+class Code(IntEnum):
+    """RFC 9114, section 8.1, and RFC 9204, section 6."""
+
+    NO_ERROR = 0x100
+    GENERAL_PROTOCOL_ERROR = 0x101
+    INTERNAL_ERROR = 0x102
+    STREAM_CREATION_ERROR = 0x103
+    CLOSED_CRITICAL_STREAM = 0x104
+    FRAME_UNEXPECTED = 0x105
+    FRAME_ERROR = 0x106
+    EXCESSIVE_LOAD = 0x107
+    ID_ERROR = 0x108
+    SETTINGS_ERROR = 0x109
+    MISSING_SETTINGS = 0x10A
+    REQUEST_REJECTED = 0x10B
+    REQUEST_CANCELLED = 0x10C
+    REQUEST_INCOMPLETE = 0x10D
+    MESSAGE_ERROR = 0x10E
+    QPACK_DECOMPRESSION_FAILED = 0x200
+    QPACK_ENCODER_STREAM_ERROR = 0x201
+    QPACK_DECODER_STREAM_ERROR = 0x202
+
+
+class Frame(IntEnum):
+    """RFC 9114, section 7.2."""
+
+    DATA = 0x0
+    HEADERS = 0x1
+    CANCEL_PUSH = 0x3
+    SETTINGS = 0x4
+    PUSH_PROMISE = 0x5
+    GOAWAY = 0x7
+    MAX_PUSH_ID = 0xD
+
+
+class StreamKind(IntEnum):
+    """The first number on a unidirectional stream: RFC 9114, section 6.2, and RFC 9204, section 4.2."""
+
+    CONTROL = 0
+    PUSH = 1
+    QPACK_ENCODER = 2
+    QPACK_DECODER = 3
+
+
+MAX_FIELD_SECTION_SIZE = 0x6
+CONTROL_FRAME_BYTES = 4096  # of SETTINGS or GOAWAY; they are small
+
+_OF_HTTP2 = {0x2, 0x6, 0x8, 0x9}  # RFC 9114, section 7.2.8
+_SETTINGS_OF_HTTP2 = {0x0, 0x2, 0x3, 0x4, 0x5}  # section 7.2.4.1
+_NOT_ON_REQUESTS = {Frame.CANCEL_PUSH, Frame.SETTINGS, Frame.PUSH_PROMISE, Frame.GOAWAY, Frame.MAX_PUSH_ID, *_OF_HTTP2}
+_NOT_ON_CONTROL = {Frame.DATA, Frame.HEADERS, Frame.PUSH_PROMISE, *_OF_HTTP2}
+
+_NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE = re.compile(rb"(?:[^\0\r\n\t ](?:[^\0\r\n]*[^\0\r\n\t ])?)?")
+_OF_A_CONNECTION = {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}  # section 4.2
+_OF_REQUESTS = {b":method", b":scheme", b":authority", b":path"}
+
+
+class Http3Error(Exception):
+    """The peer has broken the rules; `code` ends the connection."""
+
+    def __init__(self, code: Code, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+def encode_number(number: int) -> bytes:
+    """Return a variable-length integer (RFC 9000, section 16)."""
+    if number < 1 << 6:
+        return bytes([number])
+    if number < 1 << 14:
+        return (number | 1 << 14).to_bytes(2, "big")
+    if number < 1 << 30:
+        return (number | 2 << 30).to_bytes(4, "big")
+    return (number | 3 << 62).to_bytes(8, "big")
+
+
+def decode_number(data: bytes | bytearray, place: int) -> tuple[int, int] | None:
+    """Return the number at a place and the place after it, or None when its end is not here yet."""
+    if place >= len(data):
+        return None
+    first = data[place]
+    end = place + (1 << (first >> 6))
+    if end > len(data):
+        return None
+    return int.from_bytes(data[place:end], "big") & ((1 << 8 * (end - place) - 2) - 1), end
+
+
+def encode_frame(kind: int, payload: bytes) -> bytes:
+    """Return a frame."""
+    return b"".join((encode_number(kind), encode_number(len(payload)), payload))
+
+
+def encode_settings(header_bytes: int) -> bytes:
+    """Return our SETTINGS frame: header sections up to a size, and no table for them."""
+    return encode_frame(Frame.SETTINGS, encode_number(MAX_FIELD_SECTION_SIZE) + encode_number(header_bytes))
+
+
+class FrameReader:
+    """Cuts a stream into frames: those of `whole` in one piece of at most `most_bytes`, the others as they come.
+
+    `unfinished` says whether the stream must not end here.
+    """
+
+    def __init__(self, whole: Iterable[int], most_bytes: int, forbidden: Iterable[int]) -> None:
+        self._whole = frozenset(whole)
+        self._most_bytes = most_bytes
+        self._forbidden = frozenset(forbidden)
+        self._buffer = b""
+        self._kind = -1  # of the frame that goes on; -1 between frames
+        self._left_bytes = 0
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self._buffer) or self._kind >= 0
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Return frames, or pieces of them, with their kind. Raises Http3Error."""
+        if self._buffer:
+            data = self._buffer + data
+        frames: list[tuple[int, bytes]] = []
+        place, end = 0, len(data)
+        while True:
+            if self._kind < 0:
+                if (kind := decode_number(data, place)) is None or (size := decode_number(data, kind[1])) is None:
+                    break
+                self._begin(kind[0], size[0])
+                place = size[1]
+            here = min(self._left_bytes, end - place)
+            if self._kind in self._whole and here < self._left_bytes:
+                break
+            if here or not self._left_bytes:
+                frames.append((self._kind, data[place : place + here]))
+            place += here
+            self._left_bytes -= here
+            if self._left_bytes:
+                break
+            self._kind = -1
+        self._buffer = data[place:]
+        return frames
+
+    def _begin(self, kind: int, size: int) -> None:
+        if kind in self._forbidden:
+            raise Http3Error(Code.FRAME_UNEXPECTED, f"a frame of kind {kind:#x} does not belong here")
+        if kind in self._whole and size > self._most_bytes:
+            raise Http3Error(Code.EXCESSIVE_LOAD, f"a frame of {size} bytes is over the limit of {self._most_bytes}")
+        self._kind, self._left_bytes = kind, size
+
+
+def request_reader(header_bytes: int) -> FrameReader:
+    """Return a reader of one direction of a request."""
+    return FrameReader((Frame.HEADERS,), header_bytes, _NOT_ON_REQUESTS)
+
+
+def control_reader() -> FrameReader:
+    """Return a reader of a control stream."""
+    return FrameReader((Frame.SETTINGS, Frame.GOAWAY), CONTROL_FRAME_BYTES, _NOT_ON_CONTROL)
+
+
+def check_settings(payload: bytes) -> None:
+    """Return if SETTINGS are well-formed; none of them matters to us. Raises Http3Error."""
+    place, seen = 0, set[int]()
+    while place < len(payload):
+        if (name := decode_number(payload, place)) is None or (value := decode_number(payload, name[1])) is None:
+            raise Http3Error(Code.FRAME_ERROR, "SETTINGS are cut short")
+        if name[0] in _SETTINGS_OF_HTTP2 or name[0] in seen:
+            raise Http3Error(Code.SETTINGS_ERROR, f"the setting {name[0]:#x} does not belong here")
+        seen.add(name[0])
+        place = value[1]
+
+
+def parse_goaway(payload: bytes) -> int:
+    """Return the first id that the sender of a GOAWAY does not take. Raises Http3Error."""
+    if (number := decode_number(payload, 0)) is None or number[1] != len(payload):
+        raise Http3Error(Code.FRAME_ERROR, "GOAWAY is malformed")
+    return number[0]
+
+
+class HeaderCodec:
+    """Encodes and decodes header sections; each stands for itself."""
+
+    def __init__(self) -> None:
+        self._encoder = pylsqpack.Encoder()
+        self._decoder = pylsqpack.Decoder(0, 0)
+
+    def encode(self, headers: Headers) -> bytes:
+        """Return a HEADERS frame."""
+        _, block = self._encoder.encode(0, [(name.encode(), value.encode("latin-1")) for name, value in headers])
+        return encode_frame(Frame.HEADERS, block)
+
+    def decode(self, block: bytes, pseudo: Iterable[bytes]) -> RawHeaders:
+        """Return the headers of a HEADERS frame, which may have the pseudo-headers `pseudo`. Raises Http3Error."""
+        try:
+            _, headers = self._decoder.feed_header(0, block)
+        except (pylsqpack.DecompressionFailed, pylsqpack.StreamBlocked) as error:
+            raise Http3Error(Code.QPACK_DECOMPRESSION_FAILED, "headers cannot be decoded") from error
+        _check(headers, set(pseudo))
+        return headers
+
+    def feed(self, kind: StreamKind, data: bytes) -> None:
+        """Take what the peer says about its tables, which must come to nothing. Raises Http3Error."""
+        try:
+            if kind is StreamKind.QPACK_ENCODER:
+                self._decoder.feed_encoder(data)
+            else:
+                self._encoder.feed_decoder(data)
+        except pylsqpack.EncoderStreamError as error:
+            raise Http3Error(Code.QPACK_ENCODER_STREAM_ERROR, "there is no table") from error
+        except pylsqpack.DecoderStreamError as error:
+            raise Http3Error(Code.QPACK_DECODER_STREAM_ERROR, "there is no table") from error
+
+
+def decode_request(codec: HeaderCodec, block: bytes) -> RawHeaders:
+    """Return the headers of a request. Raises Http3Error, also for one without what every request has (section 4.3.1)."""
+    headers = codec.decode(block, _OF_REQUESTS)
+    found = {name for name, value in headers if value}
+    if b":method" not in found or b":path" not in found or not {b":authority", b"host"} & found:
+        raise Http3Error(Code.MESSAGE_ERROR, "a request lacks its method, path or authority")
+    return headers
+
+
+def decode_response(codec: HeaderCodec, block: bytes) -> RawHeaders:
+    """Return the headers of a response. Raises Http3Error, also for one without a status (section 4.3.2)."""
+    headers = codec.decode(block, [b":status"])
+    if not any(name == b":status" and len(value) == 3 and value.isdigit() for name, value in headers):
+        raise Http3Error(Code.MESSAGE_ERROR, "a response lacks its status")
+    return headers
+
+
+def decode_trailers(codec: HeaderCodec, block: bytes) -> RawHeaders:
+    """Return headers after a body. Raises Http3Error."""
+    return codec.decode(block, ())
+
+
+def _check(headers: Iterable[tuple[bytes, bytes]], pseudo: set[bytes]) -> None:
+    """RFC 9114, sections 4.2 and 4.3."""
+    regular = False
+    for name, value in headers:
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            raise Http3Error(Code.MESSAGE_ERROR, "a header has characters that it may not have")
+        if name[0] == 0x3A:
+            if regular or name not in pseudo:
+                raise Http3Error(Code.MESSAGE_ERROR, "a pseudo-header is out of its place")
+            pseudo.discard(name)
+        else:
+            regular = True
+            if name in _OF_A_CONNECTION or (name == b"te" and value != b"trailers"):
+                raise Http3Error(Code.MESSAGE_ERROR, "a header is not for HTTP/3")

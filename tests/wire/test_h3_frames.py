@@ -1,0 +1,174 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palyra_trio.wire.h3_frames import (
+    Code,
+    Frame,
+    HeaderCodec,
+    Http3Error,
+    StreamKind,
+    check_settings,
+    control_reader,
+    decode_number,
+    decode_request,
+    decode_response,
+    decode_trailers,
+    encode_frame,
+    encode_number,
+    encode_settings,
+    parse_goaway,
+    request_reader,
+)
+from palyra_trio.wire.metadata import Headers
+
+LIMIT = 1000
+REQUEST: Headers = [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/")]
+
+
+def block_of(headers: Headers) -> bytes:
+    """Return what a HEADERS frame carries."""
+    ((kind, block),) = request_reader(LIMIT).feed(HeaderCodec().encode(headers))
+    assert kind == Frame.HEADERS
+    return block
+
+
+@given(st.integers(0, (1 << 62) - 1))
+def test_a_number_comes_back(number: int) -> None:
+    encoded = encode_number(number)
+    assert decode_number(b"x" + encoded, 1) == (number, 1 + len(encoded))
+    assert decode_number(encoded[:-1], 0) is None
+
+
+frames = st.lists(st.tuples(st.sampled_from([Frame.HEADERS, Frame.DATA, 0x21]), st.binary(max_size=80)), max_size=6)
+
+
+@given(frames, st.lists(st.integers(1, 20), max_size=40))
+def test_frames_are_the_same_however_they_were_cut(sent: list[tuple[int, bytes]], cuts: list[int]) -> None:
+    left = b"".join(encode_frame(kind, payload) for kind, payload in sent)
+    reader, got = request_reader(LIMIT), list[tuple[int, bytes]]()
+    for cut in [*cuts, len(left)]:
+        got += reader.feed(left[:cut])
+        left = left[cut:]
+    assert not reader.unfinished
+    assert b"".join(data for kind, data in got if kind == Frame.DATA) == b"".join(
+        data for kind, data in sent if kind == Frame.DATA
+    )
+    assert [data for kind, data in got if kind == Frame.HEADERS] == [
+        data for kind, data in sent if kind == Frame.HEADERS
+    ]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_a_frame_that_is_cut_short_is_unfinished(cut: int) -> None:
+    reader = request_reader(LIMIT)
+    reader.feed(encode_frame(Frame.DATA, b"12345678")[:cut])
+    assert reader.unfinished
+
+
+def test_headers_over_the_limit_are_refused_before_they_are_here() -> None:
+    with pytest.raises(Http3Error) as refused:
+        request_reader(LIMIT).feed(encode_number(Frame.HEADERS) + encode_number(1 << 40))
+    assert refused.value.code is Code.EXCESSIVE_LOAD
+
+
+@pytest.mark.parametrize("kind", [Frame.SETTINGS, Frame.GOAWAY, Frame.PUSH_PROMISE, 0x2, 0x9])
+def test_frames_that_do_not_belong_on_a_request_are_refused(kind: int) -> None:
+    with pytest.raises(Http3Error) as refused:
+        request_reader(LIMIT).feed(encode_frame(kind, b""))
+    assert refused.value.code is Code.FRAME_UNEXPECTED
+
+
+@pytest.mark.parametrize("kind", [Frame.DATA, Frame.HEADERS, 0x8])
+def test_frames_that_do_not_belong_on_a_control_stream_are_refused(kind: int) -> None:
+    with pytest.raises(Http3Error) as refused:
+        control_reader().feed(encode_frame(kind, b""))
+    assert refused.value.code is Code.FRAME_UNEXPECTED
+
+
+def test_settings_are_checked() -> None:
+    ((kind, payload),) = control_reader().feed(encode_settings(LIMIT))
+    assert kind == Frame.SETTINGS
+    check_settings(payload)
+    check_settings(b"")
+    for wrong, code in (
+        (payload + payload, Code.SETTINGS_ERROR),
+        (b"\x02\x00", Code.SETTINGS_ERROR),
+        (b"\x40", Code.FRAME_ERROR),
+    ):
+        with pytest.raises(Http3Error) as refused:
+            check_settings(wrong)
+        assert refused.value.code is code
+
+
+def test_goaway_names_an_id() -> None:
+    assert parse_goaway(encode_number(400)) == 400
+    for wrong in (b"", b"\x40", b"\x00\x00"):
+        with pytest.raises(Http3Error):
+            parse_goaway(wrong)
+
+
+def test_headers_come_back_without_a_table() -> None:
+    headers: Headers = [*REQUEST, ("authorization", "Bearer x"), ("x-text", "ü")]
+    first, again = HeaderCodec(), HeaderCodec()
+    block = first.encode(headers)
+    assert block == first.encode(headers) == again.encode(headers)
+    decoded = [(name.decode(), value.decode("latin-1")) for name, value in decode_request(again, block_of(headers))]
+    assert decoded == headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        REQUEST[1:],
+        REQUEST[:3],
+        [REQUEST[0], REQUEST[1], REQUEST[3]],
+        [("x", "y"), *REQUEST],
+        [*REQUEST, REQUEST[0]],
+        [*REQUEST, (":status", "200")],
+        [*REQUEST, ("X-Upper", "y")],
+        [*REQUEST, ("x y", "z")],
+        [*REQUEST, ("x", "a\r\nb")],
+        [*REQUEST, ("x", " a")],
+        [*REQUEST, ("connection", "close")],
+        [*REQUEST, ("te", "gzip")],
+    ],
+    ids=str,
+)
+def test_a_malformed_request_is_refused(headers: Headers) -> None:
+    with pytest.raises(Http3Error) as refused:
+        decode_request(HeaderCodec(), block_of(headers))
+    assert refused.value.code is Code.MESSAGE_ERROR
+
+
+@pytest.mark.parametrize("headers", [[("x", "y")], [(":status", "2x0")], [(":status", "200"), (":path", "/")]])
+def test_a_malformed_response_is_refused(headers: Headers) -> None:
+    with pytest.raises(Http3Error):
+        decode_response(HeaderCodec(), block_of(headers))
+
+
+def test_trailers_have_no_pseudo_headers() -> None:
+    assert list(decode_trailers(HeaderCodec(), block_of([("grpc-status", "0")]))) == [(b"grpc-status", b"0")]
+    with pytest.raises(Http3Error):
+        decode_trailers(HeaderCodec(), block_of([(":status", "200")]))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_for_headers_are_headers_or_refused(block: bytes) -> None:
+    try:
+        decode_request(HeaderCodec(), block)
+    except Http3Error:
+        return
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "code"),
+    [
+        (StreamKind.QPACK_ENCODER, b"\x3f\xe1\x1f", Code.QPACK_ENCODER_STREAM_ERROR),
+        (StreamKind.QPACK_DECODER, b"\x81", Code.QPACK_DECODER_STREAM_ERROR),
+    ],
+)
+def test_a_table_is_refused(kind: StreamKind, data: bytes, code: Code) -> None:
+    with pytest.raises(Http3Error) as refused:
+        HeaderCodec().feed(kind, data)
+    assert refused.value.code is code

@@ -1,0 +1,124 @@
+import pytest
+from aioquic.quic.packet import QuicHeader, QuicPacketType, QuicProtocolVersion
+
+from palyra_trio.wire.limits import QuicLimits
+from palyra_trio.wire.quic_admission import Admission, Gatekeeper, Secrets, Verdict
+from palyra_trio.wire.udp_port import Address
+
+SECRET = bytes(range(32))
+HERE: Address = ("192.0.2.1", 4000, 0)
+CONNECTIONS = 10
+WALL_S = 1_800_000_000.0
+
+
+def first(token: bytes = b"", to: bytes = b"original") -> QuicHeader:
+    return QuicHeader(
+        version=QuicProtocolVersion.VERSION_1,
+        packet_type=QuicPacketType.INITIAL,
+        packet_length=1200,
+        destination_cid=to,
+        source_cid=b"client_1",
+        token=token,
+        integrity_tag=b"",
+        supported_versions=[],
+    )
+
+
+def keeper(quic: QuicLimits | None = None, secret: bytes = SECRET) -> Gatekeeper:
+    return Gatekeeper(Secrets(secret), quic or QuicLimits(), CONNECTIONS)
+
+
+def judge(
+    gatekeeper: Gatekeeper,
+    header: QuicHeader | None = None,
+    address: Address = HERE,
+    *,
+    handshakes: int = 0,
+    connections: int = 0,
+    now: float = 0.0,
+    wall_s: float = WALL_S,
+) -> Admission:
+    return gatekeeper.admit(
+        header or first(), address, handshakes=handshakes, connections=connections, now=now, wall_s=wall_s
+    )
+
+
+def test_who_asks_first_is_let_in() -> None:
+    assert judge(keeper()) == Admission(Verdict.ACCEPT, b"original", None)
+
+
+@pytest.mark.parametrize("quic", [QuicLimits(always_retry=True), QuicLimits(retry_above=5)])
+def test_by_option_and_under_load_an_address_has_to_be_shown(quic: QuicLimits) -> None:
+    assert judge(keeper(quic), handshakes=5).verdict is Verdict.RETRY
+
+
+def test_a_token_lets_in_where_it_was_given_also_by_the_next_process() -> None:
+    before = keeper(QuicLimits(always_retry=True))
+    retried_id, token = before.retry_token(first(), HERE, WALL_S)
+    after = keeper(QuicLimits(always_retry=True))
+    assert judge(after, first(token, retried_id)) == Admission(Verdict.ACCEPT, b"original", retried_id)
+
+
+def test_a_token_is_of_no_use_elsewhere_later_or_changed() -> None:
+    gatekeeper = keeper(QuicLimits(always_retry=True))
+    retried_id, token = gatekeeper.retry_token(first(), HERE, WALL_S)
+    shown = first(token, retried_id)
+    changed = first(token[:-1] + bytes([token[-1] ^ 1]), retried_id)
+    judged = [
+        judge(gatekeeper, shown, ("192.0.2.2", 4000, 0)),
+        judge(gatekeeper, shown, ("192.0.2.1", 4001, 0)),
+        judge(gatekeeper, shown, wall_s=WALL_S + 31),
+        judge(gatekeeper, first(token, b"else_123")),
+        judge(gatekeeper, changed),
+        judge(keeper(secret=bytes(32)), shown),
+    ]
+    assert [each.verdict for each in judged] == [Verdict.INVALID_TOKEN] * 6
+
+
+def test_a_token_of_another_server_is_no_token() -> None:
+    assert judge(keeper(), first(b"somebody else's")).verdict is Verdict.ACCEPT
+    assert judge(keeper(QuicLimits(always_retry=True)), first(b"somebody else's")).verdict is Verdict.RETRY
+
+
+def test_an_address_that_asks_often_has_to_be_shown_and_then_to_wait() -> None:
+    gatekeeper = keeper(QuicLimits(address_handshakes=3, address_handshakes_per_s=1))
+    assert [judge(gatekeeper).verdict for _ in range(4)] == [Verdict.ACCEPT] * 3 + [Verdict.RETRY]
+    retried_id, token = gatekeeper.retry_token(first(), HERE, WALL_S)
+    shown = first(token, retried_id)
+    assert judge(gatekeeper, shown).verdict is Verdict.SILENCE
+    assert judge(gatekeeper, shown, now=1.0).verdict is Verdict.ACCEPT
+    assert judge(gatekeeper, address=("198.51.100.1", 4000, 0)).verdict is Verdict.ACCEPT
+
+
+def test_a_network_of_ipv6_is_one_address_and_loopback_is_not_counted() -> None:
+    gatekeeper = keeper(QuicLimits(address_handshakes=1, address_handshakes_per_s=0))
+    assert judge(gatekeeper, address=("2001:db8::1", 1, 0, 0, 1)).verdict is Verdict.ACCEPT
+    assert judge(gatekeeper, address=("2001:db8::2", 1, 0, 0, 1)).verdict is Verdict.RETRY
+    assert judge(gatekeeper, address=("2001:db8:0:1::2", 1, 0, 0, 1)).verdict is Verdict.ACCEPT
+    for address in (("127.0.0.1", 1, 0), ("::1", 1, 0, 0, 1)):
+        assert [judge(gatekeeper, address=address).verdict for _ in range(3)] == [Verdict.ACCEPT] * 3
+
+
+def test_a_million_addresses_are_not_kept() -> None:
+    gatekeeper = keeper(QuicLimits(addresses=8))
+    for number in range(1000):
+        judge(gatekeeper, address=(f"192.0.{number // 250}.{number % 250}", 1, 0))
+    assert len(gatekeeper._asked) == 8
+
+
+def test_beyond_the_limits_somebody_is_refused_or_not_answered() -> None:
+    assert judge(keeper(), connections=CONNECTIONS).verdict is Verdict.FULL
+    assert judge(keeper(), handshakes=QuicLimits().handshakes).verdict is Verdict.SILENCE
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValueError, match="32"):
+        Secrets(b"short")
+
+
+def test_reset_tokens_are_of_the_id_and_of_the_secret() -> None:
+    tokens = {
+        Secrets(secret).reset_token(each) for secret in (SECRET, bytes(32)) for each in (b"12345678", b"87654321")
+    }
+    assert len(tokens) == 4
+    assert Secrets(SECRET).reset_token(b"12345678") in tokens
