@@ -9,20 +9,22 @@ it was asked is another reason to begin again.
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 import click
 import trio
 
 from palyra_trio.cli.open import model_settings, read_settings, request_context, state_dir
-from palyra_trio.cli.profiles import chosen
+from palyra_trio.cli.profiles import chosen, note, transport
 from palyra_trio.cli.remote import RemoteGateway, Rows, nursery_of_our_own, open_remote
 from palyra_trio.cli.settings import Settings
+from palyra_trio.cli.ways import Transport, Way, over_quic, over_stream
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Command, Reply, StartRun
 from palyra_trio.core.errors import Draining, NoDaemon, PalyraError, StateLocked
@@ -31,6 +33,7 @@ from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.tape import run_stream
 from palyra_trio.journal.reading import open_reader
 from palyra_trio.journal.store import FILE_NAME
+from palyra_trio.runtime.access import TOKEN_FILE
 from palyra_trio.runtime.follow import Follower
 
 if TYPE_CHECKING:
@@ -91,6 +94,11 @@ class LocalDoor:
                         err=True,
                     )
                 await sessions.idle()
+                if jobs := self._daemon.gateway.jobs.count:
+                    click.echo(
+                        f"stopping {jobs} long jobs: they end with this process; `palyra-trio serve` keeps them",
+                        err=True,
+                    )
                 self._daemon.drain(LAST_ROWS_S)  # at once: a run that were taken now would end with this process
                 nursery.cancel_scope.cancel()
 
@@ -201,7 +209,7 @@ async def open_door(settings: Settings) -> AsyncGenerator[tuple[Door, RequestCon
     Raises StateLocked when another process holds the directory and does not answer, and what `open_daemon` raises.
     Leaving the block of a runtime of our own waits for the runs that others started in it, until a signal.
     """
-    if chosen() is not None:
+    if chosen() is not None or transport() is Transport.QUIC:
         async with open_remote_door(settings.state_dir) as elsewhere:
             yield elsewhere
         return
@@ -219,7 +227,7 @@ async def open_remote_door(folder: Path) -> AsyncGenerator[tuple[RemoteGateway, 
     Raises NoDaemon when nobody answers: here for the former, at the first use for the latter.
     """
     if (elsewhere := chosen()) is not None:
-        async with open_remote(elsewhere.dial, elsewhere.address, elsewhere.metadata) as remote:
+        async with open_remote(*elsewhere.ways(transport()), note=note) as remote:
             yield remote, RequestContext(Principal(""))
         return
     path = folder / SOCKET_NAME
@@ -232,12 +240,33 @@ async def open_remote_door(folder: Path) -> AsyncGenerator[tuple[RemoteGateway, 
         raise nobody
     context = request_context(folder)
     metadata = {"x-palyra-device-id": context.device, "x-palyra-channel": context.channel}
-    async with open_remote(dial, "localhost", metadata, partial(_rest_of_ended, folder / FILE_NAME)) as remote:
+    left = partial(_rest_of_ended, folder / FILE_NAME)
+    async with open_remote(over_stream(dial, f"unix:{path}", metadata), left=left, note=note) as remote:
         try:
             await remote.reach()
         except NoDaemon as error:
             raise nobody from error
+        if transport() is not Transport.QUIC:
+            yield remote, context
+            return
+        way = await _over_quic_here(remote, folder, metadata)
+    async with open_remote(way, left=left, note=note) as remote:
         yield remote, context
+
+
+async def _over_quic_here(remote: RemoteGateway, folder: Path, metadata: Mapping[str, str]) -> Way:
+    """Return the way over HTTP/3 to the daemon of this state directory, which says where that is. Raises NoDaemon."""
+    from palyra_trio.transports.certificates import CERTIFICATE, FOLDER
+
+    found = next((each for each in (await remote.health()).addresses if each.startswith("quic://")), None)
+    if found is None:
+        raise NoDaemon("this daemon does not serve HTTP/3", remedy="set quic.enabled and start it with `serve`")
+    parts = urlsplit(found)
+    token = (folder / TOKEN_FILE).read_text().strip()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(parts.hostname or "", parts.hostname or "")
+    return over_quic(
+        host, parts.port or 0, folder / FOLDER / CERTIFICATE, {**metadata, "authorization": f"Bearer {token}"}
+    )
 
 
 def _rest_of_ended(journal: Path, run_id: RunId, after_seq: int) -> Iterator[tuple[TapeRow, ...]]:

@@ -8,8 +8,10 @@ from palyra_trio.cli.open import state_dir
 from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.tables import json_option, print_json
 from palyra_trio.core.errors import NoDaemon
+from palyra_trio.core.words import one_line
 from palyra_trio.journal.store import LOCK_NAME
 from palyra_trio.pb.gateway_pb2 import GetHealthResponse
+from palyra_trio.wire.authority import fingerprint_of_pem, spelled
 
 
 @click.command()
@@ -30,9 +32,14 @@ def status(wait_s: float, as_json: bool) -> None:
                 "boot_id": found.boot_id,
                 "live_runs": found.live_runs,
                 "draining": found.draining,
+                "paused_by": found.paused_by,
+                "paused_because": found.paused_because,
                 "journal_g": found.journal_g,
                 "policy_preset": found.policy_preset,
                 "policy_hash": found.policy_hash,
+                "addresses": list(found.addresses),
+                "quic_port": found.quic_port,
+                "authority_sha256": _authority(found),
                 "sandbox_tier": found.sandbox_tier,
                 "sandbox_report": list(found.sandbox_report),
             }
@@ -40,10 +47,22 @@ def status(wait_s: float, as_json: bool) -> None:
         return
     where = f"process {pid}" if elsewhere is None else elsewhere.address
     click.echo(f"{'draining' if found.draining else 'ready'}: {where}, version {found.version}")
+    if found.paused_by:
+        because = f": {one_line(found.paused_because)}" if found.paused_because else ""
+        click.echo(f"paused by {found.paused_by}{because}; new runs are not taken")
+    for address in found.addresses:
+        click.echo(f"listens at {address}")
+    if authority := _authority(found):
+        click.echo(f"authority SHA-256 {spelled(authority)}")
     click.echo(f"live runs {found.live_runs}, boot {found.boot_id}")
     click.echo(f"policy {found.policy_preset}, your files {found.policy_hash[:12]}")
     for line in found.sandbox_report:
         click.echo(line)
+
+
+def _authority(found: GetHealthResponse) -> str:
+    """Return the SHA-256 (hex) of the authority that clients pin, or ""."""
+    return fingerprint_of_pem(found.authority_pem.encode()) if found.authority_pem else ""
 
 
 async def _health(wait_s: float) -> GetHealthResponse:

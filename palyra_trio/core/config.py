@@ -73,7 +73,7 @@ class SandboxConfig:
     bare: bool = False
     pids: int = 512
     memory_mib: int = 4096
-    output_mib: int = 64
+    output_mib: int = 1024
 
 
 @attrs.frozen
@@ -93,15 +93,60 @@ class DaemonConfig:
 
 @attrs.frozen
 class GrpcConfig:
-    """Where `serve` listens besides its Unix socket. Port 0 takes a free one; beyond loopback TLS is a condition.
+    """Where `serve` listens besides its Unix socket. Port 0 takes a free one; `tls` is always on beyond loopback.
 
-    `tls_certificate_file` and `tls_key_file` are paths of PEM files; both empty means no TLS.
+    `tls_certificate_file` and `tls_key_file` are paths of PEM files; with both empty, the daemon's own certificate is shown.
     """
 
     host: str = "127.0.0.1"
     port: int = 7443
     tls_certificate_file: str = ""
     tls_key_file: str = ""
+    tls: bool = False
+
+
+@attrs.frozen
+class HttpConfig:
+    """Where `serve` offers the console. Port 0 takes a free one; beyond loopback TLS is a condition, and signing in always is.
+
+    `names` are the host names that browsers may call this machine by, besides `host` and those of loopback. The two files
+    are PEM; both empty means no TLS. `open_metrics` lets /metrics be read without a token. A project has no say in it.
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 7142
+    names: tuple[str, ...] = ()
+    tls_certificate_file: str = ""
+    tls_key_file: str = ""
+    open_metrics: bool = False
+
+
+class QuicRetry(StrEnum):
+    """When a client must show that it is where it says it is: before a handshake costs us much, or only under load."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+
+
+@attrs.frozen
+class QuicConfig:
+    """Where `serve` listens for HTTP/3, always with TLS by the daemon's own certificate. Port 0 takes a free one.
+
+    `names` are the host names and addresses that the certificate is for, besides `host` and those of loopback; over TCP the
+    same one is shown. `client_ca_file`, a PEM file, makes it a condition to show a certificate of that authority. For
+    debugging, and empty unless somebody looks: `key_log_file` takes the keys of all traffic, `qlog_dir` a trace of every
+    connection. A project has no say in it.
+    """
+
+    enabled: bool = True
+    host: str = "localhost"
+    port: int = 7444
+    retry: QuicRetry = QuicRetry.AUTO
+    names: tuple[str, ...] = ()
+    client_ca_file: str = ""
+    key_log_file: str = ""
+    qlog_dir: str = ""
 
 
 class LogLevel(StrEnum):
@@ -155,6 +200,18 @@ class RatesConfig:
 
 
 @attrs.frozen
+class LatencyConfig:
+    """How long what people wait for may take: a commit of the journal, a judgement of a call, a run's first event.
+
+    A longer one is recorded; new runs are refused while starting one takes longer than `first_event_ms`.
+    """
+
+    journal_write_ms: int = 25
+    gate_ms: int = 5
+    first_event_ms: int = 100
+
+
+@attrs.frozen
 class Config:
     """The whole configuration. A field is a table of the TOML file, its fields are the table's keys."""
 
@@ -171,7 +228,10 @@ class Config:
     attachments: AttachmentsConfig = AttachmentsConfig()
     workspaces: WorkspacesConfig = WorkspacesConfig()
     rates: RatesConfig = RatesConfig()
+    latency: LatencyConfig = LatencyConfig()
     grpc: GrpcConfig = GrpcConfig()
+    quic: QuicConfig = QuicConfig()
+    http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
 
 

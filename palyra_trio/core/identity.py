@@ -54,10 +54,14 @@ class RequestContext:
 
 @attrs.frozen
 class Peer:
-    """Who is at the other end of a connection, as the operating system says: `uid` over a Unix socket, else None."""
+    """Who is at the other end of a connection, as the operating system says: `uid` over a Unix socket, else None.
+
+    `subject` is that of the certificate that a client has shown, where one was asked for (RFC 4514), and else empty.
+    """
 
     uid: int | None = None
     address: str = ""
+    subject: str = ""
 
 
 @attrs.frozen

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -11,6 +12,19 @@ from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 if TYPE_CHECKING:
     from grpclib.server import Stream
+
+
+@attrs.frozen
+class Where:
+    """Where this process is reached, as it tells its clients.
+
+    `quic_port` is 0 without HTTP/3; `authority_pem`, of the authority that they pin, is empty where its certificates are not
+    shown.
+    """
+
+    addresses: tuple[str, ...] = ()
+    quic_port: int = 0
+    authority_pem: str = ""
 
 
 class HealthService(HealthBase):

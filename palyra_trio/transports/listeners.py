@@ -1,6 +1,7 @@
-"""Where the daemon listens: a Unix socket in its state directory, and TCP with or without TLS. Opened, served, drained.
+"""Where the daemon listens: a Unix socket in its state directory, TCP with or without TLS, and UDP for HTTP/3. Opened,
+served, drained.
 
-Beyond loopback TLS is a condition, and so is a token: who connects over the Unix socket as the user of this process
+Beyond loopback there is always TLS, and always a token: who connects over the Unix socket as the user of this process
 needs none, because the socket is that user's alone.
 """
 
@@ -9,24 +10,33 @@ import os
 import resource
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from palyra_trio.core.config import GrpcConfig
+from palyra_trio.core.config import GrpcConfig, QuicConfig
 from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.runtime.gateway import Gateway
+from palyra_trio.transports.certificates import FOLDER, Certificates
+from palyra_trio.transports.console_service import no_console
 from palyra_trio.transports.door import Access
 from palyra_trio.transports.grpc_services import SERVICES, grpc_services
-from palyra_trio.transports.health import HealthService
+from palyra_trio.transports.health import HealthService, Where
+from palyra_trio.transports.http_listener import Http
 from palyra_trio.transports.refusals import grpc_error
-from palyra_trio.wire.h2_server import H2Server, handlers_of
+from palyra_trio.wire.h2_server import H2Server
 from palyra_trio.wire.limits import Limits
+from palyra_trio.wire.served_calls import handlers_of
 from palyra_trio.wire.tls import server_context
+
+if TYPE_CHECKING:
+    from palyra_trio.wire.h3_server import H3Server
 
 SOCKET_NAME = "socket"
 BACKLOG = 1024  # a storm of connects: when it is full, a TCP client waits a second, and one on this machine fails
@@ -34,47 +44,91 @@ BACKLOG = 1024  # a storm of connects: when it is full, a TCP client waits a sec
 
 @attrs.frozen
 class Edges:
-    """What is being served. `addresses` are for a person; `drain` takes no more calls, and cuts the rest at a deadline."""
+    """What is being served. `addresses` are for a person; `drain` takes no more calls, and cuts the rest at a deadline.
+
+    `certificates` are the daemon's own, None where nobody is shown them.
+    """
 
     addresses: tuple[str, ...]
-    _server: H2Server
+    certificates: Certificates | None
+    _servers: "tuple[H2Server | H3Server, ...]"
     _health: HealthService
 
     def drain(self, deadline: float) -> None:
         """Say that this process is going, and end every call by `deadline` (Trio's clock)."""
         self._health.stop_serving()
-        self._server.drain(deadline)
+        for server in self._servers:
+            server.drain(deadline)
 
 
 @asynccontextmanager
 async def open_edges(
-    gateway: Gateway, access: Access, state_dir: Path, grpc: GrpcConfig | None
+    gateway: Gateway,
+    access: Access,
+    state_dir: Path,
+    grpc: GrpcConfig | None,
+    quic: QuicConfig | None = None,
+    http: Http | None = None,
 ) -> AsyncGenerator[Edges, None]:
-    """Serve for the length of the block: on the Unix socket, and on TCP where `grpc` says so.
+    """Serve for the length of the block: on the Unix socket, on TCP where `grpc` says so, on UDP where `quic` does.
 
-    Raises ConfigInvalid for an address or certificate that cannot be used. Leaving the block without a drain cuts the
+    `http` is the console that is served beside it, to which links are made here. Raises ConfigInvalid for an address or certificate that cannot be used. Leaving the block without a drain cuts the
     calls; after one it waits until the last has ended.
     """
-    health = HealthService(SERVICES)
-    handlers = handlers_of(grpc_services(gateway, access, health))
-    unproven = {path for path in handlers if path.split("/")[1] not in SERVICES}
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    server = H2Server(handlers, grpc_error, limits_of(files), unproven)
     path = state_dir / SOCKET_NAME
-    async with _unix_listener(path) as unix:
-        try:
-            tcp = await _tcp_listeners(grpc) if grpc is not None else []
-            edges = Edges((f"unix:{path}", *map(_address, tcp)), server, health)
-            async with trio.open_nursery() as nursery:
-                await nursery.start(partial(server.serve, [unix, *tcp]))
-                try:
-                    yield edges
-                except BaseException:
-                    nursery.cancel_scope.cancel()
-                    raise
-                edges.drain(trio.current_time())
-        finally:
-            path.unlink(missing_ok=True)
+    async with AsyncExitStack() as stack:
+        unix = await stack.enter_async_context(_unix_listener(path))
+        stack.callback(path.unlink, missing_ok=True)
+        certificates = await _certificates(state_dir / FOLDER, grpc, quic)
+        if certificates is not None:
+            await stack.enter_async_context(_renewing(certificates))
+        tcp = await _tcp_listeners(grpc, certificates) if grpc is not None else []
+        for listener in tcp:
+            stack.push_async_callback(listener.aclose)
+        udp: list[socket.socket] = []
+        if quic is not None and quic.enabled:
+            from palyra_trio.transports import quic_listener  # what these stand on is large, and `run` has no need of it
+            from palyra_trio.transports.api.resources import Resources
+
+            udp = await trio.to_thread.run_sync(quic_listener.open_sockets, quic)
+        for each in udp:
+            stack.callback(each.close)
+
+        addresses = (f"unix:{path}", *map(_named, tcp), *(_address("quic", each) for each in udp))
+        if http is not None:
+            addresses += http.addresses
+        pem = certificates.authority_pem.decode() if certificates is not None else ""
+        where = Where(addresses, udp[0].getsockname()[1] if udp else 0, pem)
+        health = HealthService(SERVICES)
+        handlers = handlers_of(
+            grpc_services(gateway, access, health, where, http.invite if http is not None else no_console)
+        )
+        unproven = {path for path in handlers if path.split("/")[1] not in SERVICES}
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limits = limits_of(files)
+        servers: tuple[H2Server | H3Server, ...] = (H2Server(handlers, grpc_error, limits, unproven),)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(servers[0].serve, [unix, *tcp])
+            if quic is not None and certificates is not None and udp:
+                resources = Resources(gateway, access)
+                over_quic = quic_listener.h3_server(quic, certificates, handlers, unproven, limits, resources)
+                await nursery.start(over_quic.serve, udp)
+                servers += (over_quic,)
+            edges = Edges(addresses, certificates, servers, health)
+            try:
+                yield edges
+            except BaseException:
+                nursery.cancel_scope.cancel()
+                raise
+            edges.drain(trio.current_time())
+
+
+@asynccontextmanager
+async def _renewing(certificates: Certificates) -> AsyncGenerator[None, None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(certificates.keep)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 def limits_of(files: int) -> Limits:
@@ -109,13 +163,25 @@ def _unix_listener(path: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
 
 
-async def _tcp_listeners(grpc: GrpcConfig) -> list[trio.abc.Listener[trio.abc.Stream]]:
-    context = _context(grpc)
-    if context is None and not _is_loopback(grpc.host):
+async def _certificates(folder: Path, grpc: GrpcConfig | None, quic: QuicConfig | None) -> Certificates | None:
+    """Return the daemon's own certificates, for every name that it is configured with, where TCP or UDP shows them."""
+    if not (quic is not None and quic.enabled) and not (grpc is not None and _shows_own(grpc)):
+        return None
+    hosts = [each.host for each in (grpc, quic) if each is not None and not _is_wildcard(each.host)]
+    names = (*(quic.names if quic is not None else ()), *hosts)
+    try:
+        return await trio.to_thread.run_sync(Certificates, folder, names, time.time)
+    except ValueError as error:
         raise ConfigInvalid(
-            f"grpc.host {grpc.host} is reachable from elsewhere, and there is no TLS",
-            remedy="set grpc.tls_certificate_file and grpc.tls_key_file, or listen on 127.0.0.1",
-        )
+            f"no certificate can be issued for {', '.join(names)}: {error}",
+            remedy="look at grpc.host, quic.host and quic.names",
+        ) from error
+
+
+async def _tcp_listeners(
+    grpc: GrpcConfig, certificates: Certificates | None
+) -> list[trio.abc.Listener[trio.abc.Stream]]:
+    context = _context(grpc, certificates)
     try:
         listeners = await trio.open_tcp_listeners(grpc.port, host=grpc.host, backlog=BACKLOG)
     except OSError as error:
@@ -126,16 +192,33 @@ async def _tcp_listeners(grpc: GrpcConfig) -> list[trio.abc.Listener[trio.abc.St
     return [listener if context is None else trio.SSLListener(listener, context) for listener in listeners]
 
 
-def _context(grpc: GrpcConfig) -> ssl.SSLContext | None:
-    if not grpc.tls_certificate_file and not grpc.tls_key_file:
+def _context(grpc: GrpcConfig, certificates: Certificates | None) -> ssl.SSLContext | None:
+    if _shows_own(grpc):
+        assert certificates is not None
+        context = server_context(certificates.leaf_file, certificates.leaf_file)
+        certificates.on_renewal(partial(context.load_cert_chain, certificates.leaf_file))
+        return context
+    if not _has_files(grpc):
         return None
     try:
         return server_context(Path(grpc.tls_certificate_file), Path(grpc.tls_key_file))
     except (OSError, ssl.SSLError) as error:
         raise ConfigInvalid(
             f"grpc.tls_certificate_file and grpc.tls_key_file are not a certificate and its key: {error}",
-            remedy="name two PEM files",
+            remedy="name two PEM files, or leave both empty for the daemon's own certificate",
         ) from error
+
+
+def _has_files(grpc: GrpcConfig) -> bool:
+    return bool(grpc.tls_certificate_file or grpc.tls_key_file)
+
+
+def _shows_own(grpc: GrpcConfig) -> bool:
+    return not _has_files(grpc) and (grpc.tls or not _is_loopback(grpc.host))
+
+
+def _is_wildcard(host: str) -> bool:
+    return host in ("", "0.0.0.0", "::")
 
 
 def _is_loopback(host: str) -> bool:
@@ -145,10 +228,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _address(listener: trio.abc.Listener[trio.abc.Stream]) -> str:
+def _named(listener: trio.abc.Listener[trio.abc.Stream]) -> str:
     scheme, plain = "grpc", listener
     if isinstance(listener, trio.SSLListener):
         scheme, plain = "grpcs", listener.transport_listener
     assert isinstance(plain, trio.SocketListener)
-    host, port = plain.socket.getsockname()[:2]
+    return _address(scheme, plain.socket)
+
+
+def _address(scheme: str, bound: socket.socket | trio.socket.SocketType) -> str:
+    host, port = bound.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -4,7 +4,10 @@ The code itself always travels with the status: a client that must tell errors a
 of the command line are in cli.exit_codes.
 """
 
+from http import HTTPStatus
+
 import attrs
+import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpclib.const import Status
@@ -69,3 +72,14 @@ def grpc_error(error: PalyraError) -> GRPCError:
     if meaning.retry_after_s:
         details.append(RetryInfo(retry_delay=Duration(seconds=meaning.retry_after_s)))
     return GRPCError(meaning.grpc, error.message, details)
+
+
+def problem_of(error: PalyraError) -> bytes:
+    """Return a refusal as problem details (RFC 9457), with its code and remedy as members of their own."""
+    more = {"remedy": error.remedy} if error.remedy else {}
+    return problem(OF_CODE[error.code].http, error.message, code=error.code, **more)
+
+
+def problem(status: int, detail: str, **members: str) -> bytes:
+    """Return problem details (RFC 9457) of a status."""
+    return msgspec.json.encode({"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members})

@@ -1,14 +1,19 @@
+import hashlib
 import socket
+import ssl
 import stat
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import click
 import pytest
 import trio
+import trustme
 
 from palyra_trio.cli import profiles
-from palyra_trio.cli.profiles import FILE_NAME, Profile, chosen, load, parse_url, save
+from palyra_trio.cli.profiles import FILE_NAME, Profile, chosen, load, parse_url, save, save_authority
+from palyra_trio.cli.ways import Transport
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound
 
 PROFILE = Profile("daemon.example", 7443, tls=True, token="hush")
@@ -106,7 +111,27 @@ async def test_who_accepts_a_connection_and_says_nothing_is_nobody(monkeypatch: 
         with pytest.raises(TimeoutError), trio.fail_after(5):
             await profile.dial()
         with pytest.raises(TimeoutError), trio.fail_after(5):
-            await profile.shown_fingerprint()
+            await profile.shown()
+
+
+def test_the_ways_are_those_that_are_asked_for() -> None:
+    both = attrs.evolve(PROFILE, quic_port=7444, quic_ca_file="ca.pem")
+    quic, tcp = "quic://daemon.example:7444", "grpcs://daemon.example:7443"
+    assert [way.address for way in both.ways(Transport.AUTO)] == [quic, tcp]
+    assert [way.address for way in both.ways(Transport.QUIC)] == [quic]
+    assert [way.address for way in both.ways(Transport.H2)] == [tcp]
+    assert [way.address for way in PROFILE.ways(Transport.AUTO)] == [tcp]
+    with pytest.raises(InvalidArgument, match="not known to serve HTTP/3"):
+        PROFILE.ways(Transport.QUIC)
+
+
+def test_an_authority_is_kept_under_its_fingerprint_and_nothing_else_is(environ: dict[str, str]) -> None:
+    pem = trustme.CA().cert_pem.bytes()
+    path = Path(save_authority(environ, pem))
+    assert path.read_bytes() == pem
+    assert path.stem == hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).hexdigest()
+    with pytest.raises(ConfigInvalid, match="no certificate"):
+        save_authority(environ, b"noise")
 
 
 def test_nobody_is_chosen_without_the_option(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

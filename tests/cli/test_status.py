@@ -47,10 +47,15 @@ def test_waiting_ends_when_the_daemon_is_ready_and_both_forms_tell_who_it_is(she
         assert (status["live_runs"], status["draining"]) == (0, False)
         assert status["journal_g"] > 0
         text = shell.run("status").stdout
-    assert text.splitlines()[:3] == [
+    unix, tcp = status["addresses"]
+    assert (unix, tcp[:17]) == (f"unix:{shell.state_dir / 'socket'}", "grpc://127.0.0.1:")
+    assert (status["quic_port"], status["authority_sha256"]) == (0, "")
+    assert text.splitlines() == [
         f"ready: process {daemon.pid}, version {__version__}",
+        f"listens at {unix}",
+        f"listens at {tcp}",
         f"live runs 0, boot {status['boot_id']}",
         f"policy default, your files {status['policy_hash'][:12]}",
+        *status["sandbox_report"],
     ]
-    assert text.splitlines()[3:] == status["sandbox_report"]
     assert status["sandbox_tier"] in range(5)

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from palyra_trio.core.config import MIB, Config, Credentials
-from palyra_trio.core.layers import KEYS, value_of
+from palyra_trio.core.config_values import KEYS, value_of
 from palyra_trio.core.session import WhenBusy
 
 # What the design promises whoever configures nothing.
@@ -21,6 +21,9 @@ DEFAULTS = {
     "attachments.max_bytes": 100 * MIB,
     "rates.admin_per_s": 30,
     "rates.reads_per_s": 120,
+    "latency.journal_write_ms": 25,
+    "latency.gate_ms": 5,
+    "latency.first_event_ms": 100,
     "grpc.host": "127.0.0.1",
     "grpc.tls_certificate_file": "",
     "workspaces.roots": {},

@@ -16,9 +16,10 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from palyra_trio.cli.main import innermost
-from palyra_trio.core.config import GrpcConfig
+from palyra_trio.core.commands import CreateToken, TokenIssued
+from palyra_trio.core.config import GrpcConfig, QuicConfig
 from palyra_trio.core.errors import ConfigInvalid
-from palyra_trio.core.identity import Principal
+from palyra_trio.core.identity import Principal, RequestContext, Scope
 from palyra_trio.guard.auth import Authenticator
 from palyra_trio.pb.gateway_grpc import GatewayServiceStub
 from palyra_trio.pb.gateway_pb2 import GetHealthRequest
@@ -47,15 +48,23 @@ class Listening:
     def port(self) -> int:
         return int(self.edges.addresses[1].rpartition(":")[2])
 
+    async def token(self) -> str:
+        command = CreateToken("test", "user:me", tuple(Scope))
+        issued = await self.runtime.gateway.submit(command, RequestContext(Principal("user:me"), local=True))
+        assert isinstance(issued, TokenIssued)
+        return issued.secret
+
 
 @asynccontextmanager
-async def listening(folder: Path, grpc: GrpcConfig | None = LOOPBACK, **fields: Any) -> AsyncGenerator[Listening, None]:
+async def listening(
+    folder: Path, grpc: GrpcConfig | None = LOOPBACK, quic: QuicConfig | None = None, **fields: Any
+) -> AsyncGenerator[Listening, None]:
     with trio.fail_after(10):
         async with open_fake_runtime(folder, **fields) as runtime:
             gateway = runtime.gateway
             authenticator = Authenticator(gateway.tokens, os.getuid(), Principal("user:me"), runtime.state.now_s)
             access = Access(authenticator, gateway)
-            async with open_edges(gateway, access, runtime.state_dir, grpc) as edges:
+            async with open_edges(gateway, access, runtime.state_dir, grpc, quic) as edges:
                 yield Listening(edges, runtime)
 
 
@@ -69,18 +78,18 @@ def stub(channel: Any) -> GatewayServiceStub:
     return GatewayServiceStub(channel)
 
 
-async def refused(folder: Path, grpc: GrpcConfig) -> ConfigInvalid:
+async def refused(folder: Path, grpc: GrpcConfig | None, quic: QuicConfig | None = None) -> ConfigInvalid:
     """Return why these addresses cannot be served."""
     with pytest.RaisesGroup(ConfigInvalid, flatten_subgroups=True) as group:
-        await _open(folder, grpc)
+        await _open(folder, grpc, quic)
     assert not (folder / "state" / SOCKET_NAME).exists()
     error = innermost(group.value)
     assert isinstance(error, ConfigInvalid)
     return error
 
 
-async def _open(folder: Path, grpc: GrpcConfig) -> None:
-    async with listening(folder, grpc):
+async def _open(folder: Path, grpc: GrpcConfig | None, quic: QuicConfig | None) -> None:
+    async with listening(folder, grpc, quic):
         pytest.fail("it was opened")
 
 
@@ -156,13 +165,6 @@ async def test_a_port_that_is_in_use_is_named_with_a_remedy(tmp_path: Path) -> N
         error = await refused(tmp_path, GrpcConfig(port=port))
     assert f"grpc.host 127.0.0.1 port {port} cannot be listened on" in error.message
     assert error.remedy == "end what listens there, or choose another grpc.port"
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "daemon.example"])
-async def test_beyond_loopback_tls_is_a_condition(tmp_path: Path, host: str) -> None:
-    error = await refused(tmp_path, GrpcConfig(host, 0))
-    assert f"grpc.host {host} is reachable from elsewhere, and there is no TLS" in error.message
-    assert "grpc.tls_certificate_file" in error.remedy
 
 
 @pytest.mark.parametrize(("files", "connections"), [(-1, 1024), (1 << 20, 1024), (4096, 1024), (1024, 256), (64, 16)])
@@ -247,7 +249,75 @@ async def test_files_that_are_no_certificate_and_key_are_named(
 ) -> None:
     error = await refused(tmp_path, spoil(tmp_path))
     assert "grpc.tls_certificate_file and grpc.tls_key_file are not a certificate and its key" in error.message
-    assert error.remedy == "name two PEM files"
+    assert error.remedy == "name two PEM files, or leave both empty for the daemon's own certificate"
+
+
+async def shown(there: Listening, ca: Path, name: str = "localhost") -> bytes:
+    """Return the certificate that TCP shows to who trusts this authority."""
+    stream = await trio.open_tcp_stream("127.0.0.1", there.port)
+    async with trio.SSLStream(stream, client_context(ca), server_hostname=name, https_compatible=True) as secured:
+        await secured.do_handshake()
+        certificate = secured.getpeercert(binary_form=True)
+        assert isinstance(certificate, bytes)
+        return certificate
+
+
+def own_ca(there: Listening) -> Path:
+    return there.runtime.state_dir / "tls" / "ca.pem"
+
+
+@pytest.mark.parametrize("grpc", [GrpcConfig("0.0.0.0", 0), GrpcConfig(port=0, tls=True)], ids=["beyond", "asked for"])
+async def test_beyond_loopback_and_where_it_is_asked_for_the_daemons_own_certificate_is_shown(
+    tmp_path: Path, grpc: GrpcConfig
+) -> None:
+    async with listening(tmp_path, grpc) as there:
+        assert there.edges.addresses[1] == f"grpcs://{grpc.host}:{there.port}"
+        assert await shown(there, own_ca(there), "127.0.0.1")
+        with pytest.raises(ConnectionLost):
+            await health(await trio.open_tcp_stream("127.0.0.1", there.port))
+        stream = await trio.open_tcp_stream("127.0.0.1", there.port)
+        secured = trio.SSLStream(stream, client_context(own_ca(there)), server_hostname="localhost")
+        with pytest.raises(GRPCError) as error:
+            await health(secured)
+        assert error.value.status is Status.UNAUTHENTICATED
+
+
+async def test_the_host_that_is_listened_on_and_the_names_that_are_configured_are_vouched_for(tmp_path: Path) -> None:
+    grpc, quic = GrpcConfig("127.0.0.2", 0, tls=True), QuicConfig(names=("daemon.example",), enabled=False)
+    async with listening(tmp_path, grpc, quic) as there:
+        for name in ("127.0.0.2", "daemon.example"):
+            stream = await trio.open_tcp_stream("127.0.0.2", there.port)
+            async with trio.SSLStream(
+                stream, client_context(own_ca(there)), server_hostname=name, https_compatible=True
+            ) as secured:
+                await secured.do_handshake()
+
+
+async def test_a_renewed_certificate_is_shown_to_the_next_connection_and_cuts_none(tmp_path: Path) -> None:
+    async with listening(tmp_path, GrpcConfig(port=0, tls=True)) as there:
+        assert there.edges.certificates is not None
+        first = await shown(there, own_ca(there))
+        stream = await trio.open_tcp_stream("127.0.0.1", there.port)
+        secured = trio.SSLStream(stream, client_context(own_ca(there)), server_hostname="localhost")
+        async with connect(secured, metadata={"authorization": f"Bearer {await there.token()}"}) as channel:
+            assert (await stub(channel).GetHealth(GetHealthRequest())).boot_id == "boot-1"
+            await there.edges.certificates.renew()
+            assert await shown(there, own_ca(there)) != first
+            assert (await stub(channel).GetHealth(GetHealthRequest())).boot_id == "boot-1"
+
+
+async def test_without_tls_and_http_3_no_authority_is_made(tmp_path: Path) -> None:
+    async with listening(tmp_path) as there:
+        assert there.edges.certificates is None
+        assert not own_ca(there).parent.exists()
+
+
+async def test_files_of_another_authority_in_its_place_are_refused(tmp_path: Path) -> None:
+    async with listening(tmp_path, GrpcConfig(port=0, tls=True)) as there:
+        spoiled = own_ca(there)
+    spoiled.write_bytes(b"noise")
+    error = await refused(tmp_path, GrpcConfig(port=0, tls=True))
+    assert "ca.pem is not the certificate in ca.key" in error.message
 
 
 # --- the drain ---
