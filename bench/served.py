@@ -83,7 +83,8 @@ def daemon(home: Path, module: str = "palyra_trio", environment: Mapping[str, st
     workspace.mkdir()
     config.parent.mkdir(parents=True)
     config.write_text(f'[workspaces]\nroots = {{ "{user_principal(os.getuid())}" = ["{workspace}"] }}\n')
-    own = {"HOME": str(home), "PALYRA_STATE_DIR": str(state), "PALYRA_LOG__LEVEL": "warning", **(environment or {})}
+    quiet = {"PALYRA_LOG__LEVEL": "warning", "PALYRA_HTTP__ENABLED": "false", "PALYRA_QUIC__ENABLED": "false"}
+    own = {"HOME": str(home), "PALYRA_STATE_DIR": str(state), **quiet, **(environment or {})}
     with serving(module, "serve", "--port", "0", environment=own) as served:
         token = (state / "token").read_text().strip()
         yield attrs.evolve(served, socket=str(state / "socket"), token=token, workspace=str(workspace))

@@ -1,12 +1,14 @@
 """`palyra-trio demo`: what this program claims, shown on this machine, each claim with what the tape says of it.
 
 Nothing of the person's is used but the [sandbox] of the configuration: state and workspaces are temporary, and the model
-is a script. What is played is in `demo_injection`.
+is a script. What is played is in `demo_injection` and `demo_roam`.
 """
 
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import attrs
 import click
@@ -14,8 +16,8 @@ import trio
 
 from palyra_trio.cli import exit_codes
 from palyra_trio.cli.open import read_settings
-from palyra_trio.cli.tables import one_line
 from palyra_trio.core.text import visible
+from palyra_trio.core.words import one_line
 
 LIMIT_S = 55.0
 
@@ -62,17 +64,34 @@ def injection() -> None:
     """
     from palyra_trio.cli.demo_injection import Stage, play
 
-    settings = read_settings()
+    sandbox = read_settings().base.sandbox
+    _show(lambda folder, claims: play(Stage(folder, sandbox, claims)))
+
+
+@demo.command()
+def roam() -> None:
+    """A client follows a run, moves to another address, and then may send no more UDP: what it receives of the run.
+
+    Client, router and daemon are network namespaces of this machine, which root may make. Takes half a minute; exit status
+    1 when a claim does not hold, or cannot be shown here.
+    """
+    from palyra_trio.cli.demo_roam import play
+
+    _show(play)
+
+
+def _show(play: Callable[[Path, Claims], Awaitable[None]]) -> NoReturn:
+    """Play in a temporary folder, within a limit, and exit with what came of the claims."""
     claims = Claims()
 
-    async def bounded(stage: Stage) -> None:
+    async def bounded(folder: Path) -> None:
         with trio.move_on_after(LIMIT_S) as limit:
-            await play(stage)
+            await play(folder, claims)
         if limit.cancelled_caught:
             claims.claim(f"the demonstration ends within {LIMIT_S:g} s", False)
 
     with tempfile.TemporaryDirectory(prefix="palyra-trio-demo-", ignore_cleanup_errors=True) as folder:
-        trio.run(bounded, Stage(Path(folder).resolve(), settings.base.sandbox, claims))
+        trio.run(bounded, Path(folder).resolve())
     click.echo(
         f"\n{claims.held} claims hold, {claims.failed} {'does' if claims.failed == 1 else 'do'} not or could not be shown"
     )

@@ -24,17 +24,26 @@ from tests.processes import PROGRAM, Shell
 
 STARTING_S = 20.0
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
+QUIC = {"PALYRA_QUIC__ENABLED": "true", "PALYRA_QUIC__PORT": "0"}
+HTTP = {"PALYRA_HTTP__ENABLED": "true", "PALYRA_HTTP__PORT": "0"}
 Row = tuple[int, int, int, int, bytes | None, bytes]
 """seq, g, kind, at_ms, body, hash"""
 
 
 @attrs.define
 class Server:
-    """A daemon on a port of its own choice, which changes with every start."""
+    """A daemon on ports of its own choice, which change with every start. It serves HTTP/3 too when `environ` has QUIC,
+    and the console when it has HTTP.
+
+    `before` are the words before its command, such as those that run it on another host.
+    """
 
     shell: Shell
     environ: dict[str, str] = attrs.Factory(dict)
     port: int = 0
+    quic_port: int = 0
+    http_port: int = 0
+    before: tuple[str, ...] = ()
     process: "subprocess.Popen[bytes] | None" = None
 
     @classmethod
@@ -65,12 +74,14 @@ class Server:
             line = await trio.to_thread.run_sync(self.process.stdout.readline, abandon_on_cancel=True)
         words = line.decode().split()
         assert words[:1] == ["ready"], self.log
-        self.port = int(words[-1].rpartition(":")[2])
+        ports = {each.partition("://")[0]: int(each.rpartition(":")[2]) for each in words[2:]}
+        self.port, self.quic_port = ports.get("grpc") or ports["grpcs"], ports.get("quic", 0)
+        self.http_port = ports.get("http", 0)
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         with open(self.shell.root / "log", "ab") as log:
             return subprocess.Popen(
-                [*PROGRAM, "serve", "--port", "0"],
+                [*self.before, *PROGRAM, "serve", "--port", "0"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -91,8 +102,18 @@ class Server:
         return (self.shell.root / "log").read_text("utf-8", "replace")
 
     @property
+    def tracebacks(self) -> list[str]:
+        """The lines of the log that tell of what nobody had thought of."""
+        return [line for line in self.log.splitlines() if "Traceback" in line]
+
+    @property
     def authorization(self) -> str:
         return f"Bearer {(self.shell.state_dir / 'token').read_text('ascii').strip()}"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that vouches for it, where it shows one of its own."""
+        return self.shell.state_dir / "tls" / "ca.pem"
 
     @property
     def rss_kb(self) -> int:
