@@ -16,7 +16,7 @@ class GetHealthRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetHealthResponse(_message.Message):
-    __slots__ = ("version", "boot_id", "now_ms", "journal_g", "live_runs", "draining", "policy_preset", "policy_hash", "sandbox_tier", "sandbox_report")
+    __slots__ = ("version", "boot_id", "now_ms", "journal_g", "live_runs", "draining", "policy_preset", "policy_hash", "sandbox_tier", "sandbox_report", "paused_by", "paused_because", "addresses", "quic_port", "authority_pem")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,11 @@ class GetHealthResponse(_message.Message):
     POLICY_HASH_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_TIER_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_REPORT_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_BY_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    QUIC_PORT_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_PEM_FIELD_NUMBER: _ClassVar[int]
     version: str
     boot_id: str
     now_ms: int
@@ -37,4 +42,9 @@ class GetHealthResponse(_message.Message):
     policy_hash: str
     sandbox_tier: int
     sandbox_report: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[str] = ..., boot_id: _Optional[str] = ..., now_ms: _Optional[int] = ..., journal_g: _Optional[int] = ..., live_runs: _Optional[int] = ..., draining: _Optional[bool] = ..., policy_preset: _Optional[str] = ..., policy_hash: _Optional[str] = ..., sandbox_tier: _Optional[int] = ..., sandbox_report: _Optional[_Iterable[str]] = ...) -> None: ...
+    paused_by: str
+    paused_because: str
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    quic_port: int
+    authority_pem: str
+    def __init__(self, version: _Optional[str] = ..., boot_id: _Optional[str] = ..., now_ms: _Optional[int] = ..., journal_g: _Optional[int] = ..., live_runs: _Optional[int] = ..., draining: _Optional[bool] = ..., policy_preset: _Optional[str] = ..., policy_hash: _Optional[str] = ..., sandbox_tier: _Optional[int] = ..., sandbox_report: _Optional[_Iterable[str]] = ..., paused_by: _Optional[str] = ..., paused_because: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., quic_port: _Optional[int] = ..., authority_pem: _Optional[str] = ...) -> None: ...

@@ -308,28 +308,36 @@ class GetRunChangesRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ...) -> None: ...
 
 class FileChange(_message.Message):
-    __slots__ = ("path", "before", "after")
+    __slots__ = ("path", "before", "after", "before_mode", "after_mode", "not_kept")
     PATH_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_MODE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_MODE_FIELD_NUMBER: _ClassVar[int]
+    NOT_KEPT_FIELD_NUMBER: _ClassVar[int]
     path: str
     before: str
     after: str
-    def __init__(self, path: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
+    before_mode: int
+    after_mode: int
+    not_kept: bool
+    def __init__(self, path: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., before_mode: _Optional[int] = ..., after_mode: _Optional[int] = ..., not_kept: _Optional[bool] = ...) -> None: ...
 
 class GetRunChangesResponse(_message.Message):
-    __slots__ = ("run_id", "workspace", "changes", "diff", "cut")
+    __slots__ = ("run_id", "workspace", "changes", "diff", "cut", "notes")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     WORKSPACE_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     DIFF_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     workspace: str
     changes: _containers.RepeatedCompositeFieldContainer[FileChange]
     diff: str
     cut: bool
-    def __init__(self, run_id: _Optional[str] = ..., workspace: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[FileChange, _Mapping]]] = ..., diff: _Optional[str] = ..., cut: _Optional[bool] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run_id: _Optional[str] = ..., workspace: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[FileChange, _Mapping]]] = ..., diff: _Optional[str] = ..., cut: _Optional[bool] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UndoRunRequest(_message.Message):
     __slots__ = ("run_id",)

@@ -162,7 +162,8 @@ def run_of_message(message: runs_pb2.Run) -> RunSummary:
 
 
 def change_message(change: FileChange) -> runs_pb2.FileChange:
-    return runs_pb2.FileChange(**attrs.asdict(change))
+    fields = attrs.asdict(change)
+    return runs_pb2.FileChange(not_kept=not fields.pop("kept"), **fields)
 
 
 # --- tapes ---

@@ -58,6 +58,16 @@ SCOPES = {
     "PolicyService/ListPostures": Scope.READ,
     "PolicyService/SetPosture": Scope.ADMIN,
     "PolicyService/RemovePosture": Scope.ADMIN,
+    "ConsoleService/CreateSignInLink": Scope.READ,
+    "OperationsService/PauseAdmission": Scope.ADMIN,
+    "OperationsService/ResumeAdmission": Scope.ADMIN,
+    "OperationsService/ListTasks": Scope.ADMIN,
+    "JournalService/EraseValue": Scope.ADMIN,
+    "JobsService/ListJobs": Scope.READ,
+    "JobsService/GetJob": Scope.READ,
+    "JobsService/ReadJobOutput": Scope.READ,
+    "JobsService/StopJob": Scope.RUN,
+    "JobsService/GetRunTree": Scope.READ,
     "TokenService/CreateToken": Scope.ADMIN,
     "TokenService/ListTokens": Scope.ADMIN,
     "TokenService/RevokeToken": Scope.ADMIN,
@@ -70,6 +80,10 @@ class Access(Protocol):
 
     async def admit(self, metadata: Metadata, peer: Peer, scope: Scope, method: str = "") -> Caller:
         """Return who asks for what needs `scope`. Raises Unauthenticated, PolicyError, InvalidArgument and Busy."""
+        ...
+
+    def readmit(self, caller: Caller, scope: Scope) -> None:
+        """Return if one who was let in earlier may ask again. Raises Unauthenticated, PolicyError and Busy."""
         ...
 
     def require(self, caller: Caller, scope: Scope) -> None:

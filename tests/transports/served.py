@@ -20,8 +20,10 @@ from palyra_trio.runtime.access import Access
 from palyra_trio.transports.grpc_services import SERVICES, grpc_services
 from palyra_trio.transports.health import HealthService
 from palyra_trio.transports.refusals import grpc_error
-from palyra_trio.wire.h2_client import Channel, ClientCall, connect
-from palyra_trio.wire.h2_server import H2Server, handlers_of
+from palyra_trio.wire.client_call import ClientCall
+from palyra_trio.wire.h2_client import Channel, connect
+from palyra_trio.wire.h2_server import H2Server
+from palyra_trio.wire.served_calls import handlers_of
 from tests.fakes import CONFIG, Runtime, open_fake_runtime
 
 ALICE, BOB, ROOT = Principal("user:alice"), Principal("user:bob"), Principal("user:root")
@@ -128,6 +130,17 @@ async def open_served(
                 for name in (ALICE, BOB, ROOT):
                     served.tokens[name.removeprefix("user:")] = (await served.token(name)).secret
                 yield served
+
+
+async def pages(served: Served, method: str, request: Any, field: str) -> list[list[Any]]:
+    """Return what all pages hold."""
+    found = []
+    while True:
+        response = await served.call(method, request)
+        found.append(list(getattr(response, field)))
+        if not response.next_page_token:
+            return found
+        request.page_token = response.next_page_token
 
 
 def code_of(error: GRPCError) -> str:

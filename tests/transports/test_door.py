@@ -21,7 +21,11 @@ from palyra_trio.pb import (
     activity_pb2,
     agents_pb2,
     approvals_pb2,
+    console_pb2,
     gateway_pb2,
+    jobs_pb2,
+    journal_pb2,
+    operations_pb2,
     policy_pb2,
     runs_pb2,
     sessions_pb2,
@@ -32,11 +36,21 @@ from palyra_trio.transports.door import SCOPES, unary
 from palyra_trio.transports.grpc_services import SERVICES
 from tests.fakes import CONFIG, FakeProvider, echo, fake_tool, says
 from tests.journal.tickets import read
+from tests.runtime.jobs_of_tests import start_job
 from tests.transports.served import ALICE, BOB, PACKAGE, ROOT, Served, code_of, open_served
 
 METHODS = {
     f"{service.name}/{method.name}": method
-    for file in (gateway_pb2.DESCRIPTOR, approvals_pb2.DESCRIPTOR, policy_pb2.DESCRIPTOR, tokens_pb2.DESCRIPTOR)
+    for file in (
+        gateway_pb2.DESCRIPTOR,
+        approvals_pb2.DESCRIPTOR,
+        policy_pb2.DESCRIPTOR,
+        jobs_pb2.DESCRIPTOR,
+        journal_pb2.DESCRIPTOR,
+        operations_pb2.DESCRIPTOR,
+        console_pb2.DESCRIPTOR,
+        tokens_pb2.DESCRIPTOR,
+    )
     for service in file.services_by_name.values()
     for method in service.methods
 }
@@ -181,13 +195,14 @@ async def test_a_call_without_its_request_is_refused(tmp_path: Path, method: str
 
 @attrs.frozen
 class Hers:
-    """What alice has: a finished run, one that waits for her, and what she is asked."""
+    """What alice has: a finished run, one that waits for her, what she is asked, and a job that runs."""
 
     workspace: str
     session_id: str
     done: str
     waiting: str
     approval_id: str
+    job_id: str
 
 
 @attrs.frozen
@@ -287,6 +302,18 @@ ROWS = {
         )
     ),
     "PolicyService/RemovePosture": Row(lambda hers: policy_pb2.RemovePostureRequest(tool="files.read"), NO_SUCH),
+    "JobsService/ListJobs": Row(lambda hers: jobs_pb2.ListJobsRequest(session=hers.session_id, ended=True), NO_SUCH),
+    "JobsService/GetJob": Row(lambda hers: jobs_pb2.GetJobRequest(job_id=hers.job_id), NO_SUCH),
+    "JobsService/ReadJobOutput": Row(lambda hers: jobs_pb2.ReadJobOutputRequest(job_id=hers.job_id), NO_SUCH),
+    "JobsService/StopJob": Row(lambda hers: jobs_pb2.StopJobRequest(job_id=hers.job_id), NO_SUCH),
+    "JobsService/GetRunTree": Row(lambda hers: jobs_pb2.GetRunTreeRequest(run_id=hers.waiting), NO_SUCH),
+    "JournalService/EraseValue": Row(
+        lambda hers: journal_pb2.EraseValueRequest(tape=hers.done, seq=1, field="text", part="her secret"), NO_SUCH
+    ),
+    "OperationsService/PauseAdmission": Row(lambda hers: operations_pb2.PauseAdmissionRequest(reason="lunch")),
+    "OperationsService/ResumeAdmission": Row(lambda hers: operations_pb2.ResumeAdmissionRequest()),
+    "OperationsService/ListTasks": Row(lambda hers: operations_pb2.ListTasksRequest()),
+    "ConsoleService/CreateSignInLink": Row(lambda hers: console_pb2.CreateSignInLinkRequest(), "state_conflict"),
     # An admin manages everybody's tokens.
     "TokenService/CreateToken": Row(
         lambda hers: tokens_pb2.CreateTokenRequest(name="x", scopes=[tokens_pb2.SCOPE_READ])
@@ -309,7 +336,8 @@ async def things_of_alice(served: Served) -> Hers:
         await talk.say(runs_pb2.RunStreamRequest(start=again))
         waiting = (await talk.hear()).accepted.run_id
         asked = await served.runtime.until(waiting, ApprovalRequested, 1, RequestContext(ALICE))
-    return Hers(workspace, done.session_id, done.run_id, waiting, asked.approval_id)
+    job_id = await start_job(served.runtime, done.session_id, done.run_id)
+    return Hers(workspace, done.session_id, done.run_id, waiting, asked.approval_id, job_id)
 
 
 def standing(served: Served, hers: Hers) -> list[tuple[str, RunState, int]]:
@@ -351,7 +379,7 @@ async def test_what_is_another_principals_is_not_told_from_what_is_not_there(tmp
         tmp_path, FakeProvider(says("her answer"), asks), tools=[writes], left={RunState.WAITING}
     ) as served:
         hers = await things_of_alice(served)
-        nothing = Hers(hers.workspace, *(f"01JZZZZZZZZZZZZZZZZZZZZZZ{end}" for end in "WXYZ"))
+        nothing = Hers(hers.workspace, *(f"01JZZZZZZZZZZZZZZZZZZZZZZ{end}" for end in "VWXYZ"))
         told = []
         for things in (hers, nothing):
             outcome = await attempt(served, method, ROWS[method].request(things), "bob")

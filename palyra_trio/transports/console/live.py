@@ -1,0 +1,129 @@
+"""Live views as server-sent events: pieces of the page, rendered as the page itself renders them, with where they end.
+
+An update is HTML whose elements have ids: the browser puts each in the place of the one that has its id, or at the end of
+what its `data-into` names. `place` is what a browser comes back with; a view opened there goes on exactly after it. Nothing is
+queued for a slow browser. What is shown of what, the views decide.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Any, Protocol
+
+import attrs
+import trio
+from quart import Response
+from quart.wrappers.response import ResponseBody
+
+from palyra_trio.core.errors import PalyraError
+
+HEARTBEAT_S = 15.0
+HEARTBEAT = b": still here\n\n"
+CONTENT_TYPE = "text/event-stream"
+
+
+@attrs.frozen
+class Update:
+    """What changed, and the place on the tape behind it."""
+
+    place: str
+    html: str
+
+
+class View(Protocol):
+    """Where updates come from."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way that a person would wait for: such a view may be closed when the daemon ends."""
+        ...
+
+    async def next(self) -> Update | None:
+        """Return the next update, None at the end. If cancelled, the next call returns it."""
+        ...
+
+
+Open = AbstractAsyncContextManager[View]
+
+
+class Streams:
+    """The open streams of one process, and how they end: each with a word, `bye`."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self._draining = False
+        self._idle: set[trio.CancelScope] = set()
+
+    def drain(self) -> None:
+        """End every stream as soon as nothing is under way in it."""
+        self._draining = True
+        for scope in self._idle:
+            scope.cancel()
+
+    def response(self, opening: Open, check: Callable[[], None]) -> Response:
+        """Return the stream of a view. `check` raises a PalyraError once its reader may not read on."""
+        response = Response(
+            _Body(self._reading(opening, check)),
+            content_type=CONTENT_TYPE,
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        response.timeout = None
+        return response
+
+    @asynccontextmanager
+    async def _reading(
+        self, opening: Open, check: Callable[[], None]
+    ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+        async with opening as view, aclosing(self.events(view, check)) as events:
+            self.open += 1
+            try:
+                yield events
+            finally:
+                self.open -= 1
+
+    async def events(self, view: View, check: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+        """Yield the updates of a view as events."""
+        yield b"retry: 1000\n\n"
+        while not (self._draining and view.settled):
+            scope = trio.CancelScope(deadline=trio.current_time() + HEARTBEAT_S)
+            if view.settled:
+                self._idle.add(scope)
+            try:
+                with scope:
+                    update = await view.next()
+                check()
+            except PalyraError as error:
+                yield event("problem", error.message)
+                return
+            finally:
+                self._idle.discard(scope)
+            if scope.cancelled_caught:
+                yield HEARTBEAT
+            elif update is None:
+                break
+            else:
+                yield event("update", update.html, update.place)
+        yield event("bye", "")
+
+
+class _Body(ResponseBody):
+    """What is open for as long as its response is sent."""
+
+    def __init__(self, opening: AbstractAsyncContextManager[AsyncGenerator[bytes, None]]) -> None:
+        self._opening = opening
+
+    def __aenter__(self) -> Coroutine[Any, Any, AsyncGenerator[bytes, None]]:
+        return self._opening.__aenter__()
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Coroutine[Any, Any, None]:
+        return self._opening.__aexit__(kind, error, traceback)  # type: ignore[return-value]
+
+
+def event(name: str, data: str, place: str = "") -> bytes:
+    """Return one event (WHATWG HTML, section 9.2). No line of `data` is lost: a carriage return is one's end as well."""
+    lines = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    said = "".join(f"data: {line}\n" for line in lines)
+    named = f"id: {place}\n" if place else ""
+    return f"{named}event: {name}\n{said}\n".encode()

@@ -1,0 +1,110 @@
+"""Templates and files as the browser gets them: everything is escaped, and nothing in a text can hide or run.
+
+What a model, a tool or a file said passes `core.text.visible` on its way into a page, so a person reads what there is. The
+static files are read once; a request names one of them or nothing, so no path can lead elsewhere.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import attrs
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from palyra_trio.core.text import visible
+from palyra_trio.core.words import age, compact, duration, one_line, size
+
+PACKAGE = "palyra_trio.transports.console"
+GIST_CHARACTERS = 100
+_NAMED = re.compile(r"  (?:file|program|host|network|secret) +(\S.*)")
+_FENCE = re.compile(r"^```[^\n`]*\n(.*?)\n?```[ \t]*(?:\n|$)", re.DOTALL | re.MULTILINE)
+_PRE = re.compile(r"(<pre>.*?</pre>)", re.DOTALL)
+_CODE = re.compile(r"`([^`\n]+)`")
+_BOLD = re.compile(r"\*\*([^*\n<]+)\*\*")
+_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
+
+
+@attrs.frozen
+class StaticFile:
+    """A file's bytes, its media type, and the digest that names this version of it."""
+
+    body: bytes
+    media_type: str
+    digest: str
+
+
+def read_static() -> Mapping[str, StaticFile]:
+    """Return the files that pages may refer to, by name."""
+    found = {}
+    for each in (files(PACKAGE) / "static").iterdir():
+        body = each.read_bytes()
+        media_type = _TYPES[each.name.rpartition(".")[2]]
+        found[each.name] = StaticFile(body, f"{media_type}; charset=utf-8", hashlib.sha256(body).hexdigest()[:16])
+    return found
+
+
+def environment(static: Mapping[str, StaticFile]) -> Environment:
+    """Return the templates, with `static(name)` for the address of a file and the filters of this module."""
+    made = Environment(
+        loader=PackageLoader(PACKAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["static"] = lambda name: f"/static/{name}?v={static[name].digest}"
+    made.filters |= {
+        "age": age,
+        "compact": compact,
+        "duration": duration,
+        "size": size,
+        "clock": clock,
+        "moment": moment,
+        "number": number,
+        "prose": prose,
+        "gist": gist,
+    }
+    return made
+
+
+def _shown(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def moment(ms: int) -> str:
+    """Return a time (Unix milliseconds) as the `datetime` of a `time` element: UTC, with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def prose(text: str) -> Markup:
+    """Return what a model wrote with its code, in fences and in backticks, and its **bold** words set as such.
+
+    All else of its markup is left as the plain text that it is.
+    """
+    shown = str(escape(visible(text)))
+    shown = _FENCE.sub(lambda found: f"<pre><code>{found[1]}</code></pre>", shown)
+    pieces = _PRE.split(shown)  # what is in a fence is nothing else
+    pieces[::2] = (_BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", piece)) for piece in pieces[::2])
+    return Markup("".join(pieces))
+
+
+def gist(prompt: str) -> str:
+    """Return what a question is about, in one line: the first thing that it names, or how it begins."""
+    lines = prompt.split("\n")
+    named = [found[1] for line in lines if (found := _NAMED.match(line))]
+    return one_line((named or [line for line in lines[1:] if line.strip()] or lines)[0].strip(" |"), GIST_CHARACTERS)
+
+
+def clock(ms: int) -> str:
+    """Return a time (Unix milliseconds) as this machine's clock shows it, with its date."""
+    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def number(value: int) -> str:
+    """Return a number with thin spaces between thousands."""
+    return f"{value:,}".replace(",", "\u2009")

@@ -1,0 +1,72 @@
+"""Signing in, by a one-time link or a token, and out, here or everywhere; and which colours this browser wants.
+
+Opening a link changes nothing: its page sends the form, so who only looks at an address has not used it up.
+"""
+
+import trio
+from quart import Response, request
+
+from palyra_trio.core.errors import Busy, InvalidArgument, PolicyError, Unauthenticated
+from palyra_trio.core.identity import Caller, Peer, Scope
+from palyra_trio.guard.auth import AUTHORIZATION, CHANNEL
+from palyra_trio.guard.web_session import Failures
+from palyra_trio.transports.console.security import local_path
+from palyra_trio.transports.console.site import THEMES, Answer, Site, Visit, redirect
+
+THEME_S = 365 * 24 * 3600
+METHOD = "POST /sign-in"  # as the system's tape names it
+
+
+def add(site: Site) -> None:
+    failures = Failures()
+
+    async def show() -> Response:
+        link, target = request.args.get("link", ""), local_path(request.args.get("next", "/"))
+        return Response(site.render("sign_in.html", link=link, next=target, message=""), mimetype="text/html")
+
+    async def enter() -> Response:
+        site.check_origin()
+        form = await request.form
+        now_s, address = trio.current_time(), request.remote_addr or ""
+        target = local_path(form.get("next", "/"))
+        try:
+            failures.check(address, now_s)
+            caller = await who(form.get("link", ""), form.get("token", "").strip())
+        except (Unauthenticated, PolicyError, InvalidArgument, Busy) as error:
+            if not isinstance(error, Busy):
+                failures.add(address, now_s)
+            status = 429 if isinstance(error, Busy) else 403
+            text = site.render("sign_in.html", link="", next=target, message=f"{error.message}: {error.remedy}")
+            return Response(text, status, mimetype="text/html")
+        response = redirect(target)
+        site.sign_in(response, caller)
+        return response
+
+    async def who(link: str, token: str) -> Caller:
+        """Return who signs in. Raises Unauthenticated, PolicyError, InvalidArgument and Busy."""
+        if token:
+            metadata = {AUTHORIZATION: f"Bearer {token}", CHANNEL: "console"}
+            return await site.access.admit(metadata, Peer(), Scope.READ, METHOD)
+        caller = site.sessions.take_link(link, trio.current_time())
+        if caller is None:
+            raise Unauthenticated("this link was used, or is too old", remedy="get another one: palyra-trio console")
+        return caller
+
+    site.app.add_url_rule("/sign-in", "sign-in", show)
+    site.app.add_url_rule("/sign-in", "enter", enter, methods=["POST"])
+
+    @site.write("/sign-out", Scope.READ)
+    async def sign_out(visit: Visit) -> Answer:
+        if visit.form.get("everywhere"):
+            site.sessions.end_all(visit.context.principal)
+        site.sessions.end(visit.session)
+        response = redirect("/sign-in")
+        site.forget(response)
+        return response
+
+    @site.write("/theme", Scope.READ)
+    async def theme(visit: Visit) -> Answer:
+        response = redirect(local_path(visit.form.get("next", "/")))
+        chosen = visit.form.get("theme", "")
+        response.set_cookie("theme", chosen if chosen in THEMES else "", max_age=THEME_S, samesite="Strict", path="/")
+        return response

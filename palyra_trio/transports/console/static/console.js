@@ -1,0 +1,191 @@
+// What the pages add where there is script: live updates in place, times in words, writes without leaving the page.
+// Nothing here makes HTML or knows what a page shows: what arrives was rendered by the daemon, as the page itself was.
+"use strict";
+
+const was = new WeakMap(); // an element of a keyed list -> its HTML as the daemon sent it
+const status = document.getElementById("stream");
+const HIDDEN_MS = 60000; // after which a page that nobody looks at lets go of its connection
+const BACK_OFF_MS = [500, 1000, 2000, 5000, 10000];
+
+// --- pieces of the page ---
+
+function remember(root) {
+  for (const list of root.querySelectorAll("[data-keyed]")) {
+    for (const each of list.children) was.set(each, each.outerHTML);
+  }
+}
+
+function keepOpen(old, fresh) {
+  for (const each of old.querySelectorAll("details[id][open]")) {
+    const same = fresh.querySelector(`#${CSS.escape(each.id)}`);
+    if (same) same.open = true;
+  }
+}
+
+function reconcile(list, wanted) {
+  for (const each of [...list.children]) {
+    if (!each.id || !wanted.querySelector(`:scope > #${CSS.escape(each.id)}`)) each.remove();
+  }
+  let place = list.firstElementChild;
+  for (const fresh of [...wanted.children]) {
+    let node = document.getElementById(fresh.id);
+    const html = fresh.outerHTML;
+    if (!node) {
+      node = fresh;
+    } else if (was.get(node) !== html) {
+      keepOpen(node, fresh);
+      if (node === place) place = place.nextElementSibling;
+      node.remove();
+      node = fresh;
+    }
+    was.set(node, html);
+    if (node === place) place = place.nextElementSibling;
+    else list.insertBefore(node, place);
+  }
+}
+
+function replace(old, fresh) {
+  const list = fresh.querySelector("[data-keyed]");
+  const same = list && list.id && document.getElementById(list.id);
+  if (same) {
+    reconcile(same, list);
+    list.replaceWith(same);
+  } else {
+    keepOpen(old, fresh);
+  }
+  old.replaceWith(fresh);
+}
+
+function apply(html) {
+  const follows = live.matches("[data-follow]"), atEnd = scrollY + innerHeight >= document.documentElement.scrollHeight - 80;
+  const sent = document.createElement("template");
+  sent.innerHTML = html;
+  for (const fresh of [...sent.content.children]) {
+    const grows = fresh.dataset.grows;
+    const old = document.getElementById(grows || fresh.id);
+    if (grows) {
+      if (old) { old.append(...fresh.childNodes); old.normalize(); }
+    } else if (old) {
+      replace(old, fresh);
+    } else {
+      document.getElementById(fresh.dataset.into)?.append(fresh);
+    }
+    if (fresh.isConnected) settle(fresh);
+  }
+  if (follows && atEnd) scrollTo({ top: document.documentElement.scrollHeight });
+  sayTitle();
+}
+
+function settle(root) {
+  times(root);
+  if (window.htmx) htmx.process(root);
+}
+
+// --- the stream ---
+
+const live = document.querySelector("[data-live]");
+let source = null, place = live?.dataset.place || "", failures = 0, again = null;
+
+function say(word, text) {
+  status.hidden = false;
+  status.dataset.state = word;
+  status.textContent = text;
+}
+
+function leave() {
+  clearTimeout(again);
+  source?.close();
+  source = null;
+}
+
+function listen() {
+  leave();
+  const from = new URL(live.dataset.live, location.href);
+  from.searchParams.set("after", place);
+  source = new EventSource(from);
+  source.onopen = () => { failures = 0; say("live", "live"); };
+  source.addEventListener("update", (event) => { apply(event.data); place = event.lastEventId || place; });
+  source.addEventListener("problem", (event) => {
+    leave();
+    say("lost", event.data);
+    again = setTimeout(() => location.reload(), 3000); // the page as it is now, or where to sign in
+  });
+  source.addEventListener("bye", () => { leave(); say("lost", "the daemon is going; reconnecting"); retry(); });
+  source.onerror = () => { leave(); say("lost", "not live: reconnecting"); retry(); };
+}
+
+function retry() {
+  again = setTimeout(async () => {
+    try {
+      const answer = await fetch(location.href, { method: "HEAD", redirect: "manual", headers: { "HX-Request": "true" } });
+      if (answer.status === 401) { say("lost", "signed out"); location.assign(location.href); return; }
+    } catch { /* nobody answers yet: the stream will say so again */ }
+    listen();
+  }, BACK_OFF_MS[Math.min(failures++, BACK_OFF_MS.length - 1)]);
+}
+
+if (live) {
+  let hiding = null;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hiding);
+    if (document.hidden) hiding = setTimeout(() => { leave(); say("lost", "not live"); }, HIDDEN_MS);
+    else if (!source) listen();
+  });
+  remember(document);
+  listen();
+  if (live.matches("[data-follow]") && !location.hash) scrollTo({ top: document.documentElement.scrollHeight });
+}
+
+// --- times in words ---
+
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60]];
+
+function span(seconds) {
+  for (const [unit, length] of UNITS) if (seconds >= length) return `${Math.floor(seconds / length)} ${unit}`;
+  return `${Math.floor(seconds)} s`;
+}
+
+function times(root) {
+  for (const each of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(each.dateTime), s = (Date.now() - at) / 1000;
+    each.title ||= at.toLocaleString();
+    if ("age" in each.dataset) each.textContent = `${span(Math.max(0, s))} ago`;
+    else if ("until" in each.dataset) each.textContent = s < 0 ? `in ${span(-s)}` : "now";
+    else if ("clock" in each.dataset) each.textContent = at.toTimeString().slice(0, 8);
+  }
+}
+
+setInterval(() => times(document), 10000);
+
+// --- the title says what waits ---
+
+const title = document.title;
+
+function sayTitle() {
+  const waits = Number(document.querySelector("[data-title]")?.dataset.title || 0);
+  document.title = waits ? `(${waits}) ${title}` : title;
+}
+
+// --- forms ---
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { xhr, elt, requestConfig, successful } = event.detail;
+  if (requestConfig.verb !== "post" || !successful) return;
+  document.getElementById("notice").replaceChildren();
+  if (elt.matches("[data-clear]")) elt.reset();
+  if (!source && xhr.getResponseHeader("X-Next")) location.assign(xhr.getResponseHeader("X-Next"));
+});
+
+document.addEventListener("htmx:afterSwap", (event) => times(event.target));
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.matches("textarea")) {
+    event.preventDefault();
+    event.target.form?.requestSubmit(event.target.form.querySelector("button.primary"));
+  }
+  if (event.key === "Escape") document.querySelector("details.menu[open], details.confirm[open]")?.removeAttribute("open");
+});
+
+for (const form of document.querySelectorAll("form[data-submit]")) form.submit();
+times(document);
+sayTitle();

@@ -1,0 +1,230 @@
+"""Where the console listens: HTTP/1.1 and, with TLS, HTTP/2, in this process and its nursery. Opened, served, drained.
+
+Hypercorn turns the bytes of a connection into ASGI; accepting, limits and the end are ours, so that one connection that
+fails takes nothing with it, and one that does not read cannot hold up a shutdown. Beyond loopback TLS is a condition.
+"""
+
+import logging
+import math
+import os
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+
+from palyra_trio.core.config import HttpConfig
+from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.core.identity import Caller
+from palyra_trio.guard.web_session import LINK_S, WebSessions
+from palyra_trio.runtime.gateway import Gateway
+from palyra_trio.transports.console.security import is_loopback
+from palyra_trio.transports.console_service import SignInLink, no_console
+from palyra_trio.transports.door import Access
+
+if TYPE_CHECKING:
+    from hypercorn.config import Config as HypercornConfig
+    from hypercorn.trio.worker_context import WorkerContext
+    from hypercorn.typing import ASGIFramework
+
+    from palyra_trio.transports.console.site import Site
+
+BACKLOG = 256
+CONNECTIONS = 256  # a browser has six, and one for each page that it follows
+HEADER_BYTES = 32 * 1024
+STREAMS = 100  # on one HTTP/2 connection
+KEEP_ALIVE_S = (
+    5  # also for a request's headers to arrive, and for Hypercorn to let go of one that was closed while idle
+)
+HANDSHAKE_S = 10
+
+_log = logging.getLogger("palyra_trio.http")
+
+
+class Http:
+    """The console as it is served. `addresses` are for a person, the first one to open; there are none without a console."""
+
+    def __init__(self, gateway: Gateway, sessions: WebSessions) -> None:
+        self.addresses: tuple[str, ...] = ()
+        self._gateway = gateway
+        self._sessions = sessions
+        self._draining = trio.Event()
+        self._deadline = math.inf
+
+    def invite(self, caller: Caller) -> SignInLink:
+        """Return a link by which a browser may sign in as this caller. Raises StateConflict where there is no console."""
+        if not self.addresses:
+            return no_console(caller)
+        secret = self._sessions.open_link(caller, trio.current_time())
+        url = f"{self.addresses[0]}/sign-in?link={secret}"
+        return SignInLink(url, self._gateway.health().now_ms + LINK_S * 1000)
+
+    def drain(self, deadline: float) -> None:
+        """Take no more connections, say goodbye to who only watches, and cut the rest at `deadline` (Trio's clock)."""
+        self._deadline = min(deadline, self._deadline)
+        self._draining.set()
+
+    async def serve(self, site: "Site", listeners: list[Any], tls: ssl.SSLContext | None) -> None:
+        """Serve the site until `drain`, and then until the last connection has ended. If cancelled, all are cut."""
+        from hypercorn.trio.worker_context import WorkerContext
+
+        context = WorkerContext(None)
+        connections = _Connections(site, context)
+        async with trio.open_nursery() as outer:
+            outer.start_soon(self._end, site, context, connections)
+            async with trio.open_nursery() as nursery, trio.open_nursery() as accepting:
+                if tls is not None:
+                    listeners = [trio.SSLListener(each, tls, https_compatible=True) for each in listeners]
+                accepting.start_soon(
+                    partial(trio.serve_listeners, connections.serve, listeners, handler_nursery=nursery)
+                )
+                await self._draining.wait()
+                accepting.cancel_scope.cancel()
+            outer.cancel_scope.cancel()
+
+    async def _end(self, site: "Site", context: "WorkerContext", connections: "_Connections") -> None:
+        """Say goodbye at the drain, and cut what is still open at its deadline, or when cancelled."""
+        try:
+            await self._draining.wait()
+            site.streams.drain()
+            await context.terminated.set()
+            await trio.sleep_until(self._deadline)
+        finally:
+            connections.cut()
+
+
+class _Connections:
+    """What is connected. Each is Hypercorn's; one that fails is logged, and the others go on."""
+
+    def __init__(self, site: "Site", context: "WorkerContext") -> None:
+        from hypercorn.app_wrappers import ASGIWrapper
+
+        self._app = ASGIWrapper(_finishing(cast("ASGIFramework", site.app)))
+        self._context = context
+        self._config = _hypercorn_config()
+        self._open: set[trio.SocketStream] = set()
+
+    async def serve(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+        from hypercorn.trio.tcp_server import TCPServer
+        from hypercorn.typing import ConnectionState
+
+        plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        if len(self._open) >= CONNECTIONS:
+            plain.socket.close()
+            return
+        self._open.add(plain)
+        try:
+            await TCPServer(self._app, self._config, self._context, ConnectionState({}), cast("Any", stream))
+        except Exception as error:
+            _log.warning("a connection failed", exc_info=error)
+        finally:
+            self._open.discard(plain)
+            plain.socket.close()
+
+    def cut(self) -> None:
+        """Close what is open. Hypercorn shields its sending, so a cancel alone does not end that of one that does not read."""
+        for each in self._open:
+            each.socket.close()
+
+
+def _finishing(app: "ASGIFramework") -> "ASGIFramework":
+    """Return an app whose last message is sent to its end: with it, what the connection does next.
+
+    Hypercorn tells the app of the end from within that message, whereupon Quart-Trio cancels the task that is sending it.
+    """
+
+    async def finishing(scope: Any, receive: Any, send: Any) -> None:
+        async def send_whole(message: Any) -> None:
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            with trio.CancelScope(shield=last):
+                await send(message)
+
+        await app(scope, receive, send_whole)
+
+    return finishing
+
+
+def _hypercorn_config() -> "HypercornConfig":
+    from hypercorn.config import Config as HypercornConfig
+
+    config = HypercornConfig()
+    config.errorlog = _log
+    config.include_server_header = False
+    config.h11_max_incomplete_size = config.h2_max_header_list_size = HEADER_BYTES
+    config.h2_max_concurrent_streams = STREAMS
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.ssl_handshake_timeout = HANDSHAKE_S
+    return config
+
+
+@asynccontextmanager
+async def open_http(gateway: Gateway, access: Access, config: HttpConfig | None) -> AsyncGenerator[Http, None]:
+    """Serve the console for the length of the block, where `config` says so; without one there is none, and no link to it.
+
+    Raises ConfigInvalid for an address or certificate that cannot be used. Leaving the block without a drain cuts what is
+    open; after one it waits until the last has ended.
+    """
+    http = Http(gateway, sessions := WebSessions(os.urandom))
+    if config is None or not config.enabled:
+        yield http
+        return
+    from palyra_trio.transports.console.app import console
+
+    tls = _context(config)
+    listeners = await _listeners(config, tls)
+    http.addresses = tuple(_address(config, listener, tls) for listener in listeners)
+    port = listeners[0].socket.getsockname()[1]
+    site = console(gateway, access, sessions, (config.host, *config.names), port, secure=tls is not None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(http.serve, site, listeners, tls)
+        try:
+            yield http
+        except BaseException:
+            nursery.cancel_scope.cancel()
+            raise
+        http.drain(trio.current_time())
+
+
+def _context(config: HttpConfig) -> ssl.SSLContext | None:
+    if not config.tls_certificate_file and not config.tls_key_file:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        context.load_cert_chain(Path(config.tls_certificate_file), Path(config.tls_key_file))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigInvalid(
+            f"http.tls_certificate_file and http.tls_key_file are not a certificate and its key: {error}",
+            remedy="name two PEM files",
+        ) from error
+    return context
+
+
+async def _listeners(config: HttpConfig, tls: ssl.SSLContext | None) -> list[trio.SocketListener]:
+    if tls is None and not is_loopback(config.host):
+        raise ConfigInvalid(
+            f"http.host {config.host} is reachable from elsewhere, and there is no TLS",
+            remedy="set http.tls_certificate_file and http.tls_key_file, or listen on 127.0.0.1",
+        )
+    try:
+        return await trio.open_tcp_listeners(config.port, host=config.host, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"http.host {config.host} port {config.port} cannot be listened on: {error}",
+            remedy="end what listens there, choose another http.port, or set http.enabled to false",
+        ) from error
+
+
+def _address(config: HttpConfig, listener: trio.SocketListener, tls: ssl.SSLContext | None) -> str:
+    """Return what a person opens: a name that the certificate may be of, where there is one."""
+    host, port = listener.socket.getsockname()[:2]
+    if config.names:
+        host = config.names[0]
+    elif host in ("0.0.0.0", "::"):
+        host = "localhost"
+    scheme = "http" if tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

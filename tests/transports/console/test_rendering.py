@@ -1,0 +1,59 @@
+"""What texts hold stays text: nothing runs, and nothing hides."""
+
+from palyra_trio.transports.console.rendering import clock, environment, gist, moment, number, prose, read_static
+
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "<svg/onload=alert(1)>",
+    "</textarea><script>alert(1)</script>",
+    "{{ 7 * 7 }}{% import os %}",
+    "`<b>`**<i>**\n```\n<script>alert(1)</script>\n```",
+)
+
+
+def test_every_value_is_escaped_in_text_and_in_attributes() -> None:
+    template = environment(read_static()).from_string('<p title="{{ it }}">{{ it }}</p>')
+    for payload in PAYLOADS:
+        html = template.render(it=payload)
+        assert html.count("<") == 2
+        assert html.count('"') == 2
+        assert "49" not in html
+
+
+def test_characters_that_hide_or_turn_text_around_are_spelled_out() -> None:
+    html = environment(read_static()).from_string("{{ it }}").render(it="a\u202eb\u200bc\x1b[2J\r\n")
+    assert html == "a\\u202eb\\u200bc\\u001b[2J\\u000d\n"
+
+
+def test_what_a_model_wrote_has_its_code_set_and_nothing_else() -> None:
+    assert prose("**so** `a*b` <b>") == "<b>so</b> <code>a*b</code> &lt;b&gt;"
+    assert prose("x\n```sh\nls `pwd` **a**\n```\ny") == "x\n<pre><code>ls `pwd` **a**</code></pre>y"
+    assert prose("```\nnot closed") == "```\nnot closed"
+
+
+def test_no_payload_becomes_an_element_by_being_set_as_code() -> None:
+    for payload in PAYLOADS:
+        for element in ("<script", "<img", "<svg", "<i>", "onerror=alert(1)>"):
+            assert element not in prose(payload)
+
+
+def test_the_gist_of_a_question_is_what_it_is_about() -> None:
+    assert gist("files.write asks: why\n  workspace  /w\n  file       a.txt (new)\n  risk  low") == "a.txt (new)"
+    assert gist("the agent asks:\n  | Which one?") == "Which one?"
+    assert gist("") == ""
+
+
+def test_numbers_and_times_are_readable() -> None:
+    assert number(1234567) == "1\u2009234\u2009567"
+    assert moment(1_700_000_000_123) == "2023-11-14T22:13:20.123Z"
+    assert len(clock(0)) == len("1970-01-01 00:00:00")
+
+
+def test_static_files_have_types_and_an_address_that_changes_with_them() -> None:
+    static = read_static()
+    assert {"console.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt", "icon.svg"} <= set(static)
+    assert static["console.js"].media_type == "text/javascript; charset=utf-8"
+    address = environment(static).from_string("{{ static('console.js') }}").render()
+    assert address == f"/static/console.js?v={static['console.js'].digest}"

@@ -1,0 +1,67 @@
+"""All of an output, and what was done to files: on demand, whole, and inert."""
+
+from pathlib import Path
+
+import trio
+
+from palyra_trio.core.messages import ToolCall
+from palyra_trio.tools.registry import ToolResult
+from palyra_trio.transports.console.results import SHOWN_BYTES
+from palyra_trio.transports.console.transcript import SHOWN_CHARACTERS
+from tests.fakes import FakeArguments, FakeProvider, allowing, fake_tool, says
+from tests.transports.console.browsing import open_console
+
+LONG = "<b>long</b> line\n" * (SHOWN_BYTES // 16 + 10)
+
+
+async def lengthy(_arguments: FakeArguments) -> str | ToolResult:
+    await trio.lowlevel.checkpoint()
+    return LONG
+
+
+async def test_all_of_a_long_result_is_a_click_away_and_can_be_downloaded(tmp_path: Path) -> None:
+    provider = FakeProvider(says("", ToolCall("c/1 ?", "lengthy", {})), says("done"))
+    async with open_console(tmp_path, provider, tools=[fake_tool("lengthy", lengthy)]) as console:
+        accepted, browser = await console.runtime.start(), console.visitor()
+        await console.runtime.ended(accepted.run_id)
+        page = await browser.get(f"/sessions/{accepted.session_id}")
+        assert len(page.text) < 20_000 + SHOWN_CHARACTERS * 2
+        path = page.text.partition('hx-get="/runs/')[2].partition('"')[0]
+        whole = await browser.get(f"/runs/{path}")
+        assert "<b>long</b>" not in whole.text
+        assert f"first {SHOWN_BYTES // 1024} KiB" in whole
+        part = await browser.get(f"/runs/{path}", HX_Request="true")
+        assert "<html" not in part.text
+        raw = await browser.get(f"/runs/{path}?raw=yes")
+        assert raw.text == LONG
+        assert raw.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert raw.headers["Content-Disposition"].startswith("attachment")
+
+
+async def test_what_a_call_and_a_run_changed_is_a_diff(tmp_path: Path) -> None:
+    write = ToolCall("c1", "files.write", {"path": "<i>a</i>.txt".replace("/", ""), "text": "hello\n"})
+    provider = FakeProvider(says("", write), says("done"))
+    async with open_console(tmp_path, provider, config=allowing("files.write")) as console:
+        accepted, browser = await console.runtime.start(), console.visitor()
+        await console.runtime.ended(accepted.run_id)
+        page = await browser.get(f"/sessions/{accepted.session_id}")
+        assert f"/runs/{accepted.run_id}/diff/c1" in page.text
+        assert "What it changed" in page
+        for path in (f"/runs/{accepted.run_id}/diff/c1", f"/runs/{accepted.run_id}/diff"):
+            diff = await browser.get(path)
+            assert '<span class="add">+hello' in diff.text
+            assert "<i>" not in diff.text
+            assert "<html" not in (await browser.get(path, HX_Request="true")).text
+
+
+async def test_a_call_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        accepted, browser = await console.runtime.start(), console.visitor()
+        await console.runtime.ended(accepted.run_id)
+        for path in (
+            f"/runs/{accepted.run_id}/output/c1",
+            "/runs/01NONE/output/c1",
+            f"/runs/{accepted.run_id}/diff/c1",
+        ):
+            assert (await browser.get(path)).status == 404
+        assert "(nothing)" in await browser.get(f"/runs/{accepted.run_id}/diff")

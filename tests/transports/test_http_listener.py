@@ -1,0 +1,280 @@
+"""The port of the console: limits that hold on the wire, TLS, and an end that nobody can hold up."""
+
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trustme
+
+from palyra_trio.core.config import HttpConfig
+from palyra_trio.core.errors import ConfigInvalid, StateConflict
+from palyra_trio.core.identity import Caller, Scope
+from palyra_trio.core.messages import ModelReply
+from palyra_trio.core.run import RunState
+from palyra_trio.core.tape import ModelDelta
+from palyra_trio.guard.auth import Authenticator
+from palyra_trio.runtime.access import Access
+from palyra_trio.transports import http_listener
+from palyra_trio.transports.http_listener import CONNECTIONS, HEADER_BYTES, Http, open_http
+from tests.fakes import ME, FakeProvider, Runtime, open_fake_runtime
+
+SOME = HttpConfig(port=0)
+WHO = Caller(attrs.evolve(ME, channel="console"), frozenset(Scope))
+
+
+@attrs.frozen
+class Served:
+    runtime: Runtime
+    http: Http
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self.http.addresses[0].rpartition(":")[2])
+
+    async def connect(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def ask(self, *lines: str, body: bytes = b"", stream: trio.abc.Stream | None = None) -> str:
+        """Send a request on a connection of its own, and return all that comes until the other end closes."""
+        async with stream or await self.connect() as sent:
+            head = "\r\n".join((*lines, f"Host: 127.0.0.1:{self.port}", "Connection: close", "", ""))
+            with trio.move_on_after(5):
+                try:
+                    await sent.send_all(head.encode() + body)
+                except trio.BrokenResourceError:
+                    pass  # it answered before it had all
+            return await read(sent)
+
+    async def cookie(self) -> str:
+        """Sign in, and return the cookie."""
+        secret = self.http.invite(WHO).url.rpartition("=")[2]
+        body = f"link={secret}".encode()
+        answer = await self.ask(
+            "POST /sign-in HTTP/1.1",
+            f"Origin: {self.http.addresses[0]}",
+            "Content-Type: application/x-www-form-urlencoded",
+            f"Content-Length: {len(body)}",
+            body=body,
+        )
+        assert answer.startswith("HTTP/1.1 303")
+        return answer.partition("set-cookie: ")[2].partition(";")[0]
+
+
+async def read(stream: trio.abc.Stream) -> str:
+    """Return all that comes until the other end closes."""
+    data = b""
+    with trio.move_on_after(5):
+        try:
+            async for some in stream:  # type: ignore[attr-defined]
+                data += some
+        except trio.BrokenResourceError:
+            pass
+    return data.decode()
+
+
+@asynccontextmanager
+async def serving(folder: Path, config: HttpConfig = SOME, **fields: Any) -> AsyncGenerator[Served, None]:
+    async with open_fake_runtime(folder, **fields) as runtime:
+        access = Access(Authenticator(runtime.gateway.tokens, -1, ME.principal, runtime.state.now_s), runtime.gateway)
+        async with open_http(runtime.gateway, access, config) as http:
+            yield Served(runtime, http)
+
+
+async def test_the_console_answers_where_it_says(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        assert served.http.addresses == (f"http://127.0.0.1:{served.port}",)
+        answer = await served.ask("GET /healthz HTTP/1.1")
+        assert answer.startswith("HTTP/1.1 200")
+        assert "server:" not in answer.lower()
+
+
+async def test_without_a_console_nothing_listens_and_no_link_is_made(tmp_path: Path) -> None:
+    for config in (None, HttpConfig(enabled=False)):
+        async with serving(tmp_path, config) as served:  # type: ignore[arg-type]
+            assert served.http.addresses == ()
+            with pytest.raises(StateConflict):
+                served.http.invite(WHO)
+
+
+async def test_a_port_that_is_taken_is_named_with_a_remedy(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        (tmp_path / "other").mkdir()
+        with pytest.RaisesGroup(ConfigInvalid, allow_unwrapped=True, flatten_subgroups=True) as caught:
+            async with serving(tmp_path / "other", HttpConfig(port=served.port)):
+                pass
+    assert "http.port" in str(caught.value.__dict__.get("remedy", "")) or "http" in repr(caught.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_beyond_loopback_there_is_tls_or_nothing(tmp_path: Path, host: str) -> None:
+    with pytest.RaisesGroup(ConfigInvalid, allow_unwrapped=True, flatten_subgroups=True):
+        async with serving(tmp_path, HttpConfig(host=host, port=0)):
+            pass
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[trustme.CA, HttpConfig]:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(files[0])
+    issued.private_key_pem.write_to_path(files[1])
+    return authority, HttpConfig(port=0, tls_certificate_file=str(files[0]), tls_key_file=str(files[1]))
+
+
+@pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+async def test_over_tls_both_versions_are_spoken(
+    tmp_path: Path, certificate: tuple[trustme.CA, HttpConfig], protocol: str
+) -> None:
+    authority, config = certificate
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols([protocol])
+    async with serving(tmp_path, config) as served:
+        assert served.http.addresses[0].startswith("https://")
+        stream = trio.SSLStream(await served.connect(), context, server_hostname="127.0.0.1", https_compatible=True)
+        await stream.do_handshake()
+        assert stream.selected_alpn_protocol() == protocol
+        if protocol == "h2":
+            await trio.aclose_forcefully(stream)
+        else:
+            assert (await served.ask("GET /healthz HTTP/1.1", stream=stream)).startswith("HTTP/1.1 200")
+
+
+async def test_files_that_are_no_certificate_are_refused(tmp_path: Path) -> None:
+    config = HttpConfig(port=0, tls_certificate_file="/nowhere", tls_key_file="/nowhere")
+    with pytest.RaisesGroup(ConfigInvalid, allow_unwrapped=True, flatten_subgroups=True):
+        async with serving(tmp_path, config):
+            pass
+
+
+async def test_headers_beyond_all_measure_are_refused_and_others_go_on(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        bombs = (
+            f"X-Bomb: {'x' * (2 * HEADER_BYTES)}",
+            "\r\n".join(f"X-{number}: {'x' * 100}" for number in range(1000)),
+            f"Cookie: {'; '.join(f'a{number}=b' for number in range(20_000))}",
+        )
+        for bomb in bombs:
+            answer = await served.ask("GET /healthz HTTP/1.1", bomb)
+            assert answer == "" or answer.startswith(("HTTP/1.1 400", "HTTP/1.1 431"))
+        assert (await served.ask("GET /healthz HTTP/1.1")).startswith("HTTP/1.1 200")
+
+
+async def test_ten_megabytes_are_refused_and_others_go_on(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        size = 10 * 1024 * 1024
+        answer = await served.ask(
+            "POST /sign-in HTTP/1.1",
+            f"Origin: http://127.0.0.1:{served.port}",
+            "Content-Type: application/x-www-form-urlencoded",
+            f"Content-Length: {size}",
+            body=b"token=" + b"x" * (size - 6),
+        )
+        assert answer == "" or answer.startswith("HTTP/1.1 413")
+        assert (await served.ask("GET /healthz HTTP/1.1")).startswith("HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\0\x01\x02\x03\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+     b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\nHost: x\r\n\r\nzzz\r\n", b"\x16\x03\x01\x02\x00",
+     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,
+     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Key: eA==\r\n\r\n"],
+)  # fmt: skip
+async def test_a_connection_that_fails_takes_nothing_with_it(tmp_path: Path, nonsense: bytes) -> None:
+    async with serving(tmp_path) as served:
+        async with await served.connect() as stream:
+            await stream.send_all(nonsense)
+            with trio.move_on_after(0.5):
+                await stream.receive_some()
+        assert (await served.ask("GET /healthz HTTP/1.1")).startswith("HTTP/1.1 200")
+
+
+async def test_connections_beyond_the_limit_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_listener, "CONNECTIONS", 3)
+    monkeypatch.setattr(http_listener, "KEEP_ALIVE_S", 0.5)
+    async with serving(tmp_path) as served:
+        held = [await served.connect() for _ in range(3)]
+        for each in held:
+            await each.send_all(b"GET")
+        with trio.fail_after(5):
+            while await served.ask("GET /healthz HTTP/1.1"):
+                pass
+        for each in held:
+            await each.aclose()
+        with trio.fail_after(5):
+            while not await served.ask("GET /healthz HTTP/1.1"):
+                pass
+    assert CONNECTIONS > 3
+
+
+@asynccontextmanager
+async def following(served: Served, path: str) -> AsyncGenerator[trio.SocketStream, None]:
+    """Ask for a live view, signed in."""
+    cookie = await served.cookie()
+    async with await served.connect() as stream:
+        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n".encode())
+        yield stream
+
+
+async def until(stream: trio.SocketStream, text: str) -> str:
+    """Read until `text` has come."""
+    told = ""
+    with trio.fail_after(5):
+        while text not in told:
+            told += (await stream.receive_some()).decode()
+    return told
+
+
+async def test_a_stream_is_told_goodbye_when_the_daemon_goes(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        async with following(served, "/overview/live?after=") as stream:
+            await until(stream, "event: update")
+            served.http.drain(trio.current_time() + 30)
+            assert "event: bye" in await read(stream)
+            with pytest.raises(OSError, match="all attempts"):
+                await served.connect()
+
+
+async def test_who_follows_a_run_sees_its_end_while_the_daemon_goes(tmp_path: Path) -> None:
+    going = trio.Event()
+    provider = FakeProvider(["first, ", going.wait, ModelReply("first, then")])
+    async with serving(tmp_path, provider=provider) as served:
+        accepted = await served.runtime.start()
+        await served.runtime.until(accepted.run_id, ModelDelta)
+        async with following(served, f"/sessions/{accepted.session_id}/live?after=") as stream:
+            await until(stream, "first, ")
+            served.http.drain(trio.current_time() + 30)
+            going.set()
+            told = await read(stream)
+            assert 'class="state done"' in told
+            assert "event: bye" in told
+
+
+async def test_a_browser_that_does_not_read_cannot_hold_up_the_end(tmp_path: Path) -> None:
+    provider = FakeProvider(["x" * 500_000] * 30 + [trio.sleep_forever])
+    async with serving(tmp_path, provider=provider, left=[RunState.WAITING]) as served:
+        accepted = await served.runtime.start()
+        async with following(served, f"/sessions/{accepted.session_id}/live?after="):
+            await served.runtime.until(accepted.run_id, ModelDelta, 5)
+            began = trio.current_time()
+            served.http.drain(began + 0.5)
+            await trio.sleep_until(began + 0.5)
+    assert trio.current_time() - began < 5
+
+
+async def test_a_console_that_is_cut_short_is_gone_at_once(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        access = Access(Authenticator(runtime.gateway.tokens, -1, ME.principal, runtime.state.now_s), runtime.gateway)
+        with trio.fail_after(5), trio.CancelScope() as scope:
+            async with open_http(runtime.gateway, access, SOME) as http:
+                async with await trio.open_tcp_stream("127.0.0.1", int(http.addresses[0].rpartition(":")[2])):
+                    scope.cancel()
+                    await trio.sleep_forever()
