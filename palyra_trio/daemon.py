@@ -5,6 +5,7 @@ the edges, inside the runs, so that they leave before what they use. Whoever lea
 """
 
 import gc
+import logging
 import os
 import random
 import time
@@ -18,7 +19,7 @@ import trio
 
 from palyra_trio import __version__
 from palyra_trio.core.config import MIB, Config, SandboxConfig
-from palyra_trio.core.identity import RequestContext, mint_ulid
+from palyra_trio.core.identity import Caller, RequestContext, Scope, mint_ulid
 from palyra_trio.core.system_events import BootStarted
 from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.core.text import text_to_name
@@ -33,16 +34,23 @@ from palyra_trio.journal.store import FILE_NAME, SqliteStore, entry
 from palyra_trio.journal.writer import open_journal, wall_clock_ms
 from palyra_trio.providers.choose import Models, ModelSettings
 from palyra_trio.runtime.access import Access, keep_local_token
+from palyra_trio.runtime.counters import Counters
 from palyra_trio.runtime.gateway import Gateway, open_gateway
+from palyra_trio.runtime.jobs import open_jobs
+from palyra_trio.runtime.latency import Latencies
 from palyra_trio.runtime.policies import read_checked
 from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.state import RuntimeState
+from palyra_trio.tools import overlay
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.job import Bounds
 from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.sandbox import SandboxSettings, open_sandbox
 from palyra_trio.tools.workspace import Workspace
+from palyra_trio.transports.http_listener import Http, open_http
 from palyra_trio.transports.listeners import Edges, open_edges
+
+_log = logging.getLogger(__name__)
 
 LAST_ROWS_S = 0.5  # that followers have, once the last runs were interrupted, to be sent what they did not see yet
 
@@ -74,13 +82,20 @@ async def open_runtime(
     secrets = Secrets(VaultKeeper(vault, redactor) if vault is not None else None, dict(os.environ))
     await secrets.refresh()
     store = SqliteStore(state_dir)
-    async with open_journal(store, Feed(), config.journal.queue_bytes) as journal:
+    counters, latencies = Counters(), Latencies(config.latency)
+    journal_write = latencies.journal_write.observe
+    feed = Feed(watch=counters.take)
+    async with open_journal(store, feed, config.journal.queue_bytes, took=journal_write) as journal:
         boot_id = mint_ulid(wall_clock_ms(), os.urandom(10))
         await journal.append([entry(SYSTEM_STREAM, BootStarted(boot_id, os.getpid(), __version__))])
+        await trio.to_thread.run_sync(overlay.sweep, overlay.places(state_dir))
         async with (
             aclosing(Models(models, secrets.key)) as providers,
             ReaderPool(state_dir / FILE_NAME) as readers,
-            open_sandbox(sandbox_settings(config.sandbox), Path.home()) as sandbox,
+            open_sandbox(
+                sandbox_settings(config.sandbox), Path.home(), layers_in=overlay.places(state_dir), proven=False
+            ) as sandbox,
+            open_jobs(journal, readers, redactor, time.time, os.urandom) as jobs,
         ):
             state = RuntimeState(
                 config=config,
@@ -93,7 +108,8 @@ async def open_runtime(
                 redactor=redactor,
                 secrets=secrets,
                 policies=PolicySet(policy_files),
-                sandbox=sandbox.report,
+                sandbox=sandbox,
+                jobs=jobs,
                 open_workspace=_open_workspace,
                 state_dir=state_dir,
                 policies_dir=policies_dir,
@@ -101,6 +117,8 @@ async def open_runtime(
                 random=os.urandom,
                 jitter=random.random,
                 environ=dict(os.environ),
+                counters=counters,
+                latencies=latencies,
             )
             async with open_gateway(state, recovers=recovers) as gateway:
                 yield gateway
@@ -112,7 +130,15 @@ class Daemon:
 
     gateway: Gateway
     edges: Edges
+    http: Http
+    _local_user: RequestContext
     _nursery: trio.Nursery
+
+    def console_link(self) -> str:
+        """Return an address that signs the user of this process in with a browser, once; "" where there is no console."""
+        if not self.http.addresses:
+            return ""
+        return self.http.invite(Caller(attrs.evolve(self._local_user, channel="console"), frozenset(Scope))).url
 
     def drain(self, drain_s: float) -> None:
         """Take no more work. Runs may go on for `drain_s`, and calls a little longer: who follows a run sees its last rows.
@@ -122,6 +148,7 @@ class Daemon:
         deadline = self.gateway.drain_by(trio.current_time() + drain_s)
         self._nursery.start_soon(self._interrupt_at, deadline)
         self.edges.drain(deadline + LAST_ROWS_S)
+        self.http.drain(deadline + LAST_ROWS_S)
 
     async def _interrupt_at(self, deadline: float) -> None:
         await trio.sleep_until(deadline)
@@ -140,10 +167,11 @@ async def open_daemon(
     *,
     tcp: bool,
 ) -> AsyncGenerator[Daemon, None]:
-    """Run the runtime and serve it on the state directory's Unix socket, and on TCP if `tcp`, for the length of the block.
+    """Run the runtime and serve it on the state directory's Unix socket, and if `tcp` on TCP and for HTTP/3, for the length of the
+    block; then with the console too.
 
-    The user of this process may come in over the socket without a token. Raises what `open_runtime` and `open_edges`
-    raise.
+    The user of this process may come in over the socket without a token. Raises what `open_runtime`, `open_edges` and
+    `open_http` raise.
     """
     local_user = RequestContext(user_principal(os.getuid()), local=True)
     async with open_runtime(
@@ -153,10 +181,26 @@ async def open_daemon(
             await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())
         authenticator = Authenticator(gateway.tokens, os.getuid(), local_user.principal, time.time)
         access = Access(authenticator, gateway)
+        grpc, quic = (config.grpc, config.quic) if tcp else (None, None)
         async with trio.open_nursery() as nursery:
-            async with open_edges(gateway, access, state_dir, config.grpc if tcp else None) as edges:
-                yield Daemon(gateway, edges, nursery)
+            if tcp:
+                nursery.start_soon(_prove_sandbox, gateway)
+            async with (
+                open_http(gateway, access, config.http if tcp else None) as http,
+                open_edges(gateway, access, state_dir, grpc, quic, http) as edges,
+            ):
+                yield Daemon(gateway, edges, http, local_user, nursery)
             nursery.cancel_scope.cancel()
+
+
+async def _prove_sandbox(gateway: Gateway) -> None:
+    """Find out at start what programs run in, and say so. Whoever needs to know before asks again."""
+    try:
+        report = await gateway.prove_sandbox()
+    except OSError as error:
+        _log.error("the sandbox could not be probed", exc_info=error)
+    else:
+        _log.info("sandbox", extra={"tier": report.tier, "report": report.lines()})
 
 
 def calm_collector() -> None:

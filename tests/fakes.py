@@ -25,6 +25,8 @@ from palyra_trio.core.text import text_to_name
 from palyra_trio.core.view import RunView, fold_rows
 from palyra_trio.guard.policy_set import PolicySet
 from palyra_trio.guard.redactor import Redactor
+from palyra_trio.guard.vault_keeper import VaultKeeper
+from palyra_trio.guard.vault_store import VaultStore
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.feed import Feed
 from palyra_trio.journal.queries import Reader
@@ -35,12 +37,14 @@ from palyra_trio.providers.base import Provider
 from palyra_trio.providers.choose import Choice
 from palyra_trio.providers.script import parse_script
 from palyra_trio.providers.scripted import ScriptedProvider
+from palyra_trio.runtime.counters import Counters
 from palyra_trio.runtime.gateway import Gateway, open_gateway
+from palyra_trio.runtime.jobs import open_jobs
 from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.registry import Plan, Registry, Tool, ToolContext, ToolResult, ToolSpec
-from palyra_trio.tools.sandbox import NO_SANDBOX
+from palyra_trio.tools.sandbox import NO_SANDBOX, Sandbox
 from palyra_trio.tools.workspace import Workspace
 
 E = TypeVar("E", bound=TapeEvent)
@@ -293,6 +297,9 @@ async def open_fake_runtime(
     choose: Callable[[str, str], Awaitable[Choice]] | None = None,
     environ: Mapping[str, str] | None = None,
     policies: PolicySet | None = None,
+    sandbox: Sandbox = NO_SANDBOX,
+    vault: VaultStore | None = None,
+    counters: Counters | None = None,
 ) -> AsyncGenerator[Runtime, None]:
     """Run a gateway over a real journal in `folder`, and check the whole journal when it is closed."""
     state_dir, workspace = folder / "state", folder / "work"
@@ -303,10 +310,11 @@ async def open_fake_runtime(
         await trio.lowlevel.checkpoint()
         return Choice(models[model], model.partition("/")[2] or "model", "the test says so")
 
-    store = store or SqliteStore(state_dir)
+    store, redactor = store or SqliteStore(state_dir), Redactor()
     async with (
         open_journal(store, feed or Feed(), config.journal.queue_bytes, lambda: int(now_s() * 1000)) as journal,
         ReaderPool(state_dir / FILE_NAME) as readers,
+        open_jobs(journal, readers, redactor, now_s, random) as jobs,
     ):
         state = RuntimeState(
             config=config,
@@ -314,11 +322,12 @@ async def open_fake_runtime(
             boot_id=boot_id,
             journal=journal,
             readers=readers,
-            tools=Registry((*builtin_tools(), *tools)),
+            tools=Registry((*builtin_tools(sandbox), *tools)),
             choose=choose or fake_choice,
-            redactor=Redactor(),
-            secrets=Secrets(None, {}),
-            sandbox=NO_SANDBOX.report,
+            redactor=redactor,
+            secrets=Secrets(VaultKeeper(vault, redactor) if vault else None, {}),
+            sandbox=sandbox,
+            jobs=jobs,
             policies=policies or PolicySet(),
             open_workspace=lambda folder: Workspace.open(os.fsdecode(text_to_name(folder))),
             state_dir=state_dir,
@@ -328,6 +337,7 @@ async def open_fake_runtime(
             jitter=jitter,
             now_s=now_s,
             environ=environ or {},
+            counters=counters or Counters(),
         )
         async with open_gateway(state, recovers=recovers) as gateway:
             yield Runtime(gateway, state, state_dir, workspace, models)

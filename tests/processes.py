@@ -18,9 +18,9 @@ from typing import Any
 import attrs
 import pytest
 
-from palyra_trio.cli.display import json_line
 from palyra_trio.cli.open import is_held, principal, state_word
 from palyra_trio.cli.tape import rows_after
+from palyra_trio.core.codec import json_line
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.queries import Reader, RunSummary
 
@@ -56,6 +56,8 @@ class Shell:
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         own = {"HOME": str(self.home), "PALYRA_STATE_DIR": str(self.state_dir), "PYTHONPATH": str(ROOT)}
+        own["PALYRA_HTTP__ENABLED"] = "false"  # several daemons run at once, and most tests need no console
+        own["PALYRA_QUIC__ENABLED"] = "false"  # the same holds of HTTP/3
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONDONTWRITEBYTECODE") if name in os.environ}
         return {**kept, "LANG": "C.UTF-8", "TERM": "xterm", **own, **(more or {})}
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import append, catch_up, gate, idle, injection, live, redact, steps, stream
+from bench import append, catch_up, gate, idle, injection, live, quic, quic_loads, redact, steps, stream
 from bench.contest import NOT_INSTALLED, Peer
 from bench.report import Bar, Report
 from tests.flows.agentdojo.corpus import load
@@ -103,3 +103,29 @@ def test_redact_measures_texts_values_and_streams(capsys: pytest.CaptureFixture[
     assert isinstance(peers, dict)
     assert peers.keys() == {"0 values kept", "2 values kept"}
     assert all(figure > 0 for figures in peers.values() for figure in figures.values())
+
+
+def test_quic_lets_servers_take_turns_under_every_load(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quic_loads, "SETTLING_S", 0)
+    amounts = quic.Amounts(rounds=1, seconds=0.2, megabytes=1, idle=50, idle_s=0.1)
+    result = last_line(quic.compare(amounts, quic.PEERS[:2]), capsys)
+    bars, peers = result["bars"], result["peers"]
+    assert isinstance(bars, list)
+    assert isinstance(peers, dict)
+    values = {bar["what"]: bar["value"] for bar in bars}
+    assert values["32 in flight: requests/s, ratio to aioquic, asyncio"] > 0
+    assert values["32 in flight: requests/s, ratio to Hypercorn, Trio"] is None
+    for what in ("1 in flight", "100 in flight", "ping", "handshakes"):
+        for name in (quic.OURS, quic.AIOQUIC):
+            assert 0 < peers[f"{what}: {name}"]["p50 ms"] <= peers[f"{what}: {name}"]["p99 ms"]
+    assert peers[f"idle: {quic.OURS}"]["KB each"] > 1
+
+
+def test_quic_measures_bulk_where_its_client_is_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert not {"down", "up"} & {what for what, _ in quic._loads(quic.QUICK)}
+    assert "apt-get install ngtcp2-client" in capsys.readouterr().err

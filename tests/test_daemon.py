@@ -11,9 +11,18 @@ import trio
 
 from palyra_trio import __version__
 from palyra_trio.cli.remote import open_remote
+from palyra_trio.cli.ways import over_stream
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Accepted, StartRun
-from palyra_trio.core.config import Config, DaemonConfig, GrpcConfig, JournalConfig
+from palyra_trio.core.config import (
+    Config,
+    DaemonConfig,
+    GrpcConfig,
+    HttpConfig,
+    JournalConfig,
+    QuicConfig,
+    SandboxConfig,
+)
 from palyra_trio.core.errors import ConfigInvalid, DiskLow, Draining, Interrupted, JournalInvalid, StateLocked
 from palyra_trio.core.identity import Principal, RequestContext
 from palyra_trio.core.run import RunState
@@ -21,6 +30,7 @@ from palyra_trio.core.system_events import BootStarted
 from palyra_trio.core.tape import (
     SYSTEM_STREAM,
     ModelDelta,
+    RunFinished,
     RunInterrupted,
     StatusChange,
     TapeEvent,
@@ -34,6 +44,7 @@ from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.providers.choose import ModelSettings
 from palyra_trio.runtime.gateway import Gateway
+from palyra_trio.tools.sandbox_report import SandboxReport
 from palyra_trio.transports.listeners import SOCKET_NAME
 
 ME = RequestContext(Principal("user:me"), "device", "test", local=True)
@@ -143,10 +154,13 @@ async def test_what_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path) -
 # --- serving ---
 
 
-async def test_a_daemon_serves_on_its_socket_and_on_tcp(tmp_path: Path) -> None:
-    config = attrs.evolve(CONFIG, grpc=GrpcConfig(port=0))
+async def test_a_daemon_serves_on_its_socket_on_tcp_and_over_http_3(tmp_path: Path) -> None:
+    config = attrs.evolve(
+        CONFIG, grpc=GrpcConfig(port=0), quic=QuicConfig(host="127.0.0.1", port=0), http=HttpConfig(enabled=False)
+    )
     async with open_daemon(config, RULES, tmp_path / "state", tcp=True) as daemon:
-        unix, tcp = daemon.edges.addresses
+        unix, tcp, quic = daemon.edges.addresses
+        assert quic.startswith("quic://127.0.0.1:")
         assert unix == f"unix:{tmp_path / 'state' / 'socket'}"
         assert tcp.startswith("grpc://127.0.0.1:")
         token = tmp_path / "state" / "token"
@@ -211,7 +225,7 @@ async def test_a_drain_shows_followers_the_last_rows_of_what_it_interrupts(
             accepted = await daemon.gateway.submit(prompt(tmp_path), me)
             assert isinstance(accepted, Accepted)
             async with (
-                open_remote(partial(trio.open_unix_socket, state_dir / SOCKET_NAME), "here", {}) as there,
+                open_remote(over_stream(partial(trio.open_unix_socket, state_dir / SOCKET_NAME), "here", {})) as there,
                 there.following(accepted.run_id, 0, me) as follower,
             ):
                 while not any(row.kind == ModelDelta.kind for row in rows):
@@ -226,3 +240,32 @@ async def test_a_drain_shows_followers_the_last_rows_of_what_it_interrupts(
     finally:
         reader.close()
     assert [row.kind for row in rows[-2:]] == [RunInterrupted.kind, StatusChange.kind]
+
+
+async def test_a_process_that_only_runs_lets_no_canary_loose_until_somebody_asks(tmp_path: Path) -> None:
+    config = attrs.evolve(CONFIG, sandbox=SandboxConfig(user="nobody"))
+    async with open_runtime(config, RULES, tmp_path / "state") as gateway:
+        accepted = await gateway.submit(prompt(tmp_path), ME)
+        assert isinstance(accepted, Accepted)
+        await until(gateway, accepted, RunFinished)
+        assert not gateway.health().sandbox.known
+        assert (await gateway.prove_sandbox()).known
+        assert gateway.health().sandbox.known
+
+
+async def test_a_daemon_finds_out_by_itself_what_its_programs_run_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = trio.Event()
+
+    async def prove(self: Gateway) -> SandboxReport:
+        asked.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(Gateway, "prove_sandbox", prove)
+    config = attrs.evolve(CONFIG, grpc=GrpcConfig(port=0), quic=QuicConfig(port=0), http=HttpConfig(port=0))
+    async with open_daemon(config, RULES, tmp_path / "state", tcp=True) as daemon:
+        assert daemon.edges.addresses  # ready, though nobody knows yet
+        with trio.fail_after(10):
+            await asked.wait()

@@ -9,7 +9,7 @@ import pytest
 
 from palyra_trio.cli.exit_codes import OF_ERROR
 from palyra_trio.core.config import Config
-from palyra_trio.core.layers import KEYS, value_of
+from palyra_trio.core.config_values import KEYS, value_of
 from palyra_trio.transports.refusals import OF_CODE
 
 TEXT = (Path(__file__).parents[1] / "docs/limits.md").read_text("utf-8")

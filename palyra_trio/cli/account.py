@@ -8,17 +8,18 @@ from typing import Any
 
 import attrs
 
-from palyra_trio.cli.tables import age, one_line
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.run import CallState, RunState
 from palyra_trio.core.tape import ApprovalRequested, FileChange, ToolFinished
 from palyra_trio.core.text import visible
 from palyra_trio.core.view import CallView, RunView, fold_rows
+from palyra_trio.core.words import age, one_line
 from palyra_trio.journal.queries import RunSummary, Tapes, whole_tape
 from palyra_trio.runtime.undo import changes_of
 from palyra_trio.tools.undo import net_changes
 
 ARGUMENTS_CHARACTERS = 100
+NAMED_CHANGES = 100  # a program may change thousands
 
 
 @attrs.frozen
@@ -87,8 +88,10 @@ class Account:
             cached = f" ({usage.cached_input_tokens:,} cached)" if usage.cached_input_tokens else ""
             turns = "1 turn" if view.turn == 1 else f"{view.turn} turns"
             yield f"usage    {turns}, {usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out"
-        for change in self.changes:
+        for change in self.changes[:NAMED_CHANGES]:
             yield f"file     {one_line(change.path)} {change_in_words(change)}"
+        if len(self.changes) > NAMED_CHANGES:
+            yield f"         and {len(self.changes) - NAMED_CHANGES} more"
         if view.answer is not None:
             yield f"\n{visible(view.answer.text)}"
 
@@ -121,11 +124,13 @@ def account_of(reader: Tapes, run: RunSummary, state: str) -> Account:
         state,
         fold_rows(RunView(), rows),
         {event.call_id: event for event in finished},
-        net_changes(changes_of(reader, run.run_id)),
+        net_changes(changes_of(reader, run.run_id).told),
     )
 
 
 def change_in_words(change: FileChange) -> str:
     if change.before is None:
         return "was created"
-    return "was removed" if change.after is None else "was changed"
+    if change.after is None:
+        return "was removed"
+    return "has other permissions" if change.before == change.after else "was changed"

@@ -10,11 +10,12 @@ import click
 
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import has_journal, reading
-from palyra_trio.cli.tables import json_option, one_line, print_json, print_table
+from palyra_trio.cli.tables import json_option, print_json, print_table
 from palyra_trio.core.agents import DEFAULT_AGENT, AgentSpec
 from palyra_trio.core.commands import Command, DefineAgent, RemoveAgent, SetDefaultAgent
 from palyra_trio.core.errors import NotFound
 from palyra_trio.core.text import visible
+from palyra_trio.core.words import one_line
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 INSTRUCTIONS_CHARACTERS = 60

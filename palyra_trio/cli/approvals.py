@@ -12,12 +12,13 @@ import click
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import has_journal, is_held, principal, reading, state_dir
 from palyra_trio.cli.spans import span_option
-from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_newest
+from palyra_trio.cli.tables import json_option, print_json, print_newest
 from palyra_trio.core.approvals import Approval, ApprovalState, Grant
 from palyra_trio.core.commands import DecideApproval, RevokeGrant
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.policy import GrantScope
 from palyra_trio.core.text import clean, visible
+from palyra_trio.core.words import age, one_line
 from palyra_trio.journal.queries import LIST_ROWS
 
 

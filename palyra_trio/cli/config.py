@@ -33,7 +33,7 @@ def show(as_json: bool) -> None:
     """Show each value and where it comes from. Of credentials only whether they are set."""
     import attrs
 
-    from palyra_trio.core.layers import KEYS, value_of
+    from palyra_trio.core.config_values import KEYS, value_of
     from palyra_trio.core.text import visible
 
     settings = _load()
@@ -54,7 +54,7 @@ def show(as_json: bool) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of a configuration file, for editors."""
-    from palyra_trio.core.layers import schema
+    from palyra_trio.core.config_values import schema
 
     click.echo(json.dumps(schema(), indent=2))
 

@@ -28,9 +28,16 @@ COMMANDS = {
     "runs": ("palyra_trio.cli.runs:runs", "List, show, cancel, resume, compare and undo runs"),
     "approvals": ("palyra_trio.cli.approvals:approvals", "Answer what runs ask, and take back what you allowed"),
     "sessions": ("palyra_trio.cli.sessions:sessions", "List, show and archive sessions"),
+    "jobs": ("palyra_trio.cli.jobs:jobs", "List, show, follow and stop long jobs of your sessions"),
     "tape": ("palyra_trio.cli.tape:tape", "Read what happened in a run, event by event"),
     "serve": ("palyra_trio.cli.serve:serve", "Run the daemon in the foreground"),
+    "service": ("palyra_trio.cli.service:service", "Run the daemon under systemd"),
     "connect": ("palyra_trio.cli.connect:connect", "Get to know a daemon elsewhere, for --daemon"),
+    "pause": ("palyra_trio.cli.operations:pause", "Take no new runs for now"),
+    "resume": ("palyra_trio.cli.operations:resume", "Take new runs again"),
+    "stop": ("palyra_trio.cli.operations:stop", "Cancel runs, or all of them"),
+    "debug": ("palyra_trio.cli.operations:debug", "Look inside a running daemon"),
+    "console": ("palyra_trio.cli.console:console", "Open the console in a browser"),
     "status": ("palyra_trio.cli.status:status", "Say how the daemon stands"),
     "doctor": ("palyra_trio.cli.doctor:doctor", "Find out what is wrong here, and what to do about it"),
     "demo": ("palyra_trio.cli.demo:demo", "See what this program claims shown, without a key"),
@@ -167,8 +174,14 @@ def _settle_streams() -> None:
 @click.group(cls=LazyGroup, name="palyra-trio", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, envvar="PALYRA_DEBUG", help="Show where an error happened (PALYRA_DEBUG=1).")
 @click.option("--daemon", metavar="NAME", help="Use the daemon that `connect` saved under this name.")
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "quic", "h2"]),
+    help="How to reach a daemon. auto: HTTP/3 if it answers, else HTTP/2. Default on this machine: its Unix socket.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr how a daemon is reached.")
 @click.version_option(__version__, prog_name="palyra-trio", message="%(prog)s %(version)s")
-def main(debug: bool, daemon: str | None) -> None:
+def main(debug: bool, daemon: str | None, transport: str | None, verbose: bool) -> None:
     """Run AI agents that you can trust, stop, resume and audit.
 
     What a run does is recorded before it is shown, in a journal on this machine: in the folder that PALYRA_STATE_DIR

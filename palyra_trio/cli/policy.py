@@ -13,10 +13,11 @@ from palyra_trio.cli.policy_cases import read_cases, try_cases
 from palyra_trio.cli.policy_questions import diff, explain, why
 from palyra_trio.cli.policy_sets import CURRENT, NamedSet, ask_process, in_force, known_tools, named
 from palyra_trio.cli.profiles import chosen
-from palyra_trio.cli.tables import json_option, one_line, print_json, print_table, safe_for_stdout
+from palyra_trio.cli.tables import json_option, print_json, print_table, safe_for_stdout
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NoDaemon, NotFound
 from palyra_trio.core.policy import Preset
 from palyra_trio.core.text import visible
+from palyra_trio.core.words import one_line
 from palyra_trio.guard.claude_rules import import_claude_rules
 from palyra_trio.guard.policy_files import read_named, read_policy_files
 from palyra_trio.guard.policy_folder import change_file

@@ -14,22 +14,16 @@ import click
 from palyra_trio.cli.open import principal, reading
 from palyra_trio.cli.policy_sets import current_workspace, in_force, known_tools, named
 from palyra_trio.cli.tables import json_option, print_json, print_table
-from palyra_trio.core.policy import Approval, CallFacts, IpClass, Risk
+from palyra_trio.core.policy import CallFacts, IpClass, Risk
 from palyra_trio.core.tape import ApprovalDecided, PolicyDecision, ToolFinished, ToolStarted
 from palyra_trio.core.text import visible
-from palyra_trio.core.words import one_line
+from palyra_trio.core.words import IF_APPROVED, one_line
 from palyra_trio.guard.policy_diff import Change, Difference, compare, outcome_words, recorded_calls
 from palyra_trio.guard.policy_places import Place, ids_in, places_of
 from palyra_trio.journal.queries import LIST_ROWS, whole_tape
 from palyra_trio.runtime.call_stories import Story, call_stories, in_words
 from palyra_trio.runtime.hypothetical import Explanation, described
 from palyra_trio.runtime.hypothetical import explain as explained
-
-_PASSES: dict[Approval, str] = {
-    "none": "unasked",
-    "once": "once a person says yes to this call",
-    "standing": "when a person said yes for longer",
-}
 
 # --- why ---
 
@@ -230,7 +224,7 @@ def _explained(found: Explanation, places: Mapping[str, Place]) -> Iterator[str]
     yield f"{one_line(facts.tool)} on {one_line(on(facts))} ({facts.action}, risk {facts.risk})"
     yield f"{outcome_words(decision)}: {one_line(decision.reason)}"
     for approval, verdict in found.passes:
-        yield f"  {_PASSES[approval]}: {'allowed' if verdict.allowed else 'not allowed'}"
+        yield f"  {IF_APPROVED[approval]}: {'allowed' if verdict.allowed else 'not allowed'}"
         yield from (f"    error: {one_line(each)}" for each in verdict.errors)
         if not verdict.policies and not verdict.errors:
             yield "    no policy permits it"

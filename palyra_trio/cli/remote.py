@@ -4,7 +4,7 @@ Following goes on over a new connection after the last row that arrived; it give
 `PATIENCE_S`. Other calls are made once: what was sent and not answered may have been carried out.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from palyra_trio.cli.ways import Connection, Note, Way, silent
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import (
     Accepted,
@@ -24,13 +25,16 @@ from palyra_trio.core.commands import (
     CreateToken,
     DecideApproval,
     DefineAgent,
+    PauseAdmission,
     RemoveAgent,
     Reply,
+    ResumeAdmission,
     RevokeGrant,
     RevokeToken,
     RotateToken,
     SetDefaultAgent,
     StartRun,
+    StopJob,
     TakeUpRun,
     TokenIssued,
     UndoRun,
@@ -46,15 +50,25 @@ from palyra_trio.core.errors import (
 )
 from palyra_trio.core.identity import RequestContext, RunId, SessionId
 from palyra_trio.core.tape import RunFinished, run_stream
-from palyra_trio.pb import agents_pb2, approvals_pb2, gateway_pb2, runs_pb2, sessions_pb2, tokens_pb2
+from palyra_trio.pb import (
+    agents_pb2,
+    approvals_pb2,
+    gateway_pb2,
+    jobs_pb2,
+    operations_pb2,
+    runs_pb2,
+    sessions_pb2,
+    tokens_pb2,
+)
 from palyra_trio.pb.approvals_grpc import ApprovalsServiceStub
 from palyra_trio.pb.gateway_grpc import GatewayServiceStub
+from palyra_trio.pb.jobs_grpc import JobsServiceStub
+from palyra_trio.pb.operations_grpc import OperationsServiceStub
 from palyra_trio.pb.policy_grpc import PolicyServiceStub
 from palyra_trio.pb.tokens_grpc import TokenServiceStub
 from palyra_trio.transports import convert
 from palyra_trio.transports.convert_approvals import decision_message
 from palyra_trio.wire.call import ConnectionLost
-from palyra_trio.wire.h2_client import Channel, connect
 from palyra_trio.wire.limits import Limits
 
 PATIENCE_S = 30.0
@@ -62,7 +76,6 @@ BACK_OFF_S = 0.05
 BACK_OFF_MAX_S = 2.0
 BATCHES = 4  # of rows on their way to the screen; the rest waits in the daemon's journal
 
-Dial = Callable[[], Awaitable[trio.abc.Stream]]
 Left = Callable[[RunId, int], Iterable[tuple[TapeRow, ...]]]  # a run, and after which seq: nothing if it has not ended
 
 
@@ -89,18 +102,11 @@ class _Arriving:
 
 
 class RemoteGateway:
-    """The gateway that `dial` reaches. Made by `open_remote`."""
+    """The gateway at the other end of a connection. Made by `open_remote`."""
 
-    def __init__(
-        self, dial: Dial, authority: str, metadata: Mapping[str, str], left: Left | None, nursery: trio.Nursery
-    ) -> None:
-        self._dial = dial
+    def __init__(self, connection: Connection, left: Left | None) -> None:
+        self._connection = connection
         self._left = left
-        self._authority = authority
-        self._metadata = dict(metadata)
-        self._nursery = nursery
-        self._channel: Channel | None = None
-        self._connecting = trio.Lock()
 
     async def reach(self) -> None:
         """Be connected. Raises NoDaemon."""
@@ -112,7 +118,7 @@ class RemoteGateway:
         with _refusals():
             channel: Any = await self._connected()
             gateway, tokens = GatewayServiceStub(channel), TokenServiceStub(channel)
-            approvals = ApprovalsServiceStub(channel)
+            approvals, operations = ApprovalsServiceStub(channel), OperationsServiceStub(channel)
             match command:
                 case StartRun():
                     return await self._start(gateway, command)
@@ -130,6 +136,12 @@ class RemoteGateway:
                     await approvals.RevokeGrant(approvals_pb2.RevokeGrantRequest(grant_id=grant_id))
                 case UndoRun(run_id):
                     await gateway.UndoRun(runs_pb2.UndoRunRequest(run_id=run_id))
+                case StopJob(job_id):
+                    await JobsServiceStub(channel).StopJob(jobs_pb2.StopJobRequest(job_id=job_id))
+                case PauseAdmission(reason):
+                    await operations.PauseAdmission(operations_pb2.PauseAdmissionRequest(reason=reason))
+                case ResumeAdmission():
+                    await operations.ResumeAdmission(operations_pb2.ResumeAdmissionRequest())
                 case ArchiveSession(session_id):
                     await gateway.ArchiveSession(sessions_pb2.ArchiveSessionRequest(session=session_id))
                 case DefineAgent(spec, replace):
@@ -176,6 +188,21 @@ class RemoteGateway:
         """Return the response of a unary method of the PolicyService. Raises the refusal, and NoDaemon."""
         with _refusals():
             return await getattr(PolicyServiceStub(await self._connected()), method)(request)
+
+    async def service_call(self, stub: Callable[[Any], Any], method: str, request: Any) -> Any:
+        """Return the response of a unary method of the service that `stub` is of. Raises the refusal, and NoDaemon."""
+        with _refusals():
+            return await getattr(stub(await self._connected()), method)(request)
+
+    async def stream_call(
+        self, stub: Callable[[Any], Any], method: str, request: Any, take: Callable[[Any], None]
+    ) -> None:
+        """Hand each response to one request to `take`, until the last. Raises the refusal, and NoDaemon."""
+        with _refusals():
+            async with getattr(stub(await self._connected()), method).open() as stream:
+                await stream.send_message(request, end=True)
+                async for response in stream:
+                    take(response)
 
     async def token_call(self, method: str, request: Any) -> Any:
         """Return the response of a unary method of the TokenService. Raises the refusal, and NoDaemon."""
@@ -232,32 +259,17 @@ class RemoteGateway:
         place.ended = True
 
     async def _connected(self) -> Any:
-        """Return a channel that takes calls, making one if need be. Raises NoDaemon."""
-        async with self._connecting:
-            if self._channel is None or not self._channel.usable:
-                self._channel = await self._nursery.start(self._hold)
-            return self._channel
-
-    async def _hold(self, task_status: trio.TaskStatus[Channel]) -> None:
-        try:
-            stream = await self._dial()
-        except OSError as error:
-            raise NoDaemon(f"{self._authority} does not answer: {error}") from error
-        async with connect(stream, authority=self._authority, metadata=self._metadata) as channel:
-            task_status.started(channel)
-            await channel.ended.wait()
+        return await self._connection.channel()
 
 
 @asynccontextmanager
-async def open_remote(
-    dial: Dial, authority: str, metadata: Mapping[str, str], left: Left | None = None
-) -> AsyncGenerator[RemoteGateway, None]:
-    """Reach another process for the length of the block; `metadata` goes with every call. Raises NoDaemon at first use.
+async def open_remote(*ways: Way, left: Left | None = None, note: Note = silent) -> AsyncGenerator[RemoteGateway, None]:
+    """Reach another process for the length of the block, by the first of some ways that answers.
 
-    `left` says what is known without that process of a run that has ended, when it cannot be asked any more.
+    Raises NoDaemon at first use. `note` is told which way it is. `left` says what is known without that process of a run that has ended, when it cannot be asked any more.
     """
     async with nursery_of_our_own() as nursery:
-        yield RemoteGateway(dial, authority, metadata, left, nursery)
+        yield RemoteGateway(Connection(ways, note, nursery), left)
 
 
 @asynccontextmanager

@@ -8,21 +8,24 @@ from typing import Any, TypeVar
 
 import trio
 
-from palyra_trio.cli.profiles import Profile
+from palyra_trio.cli.profiles import Profile, note, transport
 from palyra_trio.cli.remote import RemoteGateway, Whole, open_remote
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.approvals import Approval, Grant
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import Principal
+from palyra_trio.core.jobs import SessionJob
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import Session
 from palyra_trio.core.tape import RUN_STREAM, ModelDelta
 from palyra_trio.core.tokens import Token
 from palyra_trio.journal.queries import LIST_ROWS, PAGE_ROWS, RunSummary
-from palyra_trio.pb import agents_pb2, approvals_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
+from palyra_trio.pb import agents_pb2, approvals_pb2, jobs_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
+from palyra_trio.pb.jobs_grpc import JobsServiceStub
 from palyra_trio.transports import convert
 from palyra_trio.transports.convert_approvals import approval_of_message, grant_of_message
+from palyra_trio.transports.convert_jobs import job_of_message
 
 T = TypeVar("T")
 
@@ -97,12 +100,33 @@ class RemoteReader:
     def approvals(self) -> "RemoteApprovals":
         return RemoteApprovals(self._ask)
 
+    @property
+    def jobs(self) -> "RemoteJobs":
+        return RemoteJobs(self._ask)
+
     def _ask(self, question: Callable[[RemoteGateway], Awaitable[T]]) -> T:
         return trio.run(self._asked, question)
 
     async def _asked(self, question: Callable[[RemoteGateway], Awaitable[T]]) -> T:
-        async with open_remote(self._profile.dial, self._profile.address, self._profile.metadata) as there:
+        async with open_remote(*self._profile.ways(transport()), note=note) as there:
             return await question(there)
+
+
+class RemoteJobs:
+    """Jobs there, as `journal.jobs.Jobs` tells of those here."""
+
+    def __init__(self, ask: Callable[[Callable[[RemoteGateway], Awaitable[Any]]], Any]) -> None:
+        self._ask = ask
+
+    def find(self, text: str, principal: Principal) -> SessionJob:
+        request = jobs_pb2.GetJobRequest(job_id=text)
+        found = self._ask(lambda there: there.service_call(JobsServiceStub, "GetJob", request))
+        return job_of_message(found.job, principal)
+
+    def listed(self, principal: Principal, *, session_id: str = "", ended: bool, most: int) -> tuple[SessionJob, ...]:
+        request = jobs_pb2.ListJobsRequest(session=session_id, ended=ended, page_size=most)
+        found = self._ask(lambda there: there.service_call(JobsServiceStub, "ListJobs", request))
+        return tuple(job_of_message(each, principal) for each in found.jobs)
 
 
 class RemoteApprovals:

@@ -5,25 +5,34 @@ import time
 import attrs
 import click
 
-from palyra_trio.cli.account import account_of
+from palyra_trio.cli.account import NAMED_CHANGES, account_of
 from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import INTERRUPTED, confirm, has_journal, is_held, principal, reading, state_dir, state_word
-from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_newest, safe_for_stdout
+from palyra_trio.cli.outputs import output
+from palyra_trio.cli.run_tree import ask_tree, tree_lines, tree_plain
+from palyra_trio.cli.tables import json_option, print_json, print_newest, safe_for_stdout
 from palyra_trio.core.commands import CancelRun, TakeUpRun, UndoRun
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.run import TERMINAL, RunState
-from palyra_trio.journal.queries import LIST_ROWS, RunSummary
-from palyra_trio.runtime.undo import changes_of
+from palyra_trio.core.tape import RunFinished
+from palyra_trio.core.why import waits_of
+from palyra_trio.core.words import age, ahead, one_line
+from palyra_trio.journal.queries import LIST_ROWS, RunSummary, whole_tape
+from palyra_trio.pb.jobs_pb2 import GetRunTreeResponse
+from palyra_trio.runtime.undo import Changes, changes_of
 from palyra_trio.tools.undo import diff as diff_of
 from palyra_trio.tools.undo import net_changes
 
 
 @click.group()
 def runs() -> None:
-    """List, show, cancel, resume, compare and undo runs.
+    """List, show, explain, cancel, resume, compare and undo runs.
 
     RUN is an id, the unique beginning of one, or `last`.
     """
+
+
+runs.add_command(output)
 
 
 @runs.command("list")
@@ -66,17 +75,36 @@ def _stand(session: str | None, states: tuple[str, ...]) -> list[tuple[RunSummar
     return [(run, word) for run, word in stand if not states or word in states]
 
 
+def _show_tree(run: RunSummary, as_json: bool) -> None:
+    word = state_word(run, is_held(state_dir()))
+    tree = ask_tree(run.run_id)
+    if tree is None:
+        click.echo("no process holds the journal, so nothing of it is alive", err=True)
+        tree = GetRunTreeResponse(run_id=run.run_id, session_id=run.session_id)
+    if as_json:
+        print_json(tree_plain(tree, word))
+        return
+    for line in tree_lines(tree, word, time.time_ns() // 1_000_000):
+        click.echo(line)
+
+
 def _because(run: RunSummary, word: str) -> str:
     return f"{word}: {run.reason}" if word in (RunState.FAILED, RunState.WAITING) and run.reason else word
 
 
 @runs.command()
 @click.argument("run")
+@click.option(
+    "--tree", "as_tree", is_flag=True, help="Show what of it is alive: calls, processes, jobs of its session."
+)
 @json_option
-def show(run: str, as_json: bool) -> None:
+def show(run: str, as_tree: bool, as_json: bool) -> None:
     """Show what a run was asked, what it did, and what came of it."""
     with reading() as reader:
         found = reader.find_run(run, principal())
+        if as_tree:
+            _show_tree(found, as_json)
+            return
         account = account_of(reader, found, state_word(found, is_held(state_dir())))
     if as_json:
         print_json(account.plain())
@@ -90,6 +118,40 @@ def show(run: str, as_json: bool) -> None:
         click.echo(f"      palyra-trio approvals show {each.approval_id}", err=True)
     if found.state not in TERMINAL:
         click.echo(f"      palyra-trio runs cancel {found.run_id}", err=True)
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+def why(run: str, as_json: bool) -> None:
+    """Say why a run does not go on, or how it ended: what it waits for, since when, and until when at most."""
+    with reading() as reader:
+        found = reader.find_run(run, principal())
+        rows = whole_tape(reader, found.run_id)
+    word = state_word(found, is_held(state_dir()))
+    finished = rows[-1].event() if rows else None
+    ending = f"{finished.reason} {finished.detail}".strip() if isinstance(finished, RunFinished) else ""
+    waits = waits_of(rows) if word != INTERRUPTED else ()
+    if as_json:
+        shown = {
+            "run_id": found.run_id,
+            "state": word,
+            "ending": ending,
+            "waits": [attrs.asdict(each) for each in waits],
+        }
+        print_json(shown)
+        return
+    click.echo(f"run {found.run_id} is {word}{f': {one_line(ending)}' if ending else ''}")
+    now_ms = time.time_ns() // 1_000_000
+    for each in waits:
+        until = f", for {ahead(each.until_ms, now_ms)} more at most" if each.until_ms else ""
+        click.echo(f"waits for {one_line(each.what)}, for {age(each.since_ms, now_ms)}{until}")
+        if each.approval_id:
+            click.echo(f"next: palyra-trio approvals show {each.approval_id}", err=True)
+    if word == INTERRUPTED:
+        click.echo("its process has gone, and none goes on with it", err=True)
+    if found.state in TERMINAL:
+        click.echo(f"next: palyra-trio policy why {found.run_id}", err=True)
 
 
 @runs.command()
@@ -146,13 +208,16 @@ def diff(run: str, as_json: bool) -> None:
     with reading() as reader:
         found = reader.find_run(run, principal())
         changes = changes_of(reader, found.run_id)
-        text = diff_of(changes, reader.blob)
+        text = diff_of(changes.told, reader.blob)
     if as_json:
-        net = [attrs.asdict(change) for change in net_changes(changes)]
-        print_json({"run_id": found.run_id, "workspace": found.workspace, "changes": net, "diff": text})
+        net = [attrs.asdict(change) for change in net_changes(changes.told)]
+        notes = list(changes.notes())
+        shown = {"run_id": found.run_id, "workspace": found.workspace, "changes": net, "diff": text, "notes": notes}
+        print_json(shown)
         return
     click.echo(safe_for_stdout(text), nl=False)
-    if not text:
+    _tell(changes)
+    if not text and not changes.notes():
         click.echo(f"run {found.run_id} changed no file", err=True)
 
 
@@ -167,17 +232,26 @@ def undo(run: str, yes: bool, as_json: bool) -> None:
     """
     with reading() as reader:
         found = reader.find_run(run, principal())
-        changes = net_changes(changes_of(reader, found.run_id))
+        known = changes_of(reader, found.run_id)
+        changes = net_changes(known.told)
     if found.state not in TERMINAL:
         raise StateConflict(f"run {found.run_id} is {found.state}", remedy="cancel it, or wait for its end")
+    _tell(known)
     if not changes:
-        raise StateConflict(f"run {found.run_id} changed no file, so there is nothing to undo")
+        raise StateConflict(f"run {found.run_id} changed no file that is known, so there is nothing to undo")
     click.echo(f"in {one_line(found.workspace)}:", err=True)
-    for change in changes:
+    for change in changes[:NAMED_CHANGES]:
         click.echo(f"  {'remove' if change.before is None else 'put back'} {one_line(change.path)}", err=True)
+    if len(changes) > NAMED_CHANGES:
+        click.echo(f"  and {len(changes) - NAMED_CHANGES} more", err=True)
     confirm("Undo this?", yes)
     submit(UndoRun(found.run_id))
     if as_json:
         print_json({"run_id": found.run_id, "undone": [attrs.asdict(change) for change in changes]})
     else:
         click.echo(f"undone: run {found.run_id}")
+
+
+def _tell(changes: Changes) -> None:
+    for note in changes.notes():
+        click.echo(one_line(note), err=True)

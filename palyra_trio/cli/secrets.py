@@ -10,11 +10,12 @@ import click
 
 from palyra_trio.cli.open import principal
 from palyra_trio.cli.profiles import chosen
-from palyra_trio.cli.tables import age, json_option, print_json, print_table
+from palyra_trio.cli.tables import json_option, print_json, print_table
 from palyra_trio.cli.vault_place import vault_store
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound
 from palyra_trio.core.identity import mint_ulid, parse_principal
 from palyra_trio.core.references import USE_PREFIX, check_secret_name
+from palyra_trio.core.words import age
 from palyra_trio.guard.redact_known import MIN_BYTES
 from palyra_trio.guard.vault import SECRET_BYTES, Lock, Scope, Vault, VaultFile
 from palyra_trio.guard.vault_key import (

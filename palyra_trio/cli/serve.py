@@ -6,23 +6,27 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import click
 import trio
 
-from palyra_trio.cli.exit_codes import OK
+from palyra_trio.cli.exit_codes import FAILED, OK
+from palyra_trio.cli.main import innermost
 from palyra_trio.cli.open import model_settings, read_settings
+from palyra_trio.cli.sd_notify import ServiceManager
 from palyra_trio.cli.settings import Settings, current_folder
 from palyra_trio.cli.vault_place import vault_store
 from palyra_trio.core.config import Config, LogFormat
+from palyra_trio.core.config_values import KEYS, value_of
 from palyra_trio.core.errors import ConfigInvalid, PalyraError
-from palyra_trio.core.layers import KEYS, value_of
 from palyra_trio.daemon import Daemon, calm_collector, open_daemon
 from palyra_trio.guard.redactor import Redactor
-from palyra_trio.runtime.telemetry import set_up_logging
+from palyra_trio.runtime.telemetry import log_crashes, set_up_logging
+from palyra_trio.wire.authority import spelled
 
-AT_START = ("model", "journal", "grpc", "log")  # sections that are read once
+AT_START = ("model", "journal", "grpc", "quic", "http", "log")  # sections that are read once
 
 OPEN_FILES = 8192  # of which transports.listeners gives connections their part
 
@@ -30,22 +34,35 @@ _log = logging.getLogger("palyra_trio.serve")
 
 
 @click.command()
-@click.option("--host", help="Listen on this address (grpc.host).")
+@click.option("--host", help="Listen on this address (grpc.host, quic.host).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen on this TCP port (grpc.port); 0 takes a free one.")
-def serve(host: str | None, port: int | None) -> None:
-    """Run the daemon in the foreground: gRPC over TCP, and over a Unix socket in the state directory.
+@click.option(
+    "--quic-port", type=click.IntRange(0, 65535), help="Serve HTTP/3 on this UDP port (quic.port); 0 takes a free one."
+)
+def serve(host: str | None, port: int | None, quic_port: int | None) -> None:
+    """Run the daemon in the foreground: gRPC over TCP, over HTTP/3, and over a Unix socket in the state directory; the console over HTTP.
 
-    Says `ready` and its addresses on stdout once it takes calls; logs go to stderr. SIGTERM or Ctrl-C takes no more
+    Says `ready` and its addresses on stdout once it takes calls; logs go to stderr, and at a terminal a link into the
+    console, which `palyra-trio console` opens. SIGTERM or Ctrl-C takes no more
     work and gives live runs `daemon.drain_s` seconds; a second signal ends at once. SIGHUP reads the configuration
     and your policies again.
     """
-    flags, folder = {"grpc.host": host, "grpc.port": port}, current_folder()
+    flags = {"grpc.host": host, "grpc.port": port, "quic.host": host, "quic.port": quic_port}
+    folder = current_folder()
     settings = read_settings(flags, folder)
     allow_open_files()
     log = settings.base.log
     redactor = Redactor()
     set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=redactor)
-    sys.exit(trio.run(_serve, settings, redactor, lambda: read_settings(flags, folder)))
+    log_crashes()
+    try:
+        status = trio.run(_serve, settings, redactor, lambda: read_settings(flags, folder))
+    except Exception as raised:
+        if isinstance(innermost(raised), PalyraError):
+            raise
+        _log.critical("crashed", exc_info=raised)
+        status = FAILED
+    sys.exit(status)
 
 
 def allow_open_files() -> None:
@@ -69,23 +86,40 @@ async def _serve(settings: Settings, redactor: Redactor, read_again: Callable[[]
         redactor,
         tcp=True,
     )
-    async with opening as daemon:
+    manager = ServiceManager(os.environ)
+    async with opening as daemon, trio.open_nursery() as beside:
         calm_collector()
+        beside.start_soon(manager.stay_alive)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            click.echo(f"ready {' '.join(daemon.edges.addresses)}")
-            _log.info("ready", extra={"pid": os.getpid(), "addresses": daemon.edges.addresses})
+            addresses = " ".join(daemon.edges.addresses)
+            click.echo(f"ready {addresses}")
+            if sys.stderr.isatty() and (link := daemon.console_link()):  # a log is no place for what lets its reader in
+                click.echo(f"console {link} (opens once; `palyra-trio console` makes another)", err=True)
+            _log.info("ready", extra={"pid": os.getpid(), **_reached(daemon)})
+            manager.ready(f"serving {addresses}")
             async for number in signals:
                 if number != signal.SIGHUP:
                     break
+                manager.reloading()
                 config = _reload(daemon, config, read_again)
                 await _reload_policies(daemon)
+                manager.ready(f"serving {addresses}")
+            manager.stopping()
             _log.info(
                 "draining", extra={"drain_s": config.daemon.drain_s, "live_runs": daemon.gateway.sessions.live_runs}
             )
             daemon.drain(config.daemon.drain_s)
+        beside.cancel_scope.cancel()
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # like SIGTERM: from now on it ends the process at once
     _log.info("ended")
     return OK
+
+
+def _reached(daemon: Daemon) -> dict[str, Any]:
+    """Return where the daemon listens, and the fingerprint of the authority that its clients pin."""
+    certificates = daemon.edges.certificates
+    authority = {"authority_sha256": spelled(certificates.fingerprint)} if certificates is not None else {}
+    return {"addresses": daemon.edges.addresses, **authority}
 
 
 def _reload(daemon: Daemon, old: Config, read_again: Callable[[], Settings]) -> Config:

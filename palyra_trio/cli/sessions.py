@@ -6,10 +6,12 @@ import attrs
 import click
 
 from palyra_trio.cli.door import submit
+from palyra_trio.cli.jobs import job_rows, plain
 from palyra_trio.cli.open import has_journal, is_held, principal, reading, state_dir, state_word
-from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_newest, print_table
+from palyra_trio.cli.tables import json_option, print_json, print_newest, print_table
 from palyra_trio.core.commands import ArchiveSession
 from palyra_trio.core.session import Session
+from palyra_trio.core.words import age, one_line
 from palyra_trio.journal.queries import LIST_ROWS
 
 
@@ -45,14 +47,15 @@ def list_sessions(archived: bool, as_json: bool) -> None:
 @click.argument("session")
 @json_option
 def show(session: str, as_json: bool) -> None:
-    """Show a session and its runs, newest first."""
+    """Show a session, its runs and its jobs, newest first."""
     with reading() as reader:
         found = reader.find_session(session, principal())
         runs = reader.runs(principal(), session_id=found.session_id)
+        jobs = reader.jobs.listed(principal(), session_id=found.session_id, ended=True, most=LIST_ROWS)
     held = is_held(state_dir())
     if as_json:
         listed = [{**attrs.asdict(run), "state": state_word(run, held)} for run in runs]
-        print_json({"session": attrs.asdict(found), "runs": listed})
+        print_json({"session": attrs.asdict(found), "runs": listed, "jobs": [plain(each, held) for each in jobs]})
         return
     now_ms = time.time_ns() // 1_000_000
     click.echo(f"session  {found.session_id}{' (archived)' if found.archived_ms is not None else ''}")
@@ -62,6 +65,9 @@ def show(session: str, as_json: bool) -> None:
     click.echo(f"opened   {age(found.created_ms, now_ms)} ago\n")
     rows = [(run.run_id, age(run.created_ms, now_ms), state_word(run, held), run.title) for run in runs]
     print_table(("RUN", "AGE", "STATE", "TITLE"), rows)
+    if jobs:
+        click.echo()
+    print_table(("JOB", "AGE", "STATE", "COMMAND"), [(*row[:3], row[4]) for row in job_rows(jobs, held)])
     if found.archived_ms is None:
         click.echo(f'next: palyra-trio run --session {found.session_id} "…"', err=True)
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import attrs
 
 from palyra_trio.core.config import Config, Credentials
+from palyra_trio.core.config_values import value_of
 from palyra_trio.core.errors import ConfigInvalid, NotFound
 from palyra_trio.core.layers import (
     STATE_DIR_VARIABLE,
@@ -26,7 +27,6 @@ from palyra_trio.core.layers import (
     merge,
     narrow,
     refuse,
-    value_of,
 )
 from palyra_trio.core.text import visible
 from palyra_trio.guard.private_file import replace_private

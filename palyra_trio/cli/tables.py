@@ -11,10 +11,9 @@ from typing import Any
 import click
 
 from palyra_trio.core.text import visible
+from palyra_trio.core.words import one_line
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
-
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 def print_json(value: Any) -> None:
@@ -55,21 +54,6 @@ def print_newest(columns: Sequence[str], rows: Sequence[Sequence[str]], most: in
         click.echo(nothing, err=True)
     if len(rows) == most:
         click.echo(f"these are the newest {most}", err=True)
-
-
-def one_line(text: str, most: int | None = None) -> str:
-    """Return `text` on one line with nothing hidden, cut to `most` characters if need be."""
-    line = visible(text).strip().replace("\n", " ⏎ ").replace("\t", " ")
-    return line if most is None or len(line) <= most else line[: most - 1] + "…"
-
-
-def age(since_ms: int, now_ms: int) -> str:
-    """Return how long ago `since_ms` (Unix milliseconds) was, in its largest unit: `12 s`, `5 min`, `3 h`, `2 d`."""
-    seconds = max(0, now_ms - since_ms) // 1000
-    for unit, length in _UNITS:
-        if seconds >= length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
 
 
 def safe_for_stdout(text: str) -> str:

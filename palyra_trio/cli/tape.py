@@ -1,24 +1,22 @@
 """`palyra-trio tape`: a run's tape as a person reads it, an event a line, or as a program does (`--jsonl`).
 
-What each kind of event says in one line is a table of small functions. Nothing is left out of `--jsonl`.
+What each kind of event says is in `core.event_words`. Nothing is left out of `--jsonl`.
 """
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
 
 import click
 
-from palyra_trio.cli.display import json_line
 from palyra_trio.cli.open import INTERRUPTED, is_held, principal, reading, state_dir
-from palyra_trio.cli.tables import one_line
 from palyra_trio.core import tape as events
-from palyra_trio.core.codec import KIND_NAMES, TapeRow
+from palyra_trio.core.codec import KIND_NAMES, TapeRow, json_line
 from palyra_trio.core.errors import OffsetAhead
+from palyra_trio.core.event_words import words
 from palyra_trio.core.run import TERMINAL
-from palyra_trio.core.tape import TapeEvent, run_stream
+from palyra_trio.core.tape import run_stream
+from palyra_trio.core.words import one_line
 from palyra_trio.journal.queries import RunSummary, Tapes
 
 WORDS_CHARACTERS = 200
@@ -122,85 +120,3 @@ class _Pieces:
 def _line(seqs: str, row: TapeRow, said: str) -> str:
     at = datetime.fromtimestamp(row.at_ms / 1000).strftime("%H:%M:%S.%f")[:-3]
     return f"{seqs:>9}  {at}  {KIND_NAMES.get(row.kind, str(row.kind)):18} {said}".rstrip()
-
-
-def words(row: TapeRow, event: TapeEvent | None) -> str:
-    """Return what an event says, in a few words."""
-    if event is None:
-        return "(erased)" if row.body is None else "(a kind that this version does not know; --jsonl shows it)"
-    return _WORDS[type(event)](event)
-
-
-def _because(reason: str) -> str:
-    return f" ({reason})" if reason else ""
-
-
-def _input(event: events.Input) -> str:
-    files = f" with {', '.join(each.name for each in event.attachments)}" if event.attachments else ""
-    return f"{event.principal} over {event.channel}, agent {event.agent.name}{files}: {event.text}"
-
-
-def _request(event: events.ProviderRequest) -> str:
-    return f"turn {event.turn}: {event.kept + len(event.added)} messages, {len(event.added)} of them new"
-
-
-def _model_turn(event: events.ModelTurn) -> str:
-    used = f"{event.usage.input_tokens} tokens in, {event.usage.output_tokens} out"
-    text = f": {event.text}" if event.text else ""
-    return f"turn {event.turn}{_because(event.model)}: {event.finish}, {event.calls} calls, {used}{text}"
-
-
-def _proposed(event: events.ToolProposed) -> str:
-    arguments = event.call.malformed or json.dumps(event.call.arguments, ensure_ascii=False)
-    return f"{event.call.call_id}: {event.call.tool} {arguments}"
-
-
-def _decided(event: events.ApprovalDecided) -> str:
-    length = {"once": "", "session": " for the session", "time": " for a time"}[event.scope]
-    return f"{event.call_id}: {event.outcome}{length} by {event.by}{_because(event.reason)}"
-
-
-def _started(event: events.ToolStarted) -> str:
-    changes = f"; changes {', '.join(change.path for change in event.changes)}" if event.changes else ""
-    return f"{event.call_id}{changes}"
-
-
-def _killed(event: events.KillReceipt) -> str:
-    alive = f"{event.survivors} STILL ALIVE" if event.survivors else "none alive"
-    return f"{event.call_id}: {event.pids_seen} processes killed in {event.elapsed_ms} ms, {alive}"
-
-
-def _tool_finished(event: events.ToolFinished) -> str:
-    failed = f" failed ({event.error})" if event.error else ""
-    size = f", {event.size_bytes} bytes" if event.output else ""
-    return f"{event.call_id}{failed} after {event.elapsed_ms} ms{size}: {event.text}"
-
-
-_WORDS: dict[type[TapeEvent], Callable[[Any], str]] = {
-    events.Input: _input,
-    events.StatusChange: lambda event: f"{event.before} -> {event.after}{_because(event.reason)}",
-    events.RunFinished: lambda event: f"{event.state} ({event.reason}) {event.detail}",
-    events.CancelRequested: lambda event: f"by {event.by}{_because(event.reason)}",
-    events.RunInterrupted: lambda event: event.reason,
-    events.LimitReached: lambda event: f"{event.limit}: {event.value}",
-    events.FinalAnswer: lambda event: f"{event.provider}/{event.model}: {event.text}",
-    events.RoutingDecision: lambda event: f"{event.provider}/{event.model}: {event.why}",
-    events.ContextAssembled: lambda event: (
-        f"{len(event.messages)} messages from {len(event.runs)} earlier runs, {event.omitted_runs} left out"
-    ),
-    events.ProviderRequest: _request,
-    events.ModelTurn: _model_turn,
-    events.ProviderAttempt: lambda event: (
-        f"turn {event.turn}, attempt {event.attempt}: {event.failure}, again in {event.wait_ms} ms: {event.message}"
-    ),
-    events.ProviderError: lambda event: f"turn {event.turn}: {event.failure}: {event.message}{_because(event.remedy)}",
-    events.Correction: lambda event: event.text,
-    events.ToolProposed: _proposed,
-    events.PolicyDecision: lambda event: f"{event.call_id}: {event.outcome} ({event.rule}): {event.reason}",
-    events.ApprovalRequested: lambda event: f"{event.call_id}: {event.prompt}",
-    events.ApprovalDecided: _decided,
-    events.ToolStarted: _started,
-    events.ToolOutput: lambda event: f"{event.call_id} {event.stream}: {event.text}",
-    events.ToolFinished: _tool_finished,
-    events.KillReceipt: _killed,
-}

@@ -11,10 +11,11 @@ from palyra_trio.cli.door import submit
 from palyra_trio.cli.open import has_journal, principal, reading
 from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.spans import span_option
-from palyra_trio.cli.tables import age, json_option, one_line, print_json, print_newest
+from palyra_trio.cli.tables import json_option, print_json, print_newest
 from palyra_trio.core.commands import CreateToken, RevokeToken, RotateToken, TokenCommand, TokenIssued
 from palyra_trio.core.identity import Scope, parse_ulid
 from palyra_trio.core.tokens import Token
+from palyra_trio.core.words import age, one_line
 from palyra_trio.journal.queries import LIST_ROWS
 
 

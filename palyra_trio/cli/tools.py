@@ -19,9 +19,10 @@ import trio
 from palyra_trio.cli.open import principal, read_settings, reading
 from palyra_trio.cli.policy_sets import ask_process, current_workspace, in_force, known_tools
 from palyra_trio.cli.spans import span_ms
-from palyra_trio.cli.tables import json_option, one_line, print_json, print_table
+from palyra_trio.cli.tables import json_option, print_json, print_table
 from palyra_trio.core.policy import PolicyRules
 from palyra_trio.core.text import name_to_text
+from palyra_trio.core.words import one_line
 from palyra_trio.guard.policy_folder import postures_of
 from palyra_trio.guard.posture import Posture, PostureVerdict, Scope
 from palyra_trio.guard.posture import in_force as still_in_force

@@ -4,6 +4,7 @@ A reader decodes by kind, ignores fields that it does not know and gives the def
 old tape stays readable.
 """
 
+import json
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,14 +12,26 @@ import msgspec
 from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.chain import canonical_json
 from palyra_trio.core.errors import JournalInvalid
-from palyra_trio.core.session_events import RunUndone, SessionArchived, SessionOpened
+from palyra_trio.core.file_events import FilesChanged
+from palyra_trio.core.outputs import OutputKept
+from palyra_trio.core.session_events import (
+    JobEnded,
+    JobOutput,
+    JobStarted,
+    RunUndone,
+    SessionArchived,
+    SessionOpened,
+)
 from palyra_trio.core.system_events import (
+    AdmissionPaused,
+    AdmissionResumed,
     AgentDefined,
     AgentRemoved,
     BodiesErased,
     BootStarted,
     DefaultAgentSet,
     GrantRevoked,
+    LatencyBreach,
     PolicyLoaded,
 )
 from palyra_trio.core.tape import (
@@ -28,6 +41,7 @@ from palyra_trio.core.tape import (
     ContextAssembled,
     Correction,
     FinalAnswer,
+    HostContacted,
     Input,
     KillReceipt,
     LimitReached,
@@ -53,9 +67,10 @@ EVENT_CLASSES: tuple[type[TapeEvent], ...] = (
     Input, StatusChange, RunFinished, CancelRequested, RunInterrupted, LimitReached, FinalAnswer,
     RoutingDecision, ContextAssembled, ProviderRequest, ModelDelta, ModelTurn, ProviderAttempt, ProviderError, Correction,
     ToolProposed, PolicyDecision, ApprovalRequested, ApprovalDecided, ToolStarted, ToolOutput, ToolFinished, KillReceipt,
-    SessionOpened, SessionArchived, RunUndone,
+    FilesChanged, HostContacted, OutputKept,
+    SessionOpened, SessionArchived, RunUndone, JobStarted, JobOutput, JobEnded,
     BootStarted, AgentDefined, AgentRemoved, DefaultAgentSet, AgentBound, AgentUnbound,
-    PolicyLoaded, GrantRevoked, BodiesErased,
+    PolicyLoaded, GrantRevoked, BodiesErased, AdmissionPaused, AdmissionResumed, LatencyBreach,
     TokenCreated, TokenRevoked, ActedAs,
 )  # fmt: skip
 KIND_NAMES: dict[int, str] = {cls.kind: cls.__name__ for cls in EVENT_CLASSES}
@@ -110,3 +125,8 @@ def plain(row: TapeRow) -> dict[str, Any]:
         "hash": row.hash.hex(),
         "body": body,
     }
+
+
+def json_line(row: TapeRow, *, ascii_only: bool = False) -> str:
+    """Return a row as one JSON object, without the line's end. In ASCII it hides nothing from who reads it at a terminal."""
+    return json.dumps(plain(row), ensure_ascii=ascii_only, separators=(",", ":"))

@@ -76,6 +76,25 @@ class TakeUpRun:
 
 
 @attrs.frozen
+class StopJob:
+    """Kill a long job of a session, and all that it started."""
+
+    job_id: str
+
+
+@attrs.frozen
+class PauseAdmission:
+    """Take no new runs until ResumeAdmission. Those that were accepted go on."""
+
+    reason: str = ""
+
+
+@attrs.frozen
+class ResumeAdmission:
+    pass
+
+
+@attrs.frozen
 class ArchiveSession:
     session_id: SessionId
 
@@ -156,6 +175,9 @@ Command = (
     | DecideApproval
     | RevokeGrant
     | TakeUpRun
+    | StopJob
+    | PauseAdmission
+    | ResumeAdmission
     | OpenSession
     | ArchiveSession
     | UndoRun

@@ -48,6 +48,7 @@ TRANSITIONS: dict[RunState, dict[RunInput, RunState]] = {
 
 LIVE = frozenset({RunState.RUNNING, RunState.WAITING})
 TERMINAL = frozenset(state for state, row in TRANSITIONS.items() if not row)
+OPEN = frozenset(TRANSITIONS) - TERMINAL
 
 
 class CallState(StrEnum):

@@ -32,11 +32,19 @@ class TapeEvent:
 
 @attrs.frozen
 class FileChange:
-    """A file that a call changes: the blobs of its bytes before and after; None where there is no file."""
+    """A file that a call changes: the blobs of its bytes before and after; None where there is no file.
+
+    What a program did is told with the modes of stat(2), kind and permissions: a symlink's content is its target, a
+    folder's is empty. A mode of 0 is a regular file's whose permissions are not told. Contents that were not `kept` are no
+    blobs, only digests, or "" where even that was not taken.
+    """
 
     path: str
     before: str | None
     after: str | None
+    before_mode: int = 0
+    after_mode: int = 0
+    kept: bool = True
 
 
 # --- a run: what it was asked, and its life ---
@@ -315,7 +323,7 @@ class ToolStarted(TapeEvent):
     """The intent, durable before the effect. `changes` are the files that it will change.
 
     `grant` is the approval or standing grant that it was started under, or ""; `sandbox_tier` the least that it runs in, 0
-    for the daemon's own process.
+    for the daemon's own process. `uncaptured` says why what its program changes will not be on the tape, "" where it will.
     """
 
     kind: ClassVar[int] = 36
@@ -324,6 +332,7 @@ class ToolStarted(TapeEvent):
     changes: tuple[FileChange, ...] = ()
     grant: str = ""
     sandbox_tier: int = 0
+    uncaptured: str = ""
     v: int = 1
 
 
@@ -331,7 +340,7 @@ class ToolStarted(TapeEvent):
 class ToolOutput(TapeEvent):
     """Output of a running call, of `stdout` or `stderr`, as much as came while the previous commit was under way.
 
-    For watching only: what counts is ToolFinished, and beyond some length only that has it.
+    For watching only, and only so far: what counts is ToolFinished.
     """
 
     kind: ClassVar[int] = 37
@@ -343,7 +352,8 @@ class ToolOutput(TapeEvent):
 
 @attrs.frozen
 class ToolFinished(TapeEvent):
-    """The result. `text` is what the model is told; where that is an excerpt, blob `output` holds all `size_bytes`.
+    """The result. `text` is what the model is told; where that is an excerpt, blob `output` holds all `size_bytes`, or
+    the blobs of OutputKept (core.outputs) do.
 
     `error` is empty or a stable code. `untrusted` text may be the words of strangers. A denied call ends with PolicyDecision or ApprovalDecided, not with this.
     """
@@ -368,4 +378,23 @@ class KillReceipt(TapeEvent):
     pids_seen: int
     survivors: int
     elapsed_ms: int
+    v: int = 1
+
+
+@attrs.frozen
+class HostContacted(TapeEvent):
+    """What the program of a call had to do with a host through the proxy, told when it has ended.
+
+    `connections` are those that were made, or, where they were not `allowed`, asked for. The bytes went to the host and
+    came back from it. Without a port `host` is what was asked for and is none; an empty one stands for all others.
+    """
+
+    kind: ClassVar[int] = 42
+    call_id: str
+    host: str
+    port: int
+    allowed: bool
+    connections: int
+    sent_bytes: int = 0
+    received_bytes: int = 0
     v: int = 1

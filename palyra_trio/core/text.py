@@ -12,7 +12,7 @@ import unicodedata
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NAME_ESCAPE = re.compile(rb"\\\\|\\x([0-9a-f]{2})")
-_KEPT_CONTROLS = "\n\t"
+_UNUSUAL = re.compile(r"[^\n\t -~]")  # the rest is plain, and most of any text
 _HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
 # Unicode's Default_Ignorable_Code_Point outside Cc, Cf and Cn, and the empty braille pattern. The emoji presentation selectors U+FE0E and U+FE0F stay.
 _INVISIBLE = re.compile(
@@ -56,12 +56,15 @@ def visible(text: str) -> str:
     Default_Ignorable_Code_Point), so what a person reads is what a tool will get. This is for reading only and is not
     undone. An emoji of several people shows its parts, since the joiner U+200D is among them.
     """
-    return "".join(char if _is_plain(char) else _spell_point(ord(char)) for char in text)
+    return _UNUSUAL.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    char = match.group()
+    return char if _is_plain(char) else _spell_point(ord(char))
 
 
 def _is_plain(char: str) -> bool:
-    if char in _KEPT_CONTROLS:
-        return True
     return unicodedata.category(char) not in _HIDDEN_CATEGORIES and not _INVISIBLE.match(char)
 
 

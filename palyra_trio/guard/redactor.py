@@ -11,6 +11,7 @@ from functools import lru_cache
 from operator import is_ as _is
 from typing import Any
 
+from palyra_trio.core.references import is_use
 from palyra_trio.core.text import clean
 from palyra_trio.guard import redact_rules as rules
 from palyra_trio.guard.redact_keys import secret_kind
@@ -119,7 +120,9 @@ class Redactor:
         return members if changed else value
 
     def _named(self, text: str, kind: str) -> str:
-        return text if not text or MARKER.fullmatch(text) else self._marker(kind, text)
+        if not text or MARKER.fullmatch(text):
+            return text
+        return self.text(text) if is_use(text) else self._marker(kind, text)
 
     def _marker(self, kind: str, secret: str = "") -> str:
         return self._markers.of(kind, _encode(secret)).decode()

@@ -5,7 +5,7 @@ when it has fallen off, the follower reads a page from the journal and comes bac
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 
 import trio
 
@@ -18,11 +18,17 @@ RING_BYTES = 16 * 1024 * 1024
 class Feed:
     """Rows in the order of their commit. Lives on the Trio thread; `publish` is called by the journal only.
 
-    `g` is the global position of the newest row that was published, 0 before the first.
+    `watch` is told of all rows before anybody is woken; it must be quick and must not raise. `g` is the global position of the newest row that was published, 0 before the first.
     """
 
-    def __init__(self, ring_rows: int = RING_ROWS, ring_bytes: int = RING_BYTES) -> None:
+    def __init__(
+        self,
+        ring_rows: int = RING_ROWS,
+        ring_bytes: int = RING_BYTES,
+        watch: Callable[[Collection[TapeRow]], None] = lambda _: None,
+    ) -> None:
         self.g = 0
+        self._watch = watch
         self._ring_rows = ring_rows
         self._ring_bytes = ring_bytes
         self._bytes = 0
@@ -32,8 +38,9 @@ class Feed:
         self._newest: dict[int, int] = {}
         self._of_kind: dict[int, trio.lowlevel.ParkingLot] = {}
 
-    def publish(self, rows: Iterable[TapeRow]) -> None:
+    def publish(self, rows: Collection[TapeRow]) -> None:
         """Add durable rows, drop the oldest beyond the bounds, and wake whoever waits for one of the streams."""
+        self._watch(rows)
         for row in rows:
             stream = row.stream
             held = self._streams.get(stream)
@@ -57,6 +64,15 @@ class Feed:
         held.popleft()
         if not held:
             del self._streams[row.stream]
+
+    def forget(self, erased: Collection[int]) -> None:
+        """Let rows (by their `g`) have no body any more, as the journal has it since they were erased."""
+        gone = frozenset(erased)
+        for held in (self._ring, *self._streams.values()):
+            for index, row in enumerate(held):
+                if row.g in gone:
+                    held[index] = row._replace(body=None)
+        self._bytes = sum(len(row.body or b"") for row in self._ring)
 
     def recent(self, stream: str, after_seq: int, most: int) -> tuple[TapeRow, ...] | None:
         """Return up to `most` rows after `after_seq`, or None when memory cannot tell and the journal must be read."""

@@ -8,6 +8,7 @@ from palyra_trio.core.errors import RunConflict, StateConflict
 from palyra_trio.core.run import TERMINAL, RunState
 from palyra_trio.journal.approvals import GrantHolds, check_grant
 
+PAUSED = "paused"  # the name in table `meta` of the event by which new runs are not taken
 POLICY = "policy"  # the name in table `meta` of the hash of the policies in force
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(TERMINAL))

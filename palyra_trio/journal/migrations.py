@@ -102,6 +102,18 @@ def m005_approvals(db: Database) -> None:
     )
 
 
+@steps()
+def m006_jobs(db: Database) -> None:
+    """What the tape says of the long jobs of sessions. `started` and `ended` are the bodies of their events."""
+    _run(
+        db,
+        """CREATE TABLE job (
+            job_id TEXT PRIMARY KEY, session_id TEXT NOT NULL, principal TEXT NOT NULL, started_ms INTEGER NOT NULL,
+            started BLOB NOT NULL, ended_ms INTEGER, ended BLOB) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX job_of_principal ON job (principal, job_id)",
+    )
+
+
 def _run(db: Database, *statements: str) -> None:
     for statement in statements:
         db.execute(statement)

@@ -12,8 +12,10 @@ from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.chain import body_digest, canonical_json
 from palyra_trio.core.errors import PalyraError, SessionBusy, SessionConflict, StateConflict
 from palyra_trio.core.run import TRANSITIONS, RunState
-from palyra_trio.core.session_events import SessionArchived, SessionOpened
+from palyra_trio.core.session_events import JobEnded, JobStarted, SessionArchived, SessionOpened
 from palyra_trio.core.system_events import (
+    AdmissionPaused,
+    AdmissionResumed,
     AgentDefined,
     AgentRemoved,
     BodiesErased,
@@ -31,8 +33,8 @@ from palyra_trio.core.tape import (
     StatusChange,
 )
 from palyra_trio.core.tokens import TokenCreated, TokenRevoked
-from palyra_trio.journal import approvals
-from palyra_trio.journal.guards import POLICY
+from palyra_trio.journal import approvals, jobs
+from palyra_trio.journal.guards import PAUSED, POLICY
 
 TITLE_CHARACTERS = 120
 
@@ -175,6 +177,14 @@ def _policy_loaded(db: sqlite3.Connection, _stream: str, event: PolicyLoaded, _a
     db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (POLICY, event.hash))
 
 
+def _paused(db: sqlite3.Connection, _stream: str, event: AdmissionPaused, _at_ms: int) -> None:
+    db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (PAUSED, canonical_json(event).decode()))
+
+
+def _resumed(db: sqlite3.Connection, _stream: str, _event: AdmissionResumed, _at_ms: int) -> None:
+    db.execute("DELETE FROM meta WHERE name = ?", (PAUSED,))
+
+
 def _bodies_erased(db: sqlite3.Connection, _stream: str, event: BodiesErased, _at_ms: int) -> None:
     for g in event.rows:
         salt, body = db.execute("SELECT salt, body FROM ev WHERE g = ?", (g,)).fetchone()
@@ -190,6 +200,8 @@ PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     RunInterrupted.kind: _interrupted,
     SessionOpened.kind: _session_opened,
     SessionArchived.kind: _session_archived,
+    JobStarted.kind: jobs.started,
+    JobEnded.kind: jobs.ended,
     AgentDefined.kind: _agent_defined,
     AgentRemoved.kind: _agent_removed,
     DefaultAgentSet.kind: _default_agent_set,
@@ -201,6 +213,8 @@ PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     ApprovalDecided.kind: approvals.decided,
     GrantRevoked.kind: approvals.revoked,
     PolicyLoaded.kind: _policy_loaded,
+    AdmissionPaused.kind: _paused,
+    AdmissionResumed.kind: _resumed,
     BodiesErased.kind: _bodies_erased,
 }
 

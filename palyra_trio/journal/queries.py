@@ -4,7 +4,7 @@
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,17 +12,19 @@ import attrs
 import msgspec
 
 from palyra_trio.core.agents import AgentSpec
-from palyra_trio.core.bindings import BindingPlace
+from palyra_trio.core.bindings import BindingPlace, Target
 from palyra_trio.core.chain import ChainRow
-from palyra_trio.core.codec import TapeRow
+from palyra_trio.core.codec import TapeRow, decode
 from palyra_trio.core.errors import Ambiguous, InvalidArgument, JournalInvalid, NotFound
 from palyra_trio.core.identity import ULID_LENGTH, Principal, RunId, Scope, SessionId
 from palyra_trio.core.run import LIVE, TERMINAL, RunState
 from palyra_trio.core.session import Session
+from palyra_trio.core.system_events import AdmissionPaused
 from palyra_trio.core.tape import CancelRequested, ModelDelta, run_stream
 from palyra_trio.core.tokens import Token
 from palyra_trio.journal.approvals import Approvals
-from palyra_trio.journal.guards import POLICY
+from palyra_trio.journal.guards import PAUSED, POLICY
+from palyra_trio.journal.jobs import Jobs
 from palyra_trio.journal.usage import RecentPage, Used, recent_events, used
 
 PAGE_ROWS = 1000
@@ -88,9 +90,19 @@ class Reader:
         found = self._db.execute("SELECT value FROM meta WHERE name = ?", (POLICY,)).fetchone()
         return str(found[0]) if found is not None else ""
 
+    def admission_paused(self) -> AdmissionPaused | None:
+        """Return the event by which new runs are not taken, if they are not."""
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (PAUSED,)).fetchone()
+        event = decode(AdmissionPaused.kind, found[0].encode()) if found is not None else None
+        return event if isinstance(event, AdmissionPaused) else None
+
     @property
     def approvals(self) -> Approvals:
         return Approvals(self._db)
+
+    @property
+    def jobs(self) -> Jobs:
+        return Jobs(self._db)
 
     # --- the tape ---
 
@@ -118,6 +130,15 @@ class Reader:
             (stream, leave_out),
         ):
             yield TapeRow(*row)
+
+    def newest(self, stream: str, kind: int, most: int) -> tuple[TapeRow, ...]:
+        """Return the rows of one kind on a stream, newest first."""
+        rows = self._db.execute(
+            f"SELECT {_ROW} FROM ev JOIN stream ON stream.id = ev.stream"
+            " WHERE stream.name = ? AND ev.kind = ? ORDER BY ev.seq DESC LIMIT ?",
+            (stream, kind, most),
+        )
+        return tuple(TapeRow(*row) for row in rows)
 
     def last_seq(self, stream: str) -> int:
         (seq,) = self._db.execute(
@@ -190,7 +211,7 @@ class Reader:
 
     def queued(self) -> tuple[tuple[RunId, SessionId], ...]:
         """Return the runs that wait in line, and their sessions, in the order of their acceptance."""
-        rows = self._db.execute("SELECT run_id, session_id FROM run WHERE state = 'queued' ORDER BY run_id")
+        rows = self._db.execute("SELECT run_id, session_id FROM run WHERE state = 'queued' ORDER BY rowid")
         return tuple((RunId(run_id), SessionId(session_id)) for run_id, session_id in rows)
 
     def cancel_request(self, run_id: str) -> CancelRequested | None:
@@ -250,14 +271,19 @@ class Reader:
         return _only([each for each in found if each is not None], text, "session", lambda session: session.session_id)
 
     def sessions(
-        self, principal: Principal, *, archived: bool = False, before: str = "", most: int = LIST_ROWS
+        self, principal: Principal, *, archived: bool = False, before: str = "", containing: str = "", most: int = LIST_ROWS
     ) -> tuple[Session, ...]:
-        """Return a principal's sessions, newest first; with `before`, one of them, only those that are older than it."""
+        """Return a principal's sessions, newest first; with `before`, one of them, only those that are older than it.
+
+        With `containing`, only those that have it in their title or in what a run of theirs is called.
+        """
         older = f"AND rowid < {self._place('session', before, principal)}" if before else ""
         rows = self._db.execute(
-            f"SELECT {_SESSION} FROM session WHERE principal = ? AND (? OR archived_ms IS NULL) {older}"
-            " ORDER BY rowid DESC LIMIT ?",
-            (principal, archived, most),
+            f"SELECT {_SESSION} FROM session WHERE principal = ?1 AND (?2 OR archived_ms IS NULL) {older}"
+            " AND (?3 = '' OR instr(lower(title), lower(?3)) OR EXISTS (SELECT 1 FROM run"
+            "   WHERE run.session_id = session.session_id AND instr(lower(run.title), lower(?3))))"
+            " ORDER BY rowid DESC LIMIT ?4",
+            (principal, archived, containing, most),
         )
         return tuple(Session(*row) for row in rows)
 
@@ -285,13 +311,23 @@ class Reader:
                 return place, str(row[0])
         return None
 
+    def bindings(self) -> tuple[tuple[BindingPlace, str], ...]:
+        """Return all that agents are bound to, whoever's it is, and the name of each one's agent."""
+        rows = self._db.execute("SELECT target, name, agent FROM binding ORDER BY target, name")
+        return tuple((BindingPlace(Target(target), name), str(agent)) for target, name, agent in rows)
+
     # --- activity ---
 
     def recent(self, principal: Principal, before_g: int | None = None, most: int = LIST_ROWS) -> RecentPage:
         return recent_events(self._db, principal, before_g, most)
 
     def used(self, principal: Principal, from_ms: int, to_ms: int) -> Used:
-        return used(self._db, principal, from_ms, to_ms)
+        """Return what a principal's runs used from `from_ms` up to `to_ms`, exclusive."""
+        return used(self._db, principal, (from_ms, to_ms))[0]
+
+    def used_between(self, principal: Principal, bounds: Sequence[int]) -> tuple[Used, ...]:
+        """Return what a principal's runs used in each span between two neighbours of `bounds`, which ascend."""
+        return used(self._db, principal, bounds)
 
     # --- tokens ---
 

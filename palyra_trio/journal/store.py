@@ -24,7 +24,7 @@ from palyra_trio.journal.projections import PROJECTIONS, translate_conflict
 
 FILE_NAME = "journal.sqlite3"
 LOCK_NAME = "lock"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 STREAMS_KEPT = 10_000  # more than are written to at a time; what is dropped is looked up again
 CHECKPOINT_PAGES = 1000  # 4 MB of WAL: while it still grows, each commit costs half as much again (measured)
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import attrs
 import outcome
@@ -22,6 +22,7 @@ import trio
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import JournalStopped, PalyraError
+from palyra_trio.core.system_events import BodiesErased
 from palyra_trio.journal.feed import Feed
 from palyra_trio.journal.guards import Guard
 from palyra_trio.journal.store import Entry, Outcome, Store
@@ -30,6 +31,8 @@ BATCH_EVENTS = 1000  # a batch of this size commits in about 7 ms, so nobody wai
 QUEUE_TICKETS = 100_000  # about 50 MB of small tickets: reached only when the disk has stopped
 DONATE_AFTER_S = 0.002  # a loop that never idles keeps the GIL from the writer; give it up once a ticket is this old
 DONATE_FOR_S = 0.002
+
+T = TypeVar("T")
 
 
 @attrs.define(eq=False)
@@ -89,17 +92,37 @@ class Ticket:
             self._waiter = None
 
 
+@attrs.define(eq=False)
+class _Upkeep:
+    """Work on the store itself, and who waits for it."""
+
+    work: Callable[[Store], tuple[Any, tuple[TapeRow, ...]]]
+    done: trio.Event = attrs.Factory(trio.Event)
+    result: Any = None
+    rows: tuple[TapeRow, ...] = ()
+
+
 class Journal(trio.abc.Instrument):
     """The journal as the runtime sees it: `submit`, `append`, and the feed. Made by `open_journal`."""
 
-    def __init__(self, store: Store, feed: Feed, queue_bytes: int, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        feed: Feed,
+        queue_bytes: int,
+        clock_ms: Callable[[], int],
+        took: Callable[[float], None],
+    ) -> None:
         self.feed = feed
         self._store = store
         self._clock_ms = clock_ms
+        self._took = took
         self._queue_bytes = queue_bytes
-        self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Ticket | _Upkeep | None] = queue.SimpleQueue()
+        self._taken: deque[_Upkeep | None] = deque()  # from the queue, and not done yet
         self._pending: deque[Ticket] = deque()
         self._pending_bytes = 0
+        self._upkeep: deque[_Upkeep] = deque()
         self._room = trio.lowlevel.ParkingLot()
         self._turnstile = trio.StrictFIFOLock()
         self._announced: deque[tuple[list[Ticket], list[Outcome] | JournalStopped]] = deque()
@@ -165,13 +188,30 @@ class Journal(trio.abc.Instrument):
         """Wait until all that was submitted so far is durable, or refused."""
         await self.submit(Ticket(())).wait()
 
+    async def upkeep(self, work: Callable[[Store], tuple[T, tuple[TapeRow, ...]]]) -> T:
+        """Let `work` have the store to itself, on the writer's thread between two batches, and return its result.
+
+        It also returns the rows that it appended. Nothing is committed meanwhile. A PalyraError of it is raised here;
+        any other error stops the journal. If cancelled, the work is still done.
+        """
+        self.check()
+        asked = _Upkeep(work)
+        self._upkeep.append(asked)
+        self._queue.put(asked)
+        await asked.done.wait()
+        if isinstance(asked.result, PalyraError):
+            raise asked.result
+        return cast("T", asked.result)
+
     # --- the Trio side of a commit ---
 
     def _announce(self) -> None:
         """Settle a batch: runs on the Trio thread, once a batch, in the order of the tape."""
         tickets, results = self._announced.popleft()
-        for _ in tickets:
+        now_s = time.monotonic()
+        for ticket in tickets:
             self._pending_bytes -= self._pending.popleft().size_bytes
+            self._took(now_s - ticket.queued_s)
         if isinstance(results, JournalStopped):
             self._stop(tickets, results)
             return
@@ -181,8 +221,20 @@ class Journal(trio.abc.Instrument):
         if self._room:
             self._room.unpark_all()
 
+    def _announce_upkeep(self) -> None:
+        asked = self._upkeep.popleft()
+        for row in asked.rows:
+            if isinstance(event := row.event(), BodiesErased):
+                self.feed.forget(event.rows)
+        self.feed.publish(asked.rows)
+        asked.done.set()
+
     def _stop(self, tickets: list[Ticket], reason: JournalStopped) -> None:
         self._stopped = reason
+        for asked in self._upkeep:
+            asked.result = reason
+            asked.done.set()
+        self._upkeep.clear()
         for ticket in (*tickets, *self._pending):
             ticket.settle(reason)
         self._pending.clear()
@@ -210,40 +262,63 @@ class Journal(trio.abc.Instrument):
 
     def _write(self) -> None:
         """Commit batch after batch until told to end or a commit fails."""
-        while (first := self._queue.get()) is not None:
-            tickets, last = self._gather(first)
-            try:
-                results: list[Outcome] | JournalStopped = self._store.append_batch(tickets, self._clock_ms())
-            except Exception as error:
-                results = JournalStopped(f"a commit failed: {error}", remedy="check the disk, then start again")
-                results.__cause__ = error
-            self._announced.append((tickets, results))
+        while (item := self._taken.popleft() if self._taken else self._queue.get()) is not None:
+            if isinstance(item, _Upkeep):
+                failure, announce = self._maintain(item), self._announce_upkeep
+            else:
+                failure, announce = self._commit(self._gather(item)), self._announce
+            if failure is not None:
+                self._announced.append(([], failure))
+                announce = self._announce
             if self._batch_done.locked():
                 self._batch_done.release()
             try:
-                self._token.run_sync_soon(self._announce)
+                self._token.run_sync_soon(announce)
             except trio.RunFinishedError:
                 return
-            if last or isinstance(results, JournalStopped):
+            if failure is not None:
                 return
 
-    def _gather(self, first: Ticket) -> tuple[list[Ticket], bool]:
-        """Return `first` and what else is queued, up to a batch, and whether the end was among it."""
+    def _commit(self, tickets: list[Ticket]) -> JournalStopped | None:
+        try:
+            self._announced.append((tickets, self._store.append_batch(tickets, self._clock_ms())))
+        except Exception as error:
+            return _stopped(error)
+        return None
+
+    def _maintain(self, asked: _Upkeep) -> JournalStopped | None:
+        try:
+            asked.result, asked.rows = asked.work(self._store)
+        except PalyraError as refusal:
+            asked.result = refusal
+        except Exception as error:
+            return _stopped(error)
+        return None
+
+    def _gather(self, first: Ticket) -> list[Ticket]:
+        """Return `first` and what else is queued, up to a batch, or to what is no ticket."""
         tickets, events = [first], len(first.entries)
         while events < BATCH_EVENTS:
             try:
-                ticket = self._queue.get_nowait()
+                item = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if ticket is None:
-                return tickets, True
-            tickets.append(ticket)
-            events += len(ticket.entries)
-        return tickets, False
+            if not isinstance(item, Ticket):
+                self._taken.append(item)
+                break
+            tickets.append(item)
+            events += len(item.entries)
+        return tickets
 
     def _end(self) -> None:
         self._stopped = self._stopped or JournalStopped("the journal is closed")
         self._queue.put(None)
+
+
+def _stopped(error: Exception) -> JournalStopped:
+    stopped = JournalStopped(f"a commit failed: {error}", remedy="check the disk, then start again")
+    stopped.__cause__ = error
+    return stopped
 
 
 def wall_clock_ms() -> int:
@@ -257,12 +332,14 @@ async def open_journal(
     feed: Feed,
     queue_bytes: int,
     clock_ms: Callable[[], int] = wall_clock_ms,
+    took: Callable[[float], None] = lambda _: None,
 ) -> AsyncGenerator[Journal, None]:
     """Run the writer's thread for the length of the block. Leaving it commits what was submitted, then closes the store.
 
-    `queue_bytes` bounds the bodies that wait to be committed; appenders wait for room.
+    `queue_bytes` bounds the bodies that wait to be committed; appenders wait for room. `took` is told of each ticket how
+    many seconds it took from its submission to its commit; it must not raise.
     """
-    journal = Journal(store, feed, queue_bytes, clock_ms)
+    journal = Journal(store, feed, queue_bytes, clock_ms, took)
     thread = threading.Thread(target=journal._write, name="palyra-journal", daemon=True)
     trio.lowlevel.add_instrument(journal)
     thread.start()

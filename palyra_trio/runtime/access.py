@@ -38,13 +38,20 @@ class Access:
         the record may still be written.
         """
         caller = self._authenticator.authenticate(metadata, peer)
-        self._authenticator.require(caller, scope)
-        self._rates.take(caller, scope, self._gateway.config.rates, trio.current_time())
+        self.readmit(caller, scope)
         if caller.acting:
             context = caller.context
             acted = ActedAs(caller.token_id, caller.acting, context.principal, context.device, context.channel, method)
             await self._gateway.journal.append((entry(SYSTEM_STREAM, acted),))
         return caller
+
+    def readmit(self, caller: Caller, scope: Scope) -> None:
+        """Return if a caller who was let in earlier, and has a session since, may ask for what needs `scope`.
+
+        Raises Unauthenticated, PolicyError, and Busy when their token asks too often.
+        """
+        self._authenticator.require(caller, scope)
+        self._rates.take(caller, scope, self._gateway.config.rates, trio.current_time())
 
     def require(self, caller: Caller, scope: Scope) -> None:
         """Return if the caller may ask for what needs `scope`, now. Raises Unauthenticated and PolicyError."""

@@ -8,6 +8,7 @@ Between the two `decide` looks ahead: at the view as it will be once the held ev
 from collections.abc import Iterator
 
 import attrs
+import trio
 
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import canonical_json
@@ -89,6 +90,7 @@ async def _begin(run: Run, tools: tuple[str, bytes]) -> None:
         ContextAssembled(digests, context.runs, context.omitted_runs, budget_bytes, context.tainted),
         blobs=[(digests[0], canonical_json(context.messages[0])), tools],
     )
+    state.latencies.starting.begun(order.run_id, trio.current_time())
 
 
 def _past(reader: Reader, spec: AgentSpec, session_id: str, run_id: str, budget_bytes: int) -> Context:

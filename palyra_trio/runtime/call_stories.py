@@ -58,3 +58,19 @@ def call_stories(rows: Iterable[TapeRow], call_id: str = "") -> tuple[Story, ...
     if call_id and call_id not in calls:
         raise NotFound(f"the run has no call {call_id!r}", remedy=f"it has {', '.join(calls) or 'none'}")
     return tuple(Story(calls[each], tuple(steps[each])) for each in calls if call_id in ("", each))
+
+
+def in_words(event: Event) -> str:
+    """Return what happened to a call, as a person is told. It may hold words of the model's, or of a stranger's."""
+    match event:
+        case PolicyDecision(outcome=outcome, reason=reason):
+            return f"{outcome}: {reason}"
+        case ApprovalRequested(question=question):
+            return "a person is asked" + (" a question" if question else "")
+        case ApprovalDecided(outcome=outcome, by=by, reason=reason, scope=scope):
+            length = f" ({scope})" if outcome == "granted" else ""
+            return f"{outcome} by {by}{length}{f': {reason}' if reason else ''}"
+        case ToolStarted(grant=grant):
+            return f"started{f' under {grant}' if grant else ''}"
+        case ToolFinished(error=error, elapsed_ms=elapsed_ms):
+            return f"{f'failed ({error})' if error else 'done'} after {elapsed_ms} ms"

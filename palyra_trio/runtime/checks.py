@@ -17,12 +17,15 @@ from palyra_trio.core.commands import (
     Command,
     DecideApproval,
     DefineAgent,
+    PauseAdmission,
     RevokeGrant,
+    StopJob,
     TakeUpRun,
     UnbindAgent,
 )
 from palyra_trio.core.errors import InvalidArgument, NotFound, StateConflict
 from palyra_trio.core.identity import RequestContext, SessionId
+from palyra_trio.core.jobs import SessionJob
 from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.text import clean
 from palyra_trio.guard.redactor import Redactor
@@ -34,7 +37,7 @@ from palyra_trio.runtime.runs import Run
 from palyra_trio.runtime.sessions import Sessions
 from palyra_trio.runtime.state import RuntimeState
 
-Prepared = Left | Run | Approval | Grant | RunSummary | None
+Prepared = Left | Run | Approval | Grant | RunSummary | SessionJob | None
 
 
 def recordable(command: Command, redactor: Redactor) -> Command:
@@ -42,7 +45,7 @@ def recordable(command: Command, redactor: Redactor) -> Command:
 
     Raises InvalidArgument.
     """
-    if isinstance(command, CancelRun | DecideApproval):
+    if isinstance(command, CancelRun | DecideApproval | PauseAdmission):
         command = attrs.evolve(command, reason=redactor.recordable(command.reason))
     try:
         canonical_json(command)
@@ -65,6 +68,8 @@ async def check(state: RuntimeState, sessions: Sessions, command: Command, conte
             return await state.readers.ask(lambda reader: reader.approvals.grant(grant_id, context.principal))
         case TakeUpRun(run_id):
             return await state.readers.ask(lambda reader: reader.find_run(run_id, context.principal))
+        case StopJob(job_id):
+            return await state.readers.ask(lambda reader: reader.jobs.find(job_id, context.principal))
         case ArchiveSession(session_id):
             await state.readers.ask(lambda reader: check_owned(reader, session_id, context))
         case DefineAgent(spec):

@@ -4,8 +4,11 @@ Whether the caller may was asked before, in `checks`, `intake` and `opening`; wh
 journal's to refuse.
 """
 
+import trio
+
 from palyra_trio.core.approvals import Approval, Grant
 from palyra_trio.core.bindings import AgentBound, AgentUnbound
+from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import (
     Applied,
     ArchiveSession,
@@ -15,23 +18,34 @@ from palyra_trio.core.commands import (
     DecideApproval,
     DefineAgent,
     OpenSession,
+    PauseAdmission,
     RemoveAgent,
+    ResumeAdmission,
     RevokeGrant,
     RevokeToken,
     RotateToken,
     SetDefaultAgent,
     StartRun,
+    StopJob,
     TakeUpRun,
     UnbindAgent,
 )
 from palyra_trio.core.errors import PalyraError
+from palyra_trio.core.jobs import SessionJob
 from palyra_trio.core.session_events import SessionArchived
-from palyra_trio.core.system_events import AgentDefined, AgentRemoved, DefaultAgentSet
+from palyra_trio.core.system_events import (
+    AdmissionPaused,
+    AdmissionResumed,
+    AgentDefined,
+    AgentRemoved,
+    DefaultAgentSet,
+)
 from palyra_trio.core.tape import SESSION_STREAM, SYSTEM_STREAM, TapeEvent
 from palyra_trio.journal.guards import AgentIsNew, Guard, SessionIsIdle
 from palyra_trio.journal.queries import RunSummary
 from palyra_trio.journal.store import entry
 from palyra_trio.journal.writer import Ticket
+from palyra_trio.runtime.admission_control import AdmissionControl
 from palyra_trio.runtime.approvals import Approvals, decision_of
 from palyra_trio.runtime.bus import Submission
 from palyra_trio.runtime.opening import Opening
@@ -45,8 +59,16 @@ from palyra_trio.runtime.tokens import Tokens
 class Dispatch:
     """Carries out what the bus hands it: `Bus.route(dispatch.route)`."""
 
-    def __init__(self, state: RuntimeState, sessions: Sessions, approvals: Approvals, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        state: RuntimeState,
+        admission: AdmissionControl,
+        sessions: Sessions,
+        approvals: Approvals,
+        tokens: Tokens,
+    ) -> None:
         self._state = state
+        self._admission = admission
         self._sessions = sessions
         self._approvals = approvals
         self._tokens = tokens
@@ -58,6 +80,7 @@ class Dispatch:
         match command:
             case StartRun():
                 assert isinstance(submission.prepared, Admission)
+                self._admission.check(trio.current_time())
                 self._sessions.admit(submission, submission.prepared)
             case CancelRun():
                 assert isinstance(submission.prepared, Run | Left)
@@ -74,12 +97,19 @@ class Dispatch:
                 assert isinstance(submission.prepared, RunSummary)
                 self._sessions.take_up(submission.prepared)
                 settle(None)
+            case StopJob():
+                assert isinstance(submission.prepared, SessionJob)
+                self._state.jobs.stop(submission.prepared.job_id, by, settle)
+            case PauseAdmission(reason):
+                self._admission.change(AdmissionPaused(by, reason), settle)
+            case ResumeAdmission():
+                self._admission.change(AdmissionResumed(by), settle)
             case OpenSession():
                 assert isinstance(submission.prepared, Opening)
                 self._open(submission, submission.prepared)
             case ArchiveSession(session_id):
-                archived = SessionArchived(session_id, by)
-                self._record(SESSION_STREAM + session_id, archived, settle, SessionIsIdle(session_id))
+                archived, idle = SessionArchived(session_id, by), SessionIsIdle(session_id)
+                self._record(SESSION_STREAM + session_id, archived, self._jobs_over(session_id, settle), idle)
             case DefineAgent(spec, replace):
                 guards = () if replace else (AgentIsNew(spec.name),)
                 self._record(SYSTEM_STREAM, AgentDefined(spec, by), settle, *guards)
@@ -99,14 +129,25 @@ class Dispatch:
         self._state.journal.submit(ticket)
 
     def _open(self, submission: Submission, opening: Opening) -> None:
-        self._state.journal.submit(
-            Ticket(
-                opening.entries,
-                opening.guards,
-                on_commit=lambda rows: submission.answer(opening.result(rows)),
-                on_refusal=submission.answer,
-            )
-        )
+        def opened(rows: tuple[TapeRow, ...]) -> None:
+            def settle(_error: PalyraError | None) -> None:
+                submission.answer(opening.result(rows))
+
+            (self._jobs_over(opening.replaced, settle) if opening.replaced else settle)(None)
+
+        ticket = Ticket(opening.entries, opening.guards, on_commit=opened, on_refusal=submission.answer)
+        self._state.journal.submit(ticket)
+
+    def _jobs_over(self, session_id: str, settle: Settle) -> Settle:
+        """Return what settles once the jobs of a session are dead, when it has been archived."""
+
+        def archived(error: PalyraError | None) -> None:
+            if error is None:
+                self._state.jobs.end_session(session_id, settle)
+            else:
+                settle(error)
+
+        return archived
 
 
 def _settle(submission: Submission) -> Settle:

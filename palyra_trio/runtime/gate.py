@@ -5,6 +5,7 @@ again: should anything differ from what was shown, it is another call, and is as
 """
 
 import logging
+import time
 from typing import Any
 
 import attrs
@@ -72,7 +73,12 @@ class Judged:
 
     def started(self) -> ToolStarted:
         return ToolStarted(
-            self.call.call_id, self.context.idempotency_key, self.plan.changes, self.grant, self.plan.sandbox_tier
+            self.call.call_id,
+            self.context.idempotency_key,
+            self.plan.changes,
+            self.grant,
+            self.plan.sandbox_tier,
+            self.plan.uncaptured,
         )
 
     def guards(self) -> tuple[Guard, ...]:
@@ -113,7 +119,16 @@ async def judge(run: Run, workspace: Workspace, ahead: RunView, call_id: str) ->
     view = ahead.calls[call_id]
     call = view.call
     answer = view.granted.reason if view.granted is not None else ""
-    context = ToolContext(workspace, run.state.now_s, call.call_id, f"{run.order.run_id}:{call.call_id}", answer)
+    await run.state.secrets.refresh()
+    context = ToolContext(
+        workspace,
+        run.state.now_s,
+        call.call_id,
+        f"{run.order.run_id}:{call.call_id}",
+        answer,
+        secrets=run.state.secrets.of(run.principal, call.tool),
+        jobs=run.state.jobs.of_call(run.order.session_id, run.order.run_id, call.call_id),
+    )
     try:
         tool, arguments = _fitting(run, call)
         plan = await tool.plan(arguments, context)
@@ -125,9 +140,10 @@ async def judge(run: Run, workspace: Workspace, ahead: RunView, call_id: str) ->
         return Judged(call, Decision("deny", ("internal",), reason), epoch, context)
     engine = run.state.policies.engine(run.order.config.policy)
     subject, facts = _subject(run, ahead), _facts(run, ahead, call, tool, plan)
-    judged = Judged(
-        call, decide_tool_call(subject, facts, engine), epoch, context, tool, arguments, plan, facts, subject
-    )
+    began_s = time.perf_counter()
+    decision = decide_tool_call(subject, facts, engine)
+    run.state.latencies.gate.observe(time.perf_counter() - began_s)
+    judged = Judged(call, decision, epoch, context, tool, arguments, plan, facts, subject)
     if view.granted is not None and view.asked is not None:
         return await _granted(run, judged, engine, view.asked, view.granted)
     if tool.spec.asks and judged.decision.outcome == "allow":

@@ -21,32 +21,44 @@ from palyra_trio.core.commands import (
     Reply,
     SessionResolved,
     StartRun,
+    StopJob,
     TakeUpRun,
     UndoRun,
 )
 from palyra_trio.core.config import Config
 from palyra_trio.core.errors import AlreadyDecided, SessionConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId
+from palyra_trio.core.run import OPEN
+from palyra_trio.core.system_events import AdmissionPaused
 from palyra_trio.core.tape import run_stream
 from palyra_trio.core.text import clean
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.journal.writer import Journal
+from palyra_trio.runtime.admission_control import AdmissionControl
 from palyra_trio.runtime.agents import Answering, KnownAgent, answering, find_agent, known_agents
 from palyra_trio.runtime.approvals import Approvals
 from palyra_trio.runtime.bus import Bus, Submission
 from palyra_trio.runtime.checks import check, check_owned, recordable
+from palyra_trio.runtime.counters import Counters
 from palyra_trio.runtime.dispatch import Dispatch
+from palyra_trio.runtime.erasing import Erased, Leak, erase_serving, place_of
 from palyra_trio.runtime.expiry import Expiries
 from palyra_trio.runtime.follow import Follower, find_place
 from palyra_trio.runtime.intake import attach, prepare
+from palyra_trio.runtime.jobs import Jobs
+from palyra_trio.runtime.latency import Latencies
+from palyra_trio.runtime.live_tree import LiveTree, live_tree
 from palyra_trio.runtime.notify import notify
 from palyra_trio.runtime.opening import prepare_opening
 from palyra_trio.runtime.policies import Policies, put_in_force
 from palyra_trio.runtime.recovery import mark_interrupted
+from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.sessions import Sessions, find_waiting
 from palyra_trio.runtime.state import RuntimeState
+from palyra_trio.runtime.stopping import Stop, Stopped, stop_all
 from palyra_trio.runtime.tokens import Tokens
 from palyra_trio.runtime.undo import undo_run
+from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.sandbox_report import SandboxReport
 
 T = TypeVar("T")
@@ -59,7 +71,7 @@ class Health:
     """How this process stands. `g` is the newest durable row that it wrote, 0 before its first.
 
     `policy_hash` names the user's policies in force, and `policy_preset` the set that they add to, apart from projects.
-    `sandbox` says what programs run in.
+    `paused` says who lets no new runs in. `sandbox` says what programs run in.
     """
 
     boot_id: str
@@ -67,6 +79,7 @@ class Health:
     g: int
     live_runs: int
     draining: bool
+    paused: AdmissionPaused | None
     policy_preset: str
     policy_hash: str
     sandbox: SandboxReport
@@ -75,15 +88,23 @@ class Health:
 class Gateway:
     """The runtime as a transport sees it. Made by `open_gateway`."""
 
-    def __init__(self, state: RuntimeState, tokens: Tokens, expiries: Expiries, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        state: RuntimeState,
+        admission: AdmissionControl,
+        tokens: Tokens,
+        expiries: Expiries,
+        nursery: trio.Nursery,
+    ) -> None:
         self._state = state
         self._bus = Bus()
         self._nursery = nursery
+        self._admission = admission
         self.tokens = tokens
         self.sessions = Sessions(state, expiries, nursery)
         self.approvals = Approvals(state, self.sessions)
         self.policies = Policies(state)
-        self._dispatch = Dispatch(state, self.sessions, self.approvals, tokens)
+        self._dispatch = Dispatch(state, admission, self.sessions, self.approvals, tokens)
         self._drain_deadline: float = math.inf
 
     async def submit(self, command: Command, context: RequestContext) -> Reply:
@@ -154,6 +175,11 @@ class Gateway:
         """Return a run of the caller's. `run_id` may be `last` or the beginning of an id. Raises NotFound, Ambiguous."""
         return await self.ask(lambda reader: reader.find_run(run_id, context.principal))
 
+    async def tree(self, run_id: str, context: RequestContext) -> LiveTree:
+        """Return what of a run of the caller's is under way here. Raises what `run` raises."""
+        run = await self.run(run_id, context)
+        return await live_tree(self._state, run, self.sessions.live(run.run_id))
+
     async def last_row(self, run_id: RunId, context: RequestContext) -> tuple[RunSummary, TapeRow]:
         """Return a run of the caller's as it stands, and the newest row of its tape. Raises NotFound."""
 
@@ -167,6 +193,22 @@ class Gateway:
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask the journal's read side. The question itself must restrict what it returns to the caller's own."""
         return await self._state.readers.ask(question)
+
+    async def erase(self, tape: str, seq: int, field: str, part: str, reason: str, context: RequestContext) -> Erased:
+        """Erase what stands in a field of a row, or `part` of it, wherever in the journal it stands, whoever's run that is.
+
+        Raises what `erase_serving` does.
+        """
+        place = await self.ask(lambda reader: place_of(reader, tape, seq, field, context))
+        reason = self._state.redactor.text(clean(reason))
+        return await erase_serving(self._state, Leak(place, part, context.principal, reason))
+
+    async def stop_all(self, reason: str, context: RequestContext) -> Stopped:
+        """End every run and job of the caller's that has not ended, and return once that is durable."""
+        found = await self.ask(lambda reader: reader.runs(context.principal, states=OPEN, most=-1))
+        jobs = await self.ask(lambda reader: reader.jobs.listed(context.principal, ended=False))
+        stops: list[Stop] = [*(CancelRun(each.run_id, reason) for each in found), *(StopJob(each.job_id) for each in jobs)]
+        return await stop_all(stops, lambda command: self.submit(command, context))
 
     async def agents(self) -> tuple[KnownAgent, ...]:
         """Return all agents in order of name, the built-in one among them."""
@@ -186,6 +228,10 @@ class Gateway:
 
         return await self.ask(read)
 
+    async def prove_sandbox(self) -> SandboxReport:
+        """Return what programs run in, once that is known. The canaries take a tenth of a second, and CANARY_S at most."""
+        return await self._state.sandbox.prove()
+
     def health(self) -> Health:
         return Health(
             self._state.boot_id,
@@ -193,14 +239,38 @@ class Gateway:
             self._state.journal.feed.g,
             self.sessions.live_runs,
             self.sessions.draining,
+            self._admission.paused,
             self._state.config.policy.preset,
             self._state.policies.hash,
-            self._state.sandbox,
+            self._state.sandbox.report,
         )
+
+    @property
+    def jobs(self) -> Jobs:
+        """The long jobs of this process. Whose one is must be asked of the journal first."""
+        return self._state.jobs
 
     @property
     def journal(self) -> Journal:
         return self._state.journal
+
+    @property
+    def tools(self) -> Registry:
+        """The tools that exist in this process."""
+        return self._state.tools
+
+    @property
+    def secrets(self) -> Secrets:
+        """The secrets of this installation. Whose they are must be said to it."""
+        return self._state.secrets
+
+    @property
+    def counters(self) -> Counters:
+        return self._state.counters
+
+    @property
+    def latencies(self) -> Latencies:
+        return self._state.latencies
 
     @property
     def config(self) -> Config:
@@ -239,12 +309,14 @@ async def open_gateway(state: RuntimeState, *, recovers: bool = True) -> AsyncGe
     expiries = Expiries(state.now_s)
     for expires_ms, approval_id in await state.readers.ask(lambda reader: reader.approvals.expiring()):
         expiries.add(expires_ms, approval_id)
+    admission = AdmissionControl(state, await state.readers.ask(lambda reader: reader.admission_paused()))
     async with trio.open_nursery() as nursery:
-        gateway = Gateway(state, tokens, expiries, nursery)
+        gateway = Gateway(state, admission, tokens, expiries, nursery)
         await nursery.start(notify, state)
         await find_waiting(state, gateway.sessions, ours=recovers)
         nursery.start_soon(expiries.watch, gateway.approvals.expire)
         nursery.start_soon(gateway.serve)
+        nursery.start_soon(state.latencies.report, state.journal)
         nursery.start_soon(_watch, state, gateway.sessions)
         try:
             yield gateway

@@ -17,11 +17,15 @@ from palyra_trio.runtime.state import RuntimeState
 
 @attrs.frozen
 class Opening:
-    """A session that is to be opened: what that writes, and what must hold for it when it is written."""
+    """A session that is to be opened: what that writes, and what must hold for it when it is written.
+
+    `replaced` is the session that is archived for it, or "".
+    """
 
     opened: SessionOpened
     entries: tuple[Entry, ...]
     guards: tuple[Guard, ...]
+    replaced: str = ""
 
     def result(self, rows: tuple[TapeRow, ...]) -> SessionResolved:
         event = self.opened
@@ -59,4 +63,4 @@ async def prepare_opening(
     session_id = state.new_id()
     opened = SessionOpened(session_id, context.principal, key, title_of(state.redactor.recordable(command.title)))
     entries.append(entry(SESSION_STREAM + session_id, opened))
-    return Opening(opened, tuple(entries), tuple(guards))
+    return Opening(opened, tuple(entries), tuple(guards), found.session_id if found is not None else "")

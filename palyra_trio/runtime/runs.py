@@ -81,7 +81,8 @@ class Past:
 class Run:
     """A run in this process. One task, its session's, drives it; its tool calls are child tasks of that one.
 
-    `changed` is set when the view moved by what others recorded, or a call of the run ended.
+    `changed` is set when the view moved by what others recorded, or a call of the run ended. `marks` are those of the
+    processes of its calls that run a program now, by call id.
     """
 
     def __init__(self, order: RunOrder, state: RuntimeState, expiries: Expiries, past: Past | None = None) -> None:
@@ -93,6 +94,7 @@ class Run:
         self.context = past.context
         self.scope = trio.CancelScope()
         self.changed = trio.Event()
+        self.marks: dict[str, str] = {}
         self._under: dict[str, list[trio.CancelScope]] = {}
         self._revoked: set[str] = set()
         self._clock = trio.CancelScope()
@@ -128,9 +130,11 @@ class Run:
         journal.submit(ticket)
         await ticket.wait()
 
-    def submit(self, *events: TapeEvent, then: Callable[[], None] | None = None) -> None:
+    def submit(
+        self, *events: TapeEvent, blobs: Sequence[tuple[str, bytes]] = (), then: Callable[[], None] | None = None
+    ) -> None:
         """Commit `events` without waiting; `then` runs once they are durable and folded."""
-        self.state.journal.submit(self._ticket(events, (), then))
+        self.state.journal.submit(self._ticket(events, blobs, then))
 
     def _ticket(
         self,
@@ -222,6 +226,9 @@ class Run:
             else:
                 _log.exception("run %s failed", self.order.run_id)
                 ending = self._ending(RunState.FAILED, "internal", f"{type(error).__name__}: {error}")
+        if self.scope.cancel_called and not self._interrupted:
+            with trio.CancelScope(shield=True):
+                await self.state.jobs.end_run(self.order.run_id)
         with trio.move_on_after(CLOSE_GRACE_S, shield=True) as grace:
             await self._close(ending)
         if grace.cancelled_caught:

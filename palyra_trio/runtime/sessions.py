@@ -130,6 +130,8 @@ class Sessions:
         if self._state.journal.full(ticket):
             raise Busy("the journal's queue is full", remedy="try again when the disk has caught up")
         self._state.journal.submit(ticket)
+        if not session.busy:
+            self._state.latencies.starting.admitted(order.run_id, trio.current_time())
         self._sessions[order.session_id] = session
         session.arriving += 1
 
@@ -160,6 +162,7 @@ class Sessions:
 
     def _refused(self, session: _Session, order: RunOrder, submission: Submission, error: PalyraError) -> None:
         session.arriving -= 1
+        self._state.latencies.starting.gone(order.run_id)
         self._forget(session)
         self._moved()
         if isinstance(error, AlreadyThere):
@@ -181,6 +184,7 @@ class Sessions:
                     session.live, session.dormant = run, None
                     await run.execute(_drive)
                     session.live = None
+                    self._state.latencies.starting.gone(run.order.run_id)
                     if run.waits:
                         asked = [call.asked for call_id in run.view.waiting() if (call := run.view.calls[call_id])]
                         still_open = {each.approval_id for each in asked if each is not None}

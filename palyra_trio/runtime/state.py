@@ -8,16 +8,19 @@ from typing import TypeVar
 import attrs
 import trio
 
-from palyra_trio.core.config import Config
+from palyra_trio.core.config import Config, LatencyConfig
 from palyra_trio.core.identity import mint_ulid
 from palyra_trio.guard.policy_set import PolicySet
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.reader_pool import ReaderPool
 from palyra_trio.journal.writer import Journal
 from palyra_trio.providers.choose import Choice
+from palyra_trio.runtime.counters import Counters
+from palyra_trio.runtime.jobs import Jobs
+from palyra_trio.runtime.latency import Latencies
 from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.tools.registry import Registry
-from palyra_trio.tools.sandbox_report import SandboxReport
+from palyra_trio.tools.sandbox import Sandbox
 from palyra_trio.tools.workspace import Workspace
 
 T = TypeVar("T")
@@ -32,12 +35,13 @@ class RuntimeState:
     `config` is the process's own; `config_in` returns what holds for a run in a workspace, whose project may narrow it
     (or widen it, once the user has accepted that), and raises ConfigInvalid.
 
-    `policies` decide on tool calls; the user's are the files of `policies_dir`, which need not exist. `sandbox` says what
-    programs run in. `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) and a base URL
+    `policies` decide on tool calls; the user's are the files of `policies_dir`, which need not exist. `sandbox` is what
+    programs run in, `jobs` are the long ones of sessions. `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) and a base URL
     (or nothing) into a provider, and raises ConfigInvalid or ProviderError. `open_workspace` takes a folder as `core.text.name_to_text` spells it.
     `state_dir` is where the journal lies, and `free_bytes` the space left there. `random` returns that many random
     bytes; `jitter` a number from 0 to 1. `now_s` is Unix time. `environ` is the environment of the
-    process, for the programs that it starts on the user's behalf.
+    process, for the programs that it starts on the user's behalf. `counters` and `latencies` are what it says of itself in
+    numbers.
     """
 
     config: Config = attrs.field(on_setattr=attrs.setters.NO_OP)
@@ -50,7 +54,8 @@ class RuntimeState:
     redactor: Redactor
     secrets: Secrets
     policies: PolicySet
-    sandbox: SandboxReport
+    sandbox: Sandbox
+    jobs: Jobs
     open_workspace: Callable[[str], Workspace]
     state_dir: Path
     policies_dir: Path
@@ -59,6 +64,8 @@ class RuntimeState:
     jitter: Callable[[], float]
     now_s: Callable[[], float] = time.time
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    counters: Counters = attrs.field(factory=Counters)
+    latencies: Latencies = attrs.field(factory=lambda: Latencies(LatencyConfig()))
     _disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(DISK_THREADS), init=False)
 
     async def look(self, at: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ somebody answers is left: the run waits, and the same function takes it up again
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -222,19 +223,31 @@ class _Batch:
         assert judged.tool is not None
         spec, call_id = judged.tool.spec, judged.call.call_id
         limit_s = self._run.order.input.agent.limits.tool_s
-        told = CallOutput(self._run, call_id)
-        context = attrs.evolve(judged.context, output=told.take, killed=told.killed)
+        told = CallOutput(self._run, call_id, spec.output_cap_characters)
+        context = attrs.evolve(
+            judged.context,
+            output=told.take,
+            room=told.room,
+            excerpt=told.excerpt,
+            killed=told.killed,
+            changed=told.changed,
+            contacted=told.contacted,
+            marked=partial(self._run.marks.__setitem__, call_id),
+        )
         began = trio.current_time()
         scope = trio.CancelScope(deadline=began + limit_s)
-        with self._run.under(judged.grant, scope), scope:
-            try:
-                result = await judged.tool.run(judged.arguments, context, judged.plan)
-            except PalyraError as error:
-                result = ToolResult(str(error), error.code)
-            except Exception as error:
-                _log.exception("tool %s failed", spec.name)
-                result = ToolResult(f"{type(error).__name__}: {error}", "internal")
-        told.end()
+        try:
+            with self._run.under(judged.grant, scope), scope:
+                try:
+                    result = await judged.tool.run(judged.arguments, context, judged.plan)
+                except PalyraError as error:
+                    result = ToolResult(str(error), error.code)
+                except Exception as error:
+                    _log.exception("tool %s failed", spec.name)
+                    result = ToolResult(f"{type(error).__name__}: {error}", "internal")
+        finally:
+            self._run.marks.pop(call_id, None)
+            told.end()
         if scope.cancelled_caught and trio.current_time() < scope.deadline:
             result = ToolResult("the grant that it ran under was revoked", REVOKED)
         elif scope.cancelled_caught:
@@ -242,7 +255,7 @@ class _Batch:
         said = f"Error ({result.error}): {result.text}" if result.error else result.text
         text = self._run.state.redactor.recordable(said)
         elapsed_ms = int((trio.current_time() - began) * 1000)
-        finished = ToolFinished(call_id, text, elapsed_ms, result.error, untrusted=spec.untrusted_output)
+        finished = ToolFinished(call_id, text, elapsed_ms, result.error, untrusted=spec.untrusted_output, size_bytes=told.kept_bytes)
         if len(text) <= spec.output_cap_characters:
             return finished, []
         data = text.encode()

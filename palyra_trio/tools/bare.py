@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 import attrs
 import trio
 
-from palyra_trio.tools.job import Job, KillReceipt, Output, SandboxFailed
+from palyra_trio.tools.job import Job, KillReceipt, SandboxFailed, Standard
 from palyra_trio.tools.process_tree import KILL_S, Exit, code_of, hunt, spawn
 from palyra_trio.tools.view import View
 
@@ -24,13 +24,13 @@ class Bare:
     user: int | None = None
 
     @contextmanager
-    def start(self, job: Job, output: Output) -> Generator["BareTree"]:
+    def start(self, job: Job, standard: Standard) -> Generator["BareTree"]:
         """Raises SandboxFailed."""
         if not os.access(job.program, os.X_OK):
             raise SandboxFailed(f"{job.program} is no program")
         env = {**self.view.environment(job.cwd), **job.env, **job.mark()}
         try:
-            popen = spawn([job.program, *job.argv[1:]], output, env=env, cwd=job.cwd, user=self.user)
+            popen = spawn([job.program, *job.argv[1:]], standard, env=env, cwd=job.cwd, user=self.user)
         except OSError as error:
             raise SandboxFailed(f"{job.program} could not be started: {error}") from error
         with closing(BareTree(popen, job.token)) as tree:

@@ -20,7 +20,8 @@ import trio
 
 from palyra_trio.tools import processes
 from palyra_trio.tools.cgroups import Cgroup, JobGroup
-from palyra_trio.tools.job import Bounds, Identity, Job, KillReceipt, Output, SandboxFailed
+from palyra_trio.tools.inner_listener import listener_in
+from palyra_trio.tools.job import Bounds, Identity, Job, KillReceipt, SandboxFailed, Standard
 from palyra_trio.tools.process_tree import KILL_S, Exit, code_of, receipt, spawn
 from palyra_trio.tools.seccomp import filter_bytes
 from palyra_trio.tools.view import View, is_beneath
@@ -67,10 +68,15 @@ def arguments(view: View, job: Job, fds: Mapping[str, int], texts: Mapping[str, 
         words += ["--ro-bind", path, path]
     for path, fd in texts.items():
         words += ["--ro-bind-data", str(fd), path]
-    words += ["--bind", job.workspace, job.workspace, "--remount-ro", "/", "--chdir", job.cwd]
-    for name, value in {**view.environment(job.cwd), **job.env, **job.mark()}.items():
-        words += ["--setenv", name, value]
+    words += ["--bind", job.workspace, job.workspace] if job.layer is None else job.layer.options(job.workspace)
+    words += ["--remount-ro", "/", "--chdir", job.cwd]
     return [*words, "--", job.program, *job.argv[1:]]
+
+
+def environment(view: View, job: Job) -> str:
+    """Return the options that set the environment, as bubblewrap reads them from a file: anybody may read a command line."""
+    words = {**view.environment(job.cwd), **job.env, **job.mark()}
+    return "".join(f"--setenv\0{name}\0{value}\0" for name, value in words.items())
 
 
 @attrs.frozen
@@ -83,7 +89,7 @@ class Isolation:
     cgroup: Cgroup | None = None
 
     @contextmanager
-    def start(self, job: Job, output: Output) -> Generator["IsolatedTree"]:
+    def start(self, job: Job, standard: Standard) -> Generator["IsolatedTree"]:
         """Start to make the sandbox of a job; the program itself begins while its tree is waited for.
 
         At the end of the block the tree must be dead. Raises SandboxFailed where bubblewrap cannot be started, or lies in
@@ -97,19 +103,18 @@ class Isolation:
             (block, go), (status, says) = os.pipe(), os.pipe()
             for stack, fd in ((handed, block), (held, go), (held, status), (handed, says)):
                 stack.callback(os.close, fd)
-            fds = {"seccomp": seccomp, "block-fd": block, "json-status-fd": says}
+            env = handed.enter_context(_memory(environment(self.view, job)))
+            fds = {"seccomp": seccomp, "block-fd": block, "json-status-fd": says, "args": env}
             argv = [*self._limited(job.bounds), str(self.bwrap), *arguments(self.view, job, fds, texts)]
             group = held.enter_context(self.cgroup.job(job)) if self.cgroup else None
             try:
                 monitor = spawn(
-                    argv, output, env=job.mark(), cwd="/", pass_fds=(*fds.values(), *texts.values()), user=self.user
+                    argv, standard, env=job.mark(), cwd="/", pass_fds=(*fds.values(), *texts.values()), user=self.user
                 )
             except OSError as error:
                 raise SandboxFailed(f"{self.bwrap} could not be started: {error}") from error
             handed.close()
-            yield held.enter_context(
-                closing(IsolatedTree(monitor, status, go, job.bounds if self.user is None else None, group))
-            )
+            yield held.enter_context(closing(IsolatedTree(monitor, status, go, job, self.user, group)))
 
     def _limited(self, bounds: Bounds) -> list[str]:
         """Return a program before bubblewrap that sets the limits of another user's processes, which root may not everywhere."""
@@ -133,12 +138,13 @@ class IsolatedTree:
     """The processes of a namespace, and the `monitor`: bubblewrap itself, outside of it."""
 
     def __init__(
-        self, monitor: subprocess.Popen[bytes], status: int, go: int, bounds: Bounds | None, group: JobGroup | None
+        self, monitor: subprocess.Popen[bytes], status: int, go: int, job: Job, user: int | None, group: JobGroup | None
     ) -> None:
         self._monitor = monitor
         self._status = status
         self._go = go
-        self._bounds = bounds
+        self._job = job
+        self._user = user
         self._group = group
         self._said = b""
         self._exit = Exit(monitor.pid)
@@ -192,10 +198,12 @@ class IsolatedTree:
         first: int = json.loads(self._said.partition(b"}")[0] + b"}")["child-pid"]
         with suppress(ProcessLookupError, BrokenPipeError):  # it has failed already, and the monitor says so
             self._first = Exit(first)
-            if self._bounds:
-                _bound(first, self._bounds)
+            if self._user is None:
+                _bound(first, self._job.bounds)
             if self._group:
                 self._group.add(first)
+            if door := self._job.door:
+                door.opened(await listener_in(first, door.port, self._user))
             os.write(self._go, b"\0")
 
     async def _more(self) -> bool:

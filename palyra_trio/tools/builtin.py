@@ -12,6 +12,7 @@ from palyra_trio.tools.files_patch import patch_tool
 from palyra_trio.tools.files_read import read_tool
 from palyra_trio.tools.files_search import search_tool
 from palyra_trio.tools.files_write import write_tool
+from palyra_trio.tools.process_jobs import job_tools
 from palyra_trio.tools.process_run import run_tool
 from palyra_trio.tools.registry import Tool
 from palyra_trio.tools.sandbox import NO_SANDBOX, Sandbox
@@ -25,4 +26,10 @@ def builtin_tools(sandbox: Sandbox = NO_SANDBOX) -> tuple[Tool, ...]:
     threads = trio.CapacityLimiter(FILE_THREADS)
     files = (list_tool, read_tool, search_tool, write_tool, edit_tool, patch_tool, delete_tool)
     own = (CLOCK_NOW, TODO_WRITE, ASK_USER)
-    return (*own, *fetch_tools(), run_tool(sandbox, threads), *(tool(threads) for tool in files))
+    return (
+        *own,
+        *fetch_tools(),
+        run_tool(sandbox, threads),
+        *job_tools(sandbox, threads),
+        *(tool(threads) for tool in files),
+    )

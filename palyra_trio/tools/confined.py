@@ -19,7 +19,7 @@ import trio
 
 from palyra_trio.tools import landlock
 from palyra_trio.tools.cgroups import Cgroup, JobGroup
-from palyra_trio.tools.job import Job, KillReceipt, Output, SandboxFailed
+from palyra_trio.tools.job import Job, KillReceipt, SandboxFailed, Standard
 from palyra_trio.tools.process_tree import KILL_S, code_of, hunt, spawn
 from palyra_trio.tools.seccomp import filter_bytes
 from palyra_trio.tools.view import DEVICES, NAMES, PROC_FILES, View
@@ -39,8 +39,8 @@ class Spawner:
         self._popen: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
 
-    def hand(self, fds: tuple[int, int, int]) -> None:
-        """Have a job supervised: its control socket, and what it writes to. Raises SandboxFailed."""
+    def hand(self, fds: tuple[int, int, int, int]) -> None:
+        """Have a job supervised: its control socket, what it reads and what it writes to. Raises SandboxFailed."""
         if self._popen is None or self._popen.poll() is not None:
             self.close()
             self._begin()
@@ -62,11 +62,11 @@ class Spawner:
         with ExitStack() as held:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             held.callback(theirs.close)
-            null = os.open(os.devnull, os.O_WRONLY)
+            null = os.open(os.devnull, os.O_RDWR)
             held.callback(os.close, null)
             user = [] if self._user is None else [str(self._user)]
             argv = [sys.executable, "-I", "-S", str(_SCRIPT), str(theirs.fileno()), *user]
-            self._popen = spawn(argv, Output(null, null), env={}, cwd="/", pass_fds=[theirs.fileno()])
+            self._popen = spawn(argv, Standard(null, null, null), env={}, cwd="/", pass_fds=[theirs.fileno()])
             ours.setblocking(False)
             self._channel = ours
 
@@ -82,14 +82,14 @@ class Confinement:
     cgroup: Cgroup | None = None
 
     @contextmanager
-    def start(self, job: Job, output: Output) -> Generator["ConfinedTree"]:
+    def start(self, job: Job, standard: Standard) -> Generator["ConfinedTree"]:
         """Raises SandboxFailed."""
         with ExitStack() as held:
             group = held.enter_context(self.cgroup.job(job)) if self.cgroup else None
             ours, theirs = socket.socketpair()
             held.callback(ours.close)
             with theirs:
-                self.spawner.hand((theirs.fileno(), output.stdout, output.stderr))
+                self.spawner.hand((theirs.fileno(), standard.stdin, standard.stdout, standard.stderr))
             ours.setblocking(False)
             yield ConfinedTree(trio.socket.from_stdlib_socket(ours), self._message(job), job.token, group)
 

@@ -3,21 +3,23 @@
 There is no shell in between: a shell is a program like any other, and is judged as one.
 """
 
-import json
 import secrets
-import signal
 from typing import Annotated
 
 import attrs
 import trio
 from msgspec import Meta
 
-from palyra_trio.core.errors import InvalidArgument, PalyraError, StateConflict
-from palyra_trio.core.policy import ProgramFacts
-from palyra_trio.tools.job import Job, KillReceipt, Outcome, Stream
-from palyra_trio.tools.programs import Program, look_up
+from palyra_trio.core.errors import PalyraError, StateConflict
+from palyra_trio.core.jobs import code_in_words
+from palyra_trio.core.policy import ToolResource
+from palyra_trio.tools.capture import capture_in_words, captured
+from palyra_trio.tools.command import Command, check, find
+from palyra_trio.tools.egress import Egress
+from palyra_trio.tools.job import HostUse, Job, KillReceipt, Outcome
+from palyra_trio.tools.reach import MAX_HOSTS, MAX_VARIABLES, Reach, opened, plan_reach, told
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult, ToolSpec
-from palyra_trio.tools.sandbox import Sandbox, SandboxTooWeak
+from palyra_trio.tools.sandbox import Sandbox
 
 MAX_TIMEOUT_S = 24 * 3600
 
@@ -38,15 +40,41 @@ class RunArguments:
         ]
         | None
     ) = None
+    network: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=MAX_HOSTS,
+            description=(
+                "The hosts that it may talk to, as HOST or HOST:PORT (without one, 443), through the HTTP proxy that its"
+                ' environment names: ["index.example", "files.example"]. It reaches no others.'
+            ),
+        ),
+    ] = ()
+    env: Annotated[
+        dict[str, str],
+        Meta(
+            max_length=MAX_VARIABLES,
+            description='Variables that a secret of the user fills, which you name: {"API_TOKEN": "secret:NAME"}.',
+        ),
+    ] = attrs.Factory(dict)
 
 
-def run_tool(sandbox: Sandbox, threads: trio.CapacityLimiter) -> Tool:
+@attrs.frozen(kw_only=True)
+class RunPlan(Plan):
+    """What would be run, and what it is given beyond the workspace."""
+
+    reach: Reach
+
+
+def run_tool(sandbox: Sandbox, threads: trio.CapacityLimiter, egress: Egress | None = None) -> Tool:
     """Return the tool. It plans for the tier in force, and runs in that one or a higher one."""
+    way_out = egress or Egress()
     spec = ToolSpec(
         name="process.run",
         description=(
             "Run a program in the workspace and wait for its end. It gets no input. It sees the workspace and the "
-            "system's programs, has no network, and what it started is killed with it. Returns its exit code and output."
+            "system's programs, has no network but to the hosts in `network`, and what it started is killed with it. "
+            "Returns its exit code and output."
         ),
         arguments=RunArguments,
         capability="process.exec",
@@ -57,69 +85,63 @@ def run_tool(sandbox: Sandbox, threads: trio.CapacityLimiter) -> Tool:
     )
 
     async def plan(arguments: RunArguments, context: ToolContext) -> Plan:
-        if not sandbox.tier:
-            strongest = sandbox.report.tiers[0]
-            raise SandboxTooWeak(f"no program can be run here: {strongest.reason}", remedy=strongest.remedy)
-        _check(arguments.argv)
-        program, cwd = await trio.to_thread.run_sync(_look, sandbox, arguments, context, limiter=threads)
-        facts = ProgramFacts(
-            program.path, len(arguments.argv), bool(program.why_opaque), network=False, cwd_inside=True
+        await sandbox.prove()
+        check(sandbox, arguments.argv)
+        reach = await plan_reach(arguments.network, arguments.env, sandbox, way_out, context.secrets)
+        command = await found(arguments, context)
+        uncaptured = await trio.to_thread.run_sync(sandbox.uncaptured, str(context.workspace.root), limiter=threads)
+        return RunPlan(
+            _shown(command, arguments, uncaptured, reach),
+            resources=(ToolResource(spec.name), *reach.resources),
+            program=attrs.evolve(command.facts, network=bool(reach.ways)),
+            sandbox_tier=sandbox.tier,
+            uncaptured=uncaptured,
+            reach=reach,
         )
-        return Plan(_preview(program, arguments, cwd), program=facts, sandbox_tier=sandbox.tier)
 
     async def run(arguments: RunArguments, context: ToolContext, plan: Plan) -> ToolResult:
-        program, cwd = await trio.to_thread.run_sync(_look, sandbox, arguments, context, limiter=threads)
-        if plan.program is None or _preview(program, arguments, cwd) != plan.preview:
+        assert isinstance(plan, RunPlan)
+        command = await found(arguments, context)
+        if _shown(command, arguments, plan.uncaptured, plan.reach) != plan.preview:
             raise StateConflict(
                 f"{arguments.argv[0]} is not the program any more that was looked at", remedy="call it again"
             )
+        mark = secrets.token_hex(16)
         root = str(context.workspace.root)
-        job = Job(program.path, arguments.argv, root, cwd, secrets.token_hex(16), bounds=sandbox.bounds)
-        transcript = _Transcript(context)
+        job = Job(command.program.path, command.argv, root, command.cwd, mark, bounds=sandbox.bounds)
+        context.marked(mark)
+        after = _Aftermath(context)
         began = trio.current_time()
         outcome: Outcome | None = None
-        with trio.move_on_after(arguments.timeout_s or float("inf")):
+        changed: tuple[str, ...] = ()
+        layers = None if plan.uncaptured or isinstance(sandbox.layers, str) else sandbox.layers
+        async with captured(layers, job, context, threads) as capture:
             try:
-                outcome = await sandbox.run(job, plan.sandbox_tier, transcript.take, transcript.killed)
+                with trio.move_on_after(arguments.timeout_s or float("inf")):
+                    async with opened(plan.reach, context.secrets, after.contacted) as given:
+                        job = attrs.evolve(capture.job, env=given.env, door=given.door)
+                        outcome = await sandbox.run(
+                            job, plan.sandbox_tier, context.output, after.killed, room=context.room
+                        )
+                if outcome is not None and not outcome.capped and not after.survivors:
+                    changed = await capture.bring()
             except PalyraError as error:
-                return ToolResult("\n".join((str(error), *transcript.lines())), error.code)
+                return ToolResult("\n".join((str(error), *after.lines())), error.code)
         head = f"{_ending(outcome, arguments, sandbox)}; {trio.current_time() - began:.1f} s; {sandbox.report.in_force}"
-        return ToolResult("\n".join((head, *transcript.lines())), "timeout" if outcome is None else "")
+        if capture.discarded:
+            head += f"; the workspace is as it was: its {capture.discarded} changes were thrown away"
+        lines = (head, *after.lines(), *(["[workspace]", *changed] if changed else ()))
+        return ToolResult("\n".join(lines), "timeout" if outcome is None else "")
+
+    async def found(arguments: RunArguments, context: ToolContext) -> Command:
+        return await trio.to_thread.run_sync(find, sandbox, arguments.argv, arguments.cwd, context, limiter=threads)
 
     return Tool(spec, plan, run)
 
 
-def _check(argv: tuple[str, ...]) -> None:
-    for number, word in enumerate(argv):
-        if "\0" in word:
-            raise InvalidArgument(f"argv[{number}] holds a zero byte, which no argument can")
-        if any("\ud800" <= char <= "\udfff" for char in word):
-            raise InvalidArgument(f"argv[{number}] holds half a character (a surrogate)")
-    if not argv[0]:
-        raise InvalidArgument("argv[0] is empty", remedy="name a program")
-
-
-def _look(sandbox: Sandbox, arguments: RunArguments, context: ToolContext) -> tuple[Program, str]:
-    """Return the program, and the folder to run it in as an absolute path without symlinks."""
-    found = context.workspace.stat(arguments.cwd)
-    root = context.workspace.root
-    if found.kind != "folder":
-        raise InvalidArgument(f"{arguments.cwd} is no folder", remedy="cwd names a folder of the workspace")
-    if not context.workspace.lies_at(root):
-        raise StateConflict(f"the workspace is not at {root} any more", remedy="open it again")
-    cwd = str(root) if found.path == "." else str(root / found.path)
-    return look_up(sandbox.view, arguments.argv[0], cwd, str(root)), cwd
-
-
-def _preview(program: Program, arguments: RunArguments, cwd: str) -> str:
-    lines = [f"runs {program.path}"]
-    if program.digest:
-        lines.append(f"  its content now: sha256 {program.digest}")
-    if program.why_opaque:
-        lines.append(f"  opaque: {program.why_opaque}")
-    lines.append(f"in {cwd}, for at most {arguments.timeout_s} s" if arguments.timeout_s else f"in {cwd}")
-    lines += [f"  argv[{number}] {json.dumps(word, ensure_ascii=False)}" for number, word in enumerate(arguments.argv)]
-    return "\n".join(lines)
+def _shown(command: Command, arguments: RunArguments, uncaptured: str, reach: Reach) -> str:
+    limit = f", for at most {arguments.timeout_s} s" if arguments.timeout_s else ""
+    return "\n".join((command.shown("runs", limit), *reach.lines, capture_in_words(uncaptured)))
 
 
 def _ending(outcome: Outcome | None, arguments: RunArguments, sandbox: Sandbox) -> str:
@@ -127,31 +149,31 @@ def _ending(outcome: Outcome | None, arguments: RunArguments, sandbox: Sandbox) 
         return f"killed with all that it started after {arguments.timeout_s} s"
     if outcome.capped:
         return f"killed with all that it started: it wrote more than {sandbox.bounds.output_bytes} bytes"
-    ending = f"exit code {outcome.code}"
-    if outcome.code > 128 and outcome.code - 128 in set(signal.Signals):
-        ending += f" ({signal.Signals(outcome.code - 128).name})"
+    ending = f"exit code {code_in_words(outcome.code)}"
     if outcome.receipt is not None:
         ending += f", and {outcome.receipt.pids_seen} processes that it had left were killed"
     return ending
 
 
-class _Transcript:
-    """The output of a program as it was read, in runs of one stream each, and what became of its tree."""
+class _Aftermath:
+    """What became of a program's tree and whom it talked to, besides its output, which the context takes."""
 
     def __init__(self, context: ToolContext) -> None:
         self._context = context
-        self._runs: list[tuple[Stream, bytearray]] = []
         self._receipts: list[KillReceipt] = []
-
-    def take(self, stream: Stream, data: bytes) -> None:
-        if not self._runs or self._runs[-1][0] != stream:
-            self._runs.append((stream, bytearray()))
-        self._runs[-1][1].extend(data)
-        self._context.output(stream, data)
+        self._uses: list[HostUse] = []
 
     def killed(self, receipt: KillReceipt) -> None:
         self._receipts.append(receipt)
         self._context.killed(receipt)
+
+    def contacted(self, use: HostUse) -> None:
+        self._uses.append(use)
+        self._context.contacted(use)
+
+    @property
+    def survivors(self) -> bool:
+        return any(each.survivors for each in self._receipts)
 
     def lines(self) -> list[str]:
         lines = [
@@ -159,6 +181,5 @@ class _Transcript:
             for each in self._receipts
             if each.survivors
         ]
-        for stream, data in self._runs:
-            lines += [f"[{stream}]", data.decode(errors="replace").removesuffix("\n")]
-        return lines
+        excerpt = self._context.excerpt()
+        return [*lines, *([excerpt] if excerpt else ()), *map(told, self._uses)]

@@ -4,11 +4,12 @@ A tier supplies the tree (`Tree`: how it ends, how it is killed); what is here i
 on time is the caller's: a cancel scope.
 """
 
+import math
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Protocol
 
@@ -16,7 +17,7 @@ import trio
 
 from palyra_trio.core.errors import PalyraError
 from palyra_trio.tools import processes
-from palyra_trio.tools.job import Identity, Job, KillReceipt, Outcome, Output, Stream, Take
+from palyra_trio.tools.job import Identity, Job, KillReceipt, Outcome, Standard, Stream, Take
 
 KILL_S = 10.0  # a process in an uninterruptible call may take its time; more than this is told as a survivor
 DRAIN_S = 1.0  # the pipes of a dead tree are at their end, unless another process was handed one of them
@@ -24,6 +25,7 @@ CHUNK_BYTES = 64 * 1024
 KILLED = 128 + signal.SIGKILL
 
 Killed = Callable[[KillReceipt], None]
+Room = Callable[[], Awaitable[None]]
 
 
 class Tree(Protocol):
@@ -41,30 +43,41 @@ class Tree(Protocol):
 class Launcher(Protocol):
     """A tier: how a job is started. The tree that it gives must be dead at the end of the block."""
 
-    def start(self, job: Job, output: Output) -> AbstractContextManager[Tree]: ...
+    def start(self, job: Job, standard: Standard) -> AbstractContextManager[Tree]: ...
 
 
-async def carry_out(launcher: Launcher, job: Job, take: Take, killed: Killed) -> Outcome:
-    """Run a job to its end, and hand its output to `take` as it is read.
+async def carry_out(
+    launcher: Launcher,
+    job: Job,
+    take: Take,
+    killed: Killed,
+    stdin: int | None = None,
+    room: Room = trio.lowlevel.checkpoint,
+) -> Outcome:
+    """Run a job to its end, and hand its output to `take` as it is read. It reads `stdin`, which is closed here, or nothing.
+
+    `room` returns when more may be taken; what it raises ends the job, as a cancel does, and is raised here.
 
     If cancelled, the whole tree is killed first, within KILL_S, and `killed` gets the receipt; what was in the pipes
     then is not read. `killed` also gets one for the processes that a program left behind, and for a job that wrote more
     than it may. Raises what the launcher and its tree raise, when nothing runs any more.
     """
     with ExitStack() as ours:
+        given = os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin
+        ours.callback(os.close, given)
         (stdout, out), (stderr, err) = os.pipe(), os.pipe()
         for fd in (out, err):
             ours.callback(os.close, fd)
         async with trio.lowlevel.FdStream(stdout) as stdout_stream, trio.lowlevel.FdStream(stderr) as stderr_stream:
-            with launcher.start(job, Output(out, err)) as tree:
+            with launcher.start(job, Standard(given, out, err)) as tree:
                 ours.close()
-                return await _attend(tree, {"stdout": stdout_stream, "stderr": stderr_stream}, job, take, killed)
+                reader = _Reader(take, room, job.bounds.output_bytes)
+                return await _attend(tree, {"stdout": stdout_stream, "stderr": stderr_stream}, reader, killed)
 
 
 async def _attend(
-    tree: Tree, streams: Mapping[Stream, trio.lowlevel.FdStream], job: Job, take: Take, killed: Killed
+    tree: Tree, streams: Mapping[Stream, trio.lowlevel.FdStream], reader: "_Reader", killed: Killed
 ) -> Outcome:
-    reader = _Reader(take, job.bounds.output_bytes)
     code: int | None = None
     failure: PalyraError | None = None
     receipt: KillReceipt | None = None
@@ -73,7 +86,7 @@ async def _attend(
             readers.start_soon(reader.read, name, stream)
         try:
             async with trio.open_nursery() as racing:
-                racing.start_soon(reader.cap, racing.cancel_scope)
+                racing.start_soon(reader.stop, racing.cancel_scope)
                 try:
                     code = await tree.wait()
                 except PalyraError as error:
@@ -84,43 +97,69 @@ async def _attend(
                 receipt = await tree.kill()
             if receipt is not None:
                 killed(receipt)
-        readers.cancel_scope.deadline = trio.current_time() + DRAIN_S
-    if failure is not None:
+        reader.drain()
+    if failure := failure or reader.failure:
         raise failure
-    return Outcome(KILLED if code is None else code, receipt, reader.capped.is_set())
+    return Outcome(KILLED if code is None else code, receipt, reader.over.is_set())
 
 
 class _Reader:
-    """Reads both streams of a job; `cap` ends a scope when they were too long together."""
+    """Reads both streams of a job. It is `over` when they were too long together, or with the `failure` of who takes them."""
 
-    def __init__(self, take: Take, left_bytes: int) -> None:
-        self.capped = trio.Event()
+    def __init__(self, take: Take, room: Room, left_bytes: int) -> None:
+        self.over = trio.Event()
+        self.failure: PalyraError | None = None
         self._take = take
+        self._room = room
         self._left_bytes = left_bytes
+        self._receiving: set[trio.CancelScope] = set()
+        self._deadline = math.inf
 
     async def read(self, name: Stream, stream: trio.lowlevel.FdStream) -> None:
-        while data := await stream.receive_some(CHUNK_BYTES):
+        while data := await self._receive(stream):
             if len(data) > self._left_bytes:
-                self.capped.set()
+                self.over.set()
             if data := data[: self._left_bytes]:
                 self._left_bytes -= len(data)
                 self._take(name, data)
+                try:
+                    await self._room()
+                except PalyraError as error:
+                    self.failure = error
+                    self.over.set()
+                    return
 
-    async def cap(self, scope: trio.CancelScope) -> None:
-        await self.capped.wait()
+    async def _receive(self, stream: trio.lowlevel.FdStream) -> bytes:
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            self._receiving.add(scope)
+            try:
+                return bytes(await stream.receive_some(CHUNK_BYTES))
+            finally:
+                self._receiving.discard(scope)
+        return b""
+
+    def drain(self) -> None:
+        """Read on for DRAIN_S at most; what was read may be taken for as long as that takes."""
+        self._deadline = trio.current_time() + DRAIN_S
+        for scope in self._receiving:
+            scope.deadline = self._deadline
+
+    async def stop(self, scope: trio.CancelScope) -> None:
+        """End a scope when it is over."""
+        await self.over.wait()
         scope.cancel()
 
 
 def spawn(
     argv: Sequence[str],
-    output: Output,
+    standard: Standard,
     *,
     env: Mapping[str, str],
     cwd: str,
     pass_fds: Sequence[int] = (),
     user: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, with nothing to read, as `user` where one is given.
+    """Start a program in a session of its own, as `user` where one is given.
 
     On the main thread only: a child that asks to die with its parent dies with the thread that made it. Raises OSError.
     """
@@ -129,9 +168,9 @@ def spawn(
     become = [] if user is None else ["/usr/bin/setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
     return subprocess.Popen(
         [*become, *argv],
-        stdin=subprocess.DEVNULL,
-        stdout=output.stdout,
-        stderr=output.stderr,
+        stdin=standard.stdin,
+        stdout=standard.stdout,
+        stderr=standard.stderr,
         env=env,
         cwd=cwd,
         pass_fds=pass_fds,

@@ -1,4 +1,4 @@
-"""Who is alive, as /proc tells: the processes beneath one, and those that carry the mark of a job.
+"""Who is alive, as /proc tells: the processes beneath one, those that carry the mark of a job, and what each is at.
 
 Looks and signals; waits for nobody.
 """
@@ -8,9 +8,25 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+import attrs
+
 from palyra_trio.tools.job import MARK, Identity
 
 _GONE = (FileNotFoundError, ProcessLookupError)
+_COMMAND_BYTES = 4096
+
+
+@attrs.frozen
+class Process:
+    """A process as it is now. `state` is the letter of proc(5); `argv` is cut where it is long, and not to be trusted."""
+
+    pid: int
+    parent: int
+    argv: tuple[str, ...]
+    state: str
+    rss_bytes: int
+    cpu_ms: int
+    age_ms: int
 
 
 def identify(pid: int) -> Identity | None:
@@ -47,6 +63,16 @@ def marked(token: str) -> set[Identity]:
     return found
 
 
+def of_job(token: str) -> tuple[Process, ...]:
+    """Return the processes with a job's mark and all beneath them, the oldest first, of those that can be looked at."""
+    found = marked(token)
+    found = found.union(*(tree(each.pid) for each in found))
+    with open("/proc/uptime") as file:
+        now_ms = int(float(file.read().split()[0]) * 1000)
+    ordered = sorted(found, key=lambda each: (each.started, each.pid))
+    return tuple(each for identity in ordered if (each := _describe(identity, now_ms)) is not None)
+
+
 def kill(identities: Iterable[Identity]) -> None:
     """Send SIGKILL to each that is still the process it was."""
     for each in identities:
@@ -57,6 +83,27 @@ def kill(identities: Iterable[Identity]) -> None:
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
             finally:
                 os.close(fd)
+
+
+def _describe(identity: Identity, now_ms: int) -> Process | None:
+    """Return what a process is at; `now_ms` is since boot. None when it is gone."""
+    tick_ms = 1000 // os.sysconf("SC_CLK_TCK")
+    try:
+        with open(f"/proc/{identity.pid}/stat", "rb", buffering=0) as file:
+            fields = file.readall().rpartition(b")")[2].split()
+        with open(f"/proc/{identity.pid}/cmdline", "rb", buffering=0) as file:
+            command = file.read(_COMMAND_BYTES).removesuffix(b"\0")
+    except _GONE:
+        return None
+    return Process(
+        identity.pid,
+        int(fields[1]),
+        tuple(os.fsdecode(word) for word in command.split(b"\0")),
+        fields[0].decode(),
+        int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+        (int(fields[11]) + int(fields[12])) * tick_ms,
+        max(0, now_ms - identity.started * tick_ms),
+    )
 
 
 def _all() -> Iterator[int]:

@@ -5,18 +5,22 @@ person decide on that. `run` does it, and refuses when the world no longer is wh
 service: what it may touch is handed to it in the `ToolContext`.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 import msgspec
+import trio
 
 from palyra_trio.core.chain import canonical_json, digest
 from palyra_trio.core.errors import InvalidArgument, NotFound
+from palyra_trio.core.file_events import FilesChanged
 from palyra_trio.core.messages import ToolDefinition
 from palyra_trio.core.policy import Action, ProgramFacts, Resource, Risk
 from palyra_trio.core.tape import FileChange
-from palyra_trio.tools.job import KillReceipt, Stream
+from palyra_trio.tools.job import HostUse, KillReceipt, Stream
+from palyra_trio.tools.secret_use import NO_SECRETS, ToolSecrets
+from palyra_trio.tools.session_jobs import SessionJobs
 from palyra_trio.tools.workspace import Workspace
 
 OUTPUT_CAP_CHARACTERS = 64 * 1024  # about 16k tokens: more than this in one result crowds out the rest of a context
@@ -62,12 +66,19 @@ class ToolSpec:
             raise InvalidArgument(f"the arguments of {self.name} do not fit its schema: {error}") from error
 
 
+async def _not_recorded(event: FilesChanged, blobs: Mapping[str, bytes]) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 @attrs.frozen
 class ToolContext:
     """What a call may use. `now` returns Unix seconds; `idempotency_key` names this call across retries.
 
     `answer` is what the person said, for a tool that asks. A tool that runs a program hands its output to `output` as it
-    is read, and to `killed` the receipt when its tree was killed; neither waits.
+    is read, to `killed` the receipt when its tree was killed, to `marked` the mark of its processes, and to `contacted` each
+    host that it had to do with; none of them waits. It awaits `room` before it reads on, and `excerpt` returns what of the
+    output its result is to show. `changed` records what the program did to files, with its blobs, and returns when that is
+    durable. `secrets` are those that it can refer to, `jobs` the long ones of its session, where it is called in one.
     """
 
     workspace: Workspace
@@ -76,7 +87,14 @@ class ToolContext:
     idempotency_key: str = ""
     answer: str = ""
     output: Callable[[Stream, bytes], None] = lambda stream, data: None
+    room: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    excerpt: Callable[[], str] = str
     killed: Callable[[KillReceipt], None] = lambda receipt: None
+    changed: Callable[[FilesChanged, Mapping[str, bytes]], Awaitable[None]] = _not_recorded
+    secrets: ToolSecrets = NO_SECRETS
+    marked: Callable[[str], None] = lambda mark: None
+    contacted: Callable[[HostUse], None] = lambda use: None
+    jobs: SessionJobs | None = None
 
 
 @attrs.frozen
@@ -86,7 +104,8 @@ class Plan:
     `resources` are what it would touch, as the gate judges them; none means the tool alone. `preview` is the text a
     person decides on beside the arguments, such as a diff; `changes` the files that would change, with the blobs of
     their contents (by digest) in `blobs`, so that the change can be shown and undone later. `program` is what would be
-    started, in the sandbox of tier `sandbox_tier` or a higher one; 0 is the daemon's own process.
+    started, in the sandbox of tier `sandbox_tier` or a higher one; 0 is the daemon's own process. `uncaptured` is why what
+    it changes cannot be shown and undone, "" where it can.
     """
 
     preview: str = ""
@@ -95,6 +114,7 @@ class Plan:
     resources: tuple[Resource, ...] = ()
     program: ProgramFacts | None = None
     sandbox_tier: int = 0
+    uncaptured: str = ""
 
 
 @attrs.frozen

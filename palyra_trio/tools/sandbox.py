@@ -1,11 +1,11 @@
-"""The sandbox: the tier in force, found out at start by canaries, and programs run in it or not at all.
+"""The sandbox: the tier in force, found out by canaries before the first program, and programs run in it or not at all.
 
 It is never weaker than was decided: a call that was judged for a higher tier than there is now is refused.
 """
 
 import os
 import pwd
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import attrs
 import trio
 
 from palyra_trio.core.errors import ConfigInvalid, PolicyError
-from palyra_trio.tools import bubblewrap, canaries, cgroups, landlock, sandbox_report, seccomp
+from palyra_trio.tools import bubblewrap, canaries, cgroups, landlock, overlay, sandbox_report, seccomp
 from palyra_trio.tools.bare import Bare
 from palyra_trio.tools.canaries import Aviary, Finding
 from palyra_trio.tools.cgroups import Cgroup
 from palyra_trio.tools.confined import Confinement, Spawner
 from palyra_trio.tools.job import Bounds, Job, Outcome, Take
-from palyra_trio.tools.process_tree import Killed, Launcher, carry_out
+from palyra_trio.tools.overlay import Layers
+from palyra_trio.tools.process_tree import Killed, Launcher, Room, carry_out
 from palyra_trio.tools.sandbox_report import Host, SandboxReport, TierReport
 from palyra_trio.tools.view import View, look
 
@@ -45,29 +46,71 @@ class SandboxSettings:
 
 
 @attrs.frozen
+class Proof:
+    """What was found out: the report of the canaries, and what `Sandbox` says of the rest."""
+
+    report: SandboxReport
+    launchers: Mapping[int, Launcher]
+    layers: Layers | str
+
+
+@attrs.define(eq=False)
 class Sandbox:
-    """What programs run in. Made by `open_sandbox`; `launchers` are the tiers that can be tried here, proven or not."""
+    """What programs run in. Made by `open_sandbox`; `launchers` are the tiers that can be tried here, proven or not.
+
+    `layers` make what programs change at tier 4 something that can be undone, or say why they cannot. Until it was proven
+    there is no tier.
+    """
 
     report: SandboxReport
     view: View
     bounds: Bounds
     launchers: Mapping[int, Launcher]
+    layers: Layers | str = overlay.NOT_ASKED_FOR
+    _find_out: Callable[[], Awaitable[Proof]] | None = None
+    _proving: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+
+    async def prove(self) -> SandboxReport:
+        """Let the canaries loose, unless that was done, and return what they found. Several callers wait for one."""
+        async with self._proving:
+            if not self.report.known and self._find_out is not None:
+                proof = await self._find_out()
+                self.report, self.launchers, self.layers = proof.report, proof.launchers, proof.layers
+        return self.report
 
     @property
     def tier(self) -> int:
         return self.report.tier
 
-    async def run(self, job: Job, tier: int, take: Take, killed: Killed) -> Outcome:
-        """Run a job in the tier in force, which must be `tier` or a higher one; see `carry_out` for what becomes of it.
+    def uncaptured(self, workspace: str) -> str:
+        """Return why what a program changes in a workspace is not captured, "" where it is. Blocks."""
+        if self.tier < 4:
+            return f"in sandbox tier {self.tier} programs work in the workspace itself"
+        return self.layers if isinstance(self.layers, str) else self.layers.unfit(workspace)
 
-        Raises SandboxTooWeak; SandboxFailed where the sandbox cannot be made (any more).
-        """
+    def check(self, tier: int) -> None:
+        """Raise SandboxTooWeak unless the tier in force is `tier` or a higher one."""
         if not 0 < tier <= self.tier:
             raise SandboxTooWeak(
                 f"the call was judged for sandbox tier {tier}, and there is only {self.tier} now",
                 remedy="`palyra-trio doctor` tells why",
             )
-        return await carry_out(self.launchers[self.tier], job, take, killed)
+
+    async def run(
+        self,
+        job: Job,
+        tier: int,
+        take: Take,
+        killed: Killed,
+        stdin: int | None = None,
+        room: Room = trio.lowlevel.checkpoint,
+    ) -> Outcome:
+        """Run a job in the tier in force, which must be `tier` or a higher one; see `carry_out` for what becomes of it.
+
+        Raises SandboxTooWeak; SandboxFailed where the sandbox cannot be made (any more).
+        """
+        self.check(tier)
+        return await carry_out(self.launchers[self.tier], job, take, killed, stdin, room)
 
 
 NO_SANDBOX = Sandbox(sandbox_report.not_opened(), View((), (), (), (), (), ""), Bounds(), {})
@@ -76,26 +119,48 @@ NO_SANDBOX = Sandbox(sandbox_report.not_opened(), View((), (), (), (), (), ""), 
 
 @asynccontextmanager
 async def open_sandbox(
-    settings: SandboxSettings, home: Path, *, abi: int | None = None, bwrap: Path | None = None
+    settings: SandboxSettings,
+    home: Path,
+    *,
+    abi: int | None = None,
+    bwrap: Path | None = None,
+    layers_in: Sequence[Path] = (),
+    proven: bool = True,
 ) -> AsyncGenerator[Sandbox]:
-    """Find out what there is, prove each tier by its canary, and give the sandbox. `home` is hidden from programs.
+    """Give the sandbox of this machine, `proven` or still to be. `home` is hidden from programs.
 
-    `abi` and `bwrap` stand in for what this machine has. Raises ConfigInvalid for a user that does not exist. All jobs
-    must have ended at the end of the block.
+    `abi` and `bwrap` stand in for what this machine has; `layers_in` are folders where layers may be kept. Raises ConfigInvalid
+    for a user that does not exist. All jobs must have ended at the end of the block.
     """
     user = _user(settings.user)
     with ExitStack() as held:
-        cgroup = cgroups.make()
-        if cgroup is not None:
-            held.callback(cgroup.close)
         view = look(str(home), settings.read_only, settings.path)
-        spawner = held.enter_context(closing(Spawner(user)))
-        bwrap = bwrap or bubblewrap.find()
-        abi = landlock.kernel_abi() if abi is None else abi
-        parts = _Parts(view, cgroup, spawner, bwrap, abi)
-        report = await _probe(settings, user, parts)
-        spawner.close()  # it is started again if it is needed
-        yield Sandbox(report, view, settings.bounds, parts.launchers(user))
+
+        async def find_out() -> Proof:
+            cgroup = cgroups.make()
+            if cgroup is not None:
+                held.callback(cgroup.close)
+            spawner = held.enter_context(closing(Spawner(user)))
+            layers = await _layers([bwrap] if bwrap else list(bubblewrap.candidates()), layers_in, user)
+            if isinstance(layers, Layers):
+                held.callback(layers.close)
+            found = layers.bwrap if isinstance(layers, Layers) else bwrap or bubblewrap.find()
+            parts = _Parts(
+                view,
+                cgroup,
+                spawner,
+                found,
+                landlock.kernel_abi() if abi is None else abi,
+                layered=not isinstance(layers, str),
+            )
+            report = await _probe(settings, user, parts)
+            spawner.close()  # it is started again if it is needed
+            return Proof(report, parts.launchers(user), layers)
+
+        sandbox = Sandbox(sandbox_report.not_probed(), view, settings.bounds, {}, find_out=find_out)
+        if proven:
+            await sandbox.prove()
+        yield sandbox
 
 
 @attrs.frozen
@@ -107,6 +172,7 @@ class _Parts:
     spawner: Spawner
     bwrap: Path | None
     abi: int
+    layered: bool = False
 
     def launchers(self, user: int | None) -> dict[int, Launcher]:
         """Return how each tier starts a job, of those that can be tried here at all."""
@@ -118,6 +184,14 @@ class _Parts:
         tiers[2] = Confinement(self.spawner, self.view, self.abi, confined=False, cgroup=self.cgroup)
         tiers[1] = Bare(self.view, user)
         return tiers
+
+
+async def _layers(bubblewraps: Sequence[Path], folders: Sequence[Path], user: int | None) -> Layers | str:
+    if not folders:
+        return overlay.NOT_ASKED_FOR
+    if os.geteuid() == 0 and user is None:
+        return "no program is run as root"
+    return await trio.to_thread.run_sync(overlay.prove, bubblewraps, folders, user)
 
 
 async def _probe(settings: SandboxSettings, user: int | None, parts: _Parts) -> SandboxReport:
@@ -173,6 +247,7 @@ def _mechanisms(tier: int, parts: _Parts) -> tuple[str, ...]:
                 "seccomp",
                 "no capabilities",
                 bound,
+                "changes captured" if parts.layered else "changes not captured",
             )
         case 3:
             return (fence, "seccomp", "no new privileges", "subreaper", bound)
@@ -189,7 +264,8 @@ def _host() -> Host:
         apparmor.exists() and apparmor.read_text().strip() == "1",
         int(namespaces.read_text()) if namespaces.exists() else None,
         int(clone.read_text()) if clone.exists() else None,
-        Path("/.dockerenv").exists() or Path("/run/.containerenv").exists(),
+        any(Path(each).exists() for each in ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")),
+        "\nSeccomp:\t2" in Path("/proc/self/status").read_text(),
     )
 
 

@@ -18,6 +18,8 @@ profile palyra-trio-bwrap {bwrap} flags=(unconfined) {{
   userns,
 }}
 """
+_UNFILTERED = "--security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+_UNMASKED = "--security-opt systempaths=unconfined"
 
 
 @attrs.frozen
@@ -40,9 +42,10 @@ class TierReport:
 
 @attrs.frozen
 class SandboxReport:
-    """All tiers, the strongest first. `tier` is the one in force, 0 when no program can be run."""
+    """All tiers, the strongest first. `tier` is the one in force, 0 when no program can be run, or nobody knows yet."""
 
     tiers: tuple[TierReport, ...]
+    known: bool = True
 
     @property
     def tier(self) -> int:
@@ -50,6 +53,8 @@ class SandboxReport:
 
     @property
     def in_force(self) -> str:
+        if not self.known:
+            return "the sandbox is probed before the first program runs"
         return f"sandbox {self.of(self.tier)}" if self.tier else "no sandbox: no program can be run"
 
     def of(self, tier: int) -> TierReport:
@@ -68,12 +73,18 @@ class SandboxReport:
 
 @attrs.frozen
 class Host:
-    """What this machine says of user namespaces; each None where it says nothing."""
+    """What this machine says of user namespaces, each None where it says nothing, and what holds this process itself."""
 
     apparmor_restricts: bool = False
     max_user_namespaces: int | None = None
     userns_clone: int | None = None
     container: bool = False
+    filtered: bool = False
+
+
+def not_probed() -> SandboxReport:
+    """Return what is said of the sandbox before the canaries are back."""
+    return SandboxReport((), known=False)
 
 
 def not_opened() -> SandboxReport:
@@ -106,10 +117,20 @@ def not_isolated(bwrap: str, said: str, host: Host) -> TierReport:
         )
     elif host.container and "proc" in said:
         reason = "the container hides parts of /proc, so that no other may be mounted"
-        remedy = "docker run --security-opt systempaths=unconfined (podman: --security-opt unmask=ALL)"
+        remedy = f"docker run {_UNMASKED}\npodman run --security-opt unmask=ALL"
     elif host.container:
         reason = "the container refuses namespaces"
-        remedy = "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+        remedy = (
+            f"docker run {_UNFILTERED} {_UNMASKED}\n"
+            f"podman run {_UNFILTERED} --security-opt unmask=ALL\n"
+            "Kubernetes: seccompProfile Unconfined, appArmorProfile Unconfined and procMount Unmasked in securityContext"
+        )
+    elif host.filtered:
+        reason = "a seccomp filter refuses namespaces to this process"
+        remedy = (
+            "in the unit of a systemd service: RestrictNamespaces=no, and no SystemCallFilter without @mount\n"
+            f"in a container: docker run {_UNFILTERED} {_UNMASKED}"
+        )
     else:
         reason, remedy = (
             f"{bwrap} could not make a sandbox",

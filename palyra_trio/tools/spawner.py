@@ -1,8 +1,8 @@
 """The resident process that starts the programs of tiers 3 and 2: exec'd once, single-threaded, nothing but the standard library.
 
 It is run as a file (`python -I -S spawner.py FD [USER]`), not imported. FD is a SOCK_SEQPACKET socket; each message on
-it carries three descriptors: the control socket of one job, and what the job writes its output to. For each the spawner
-forks a supervisor, and knows no more of it.
+it carries four descriptors: the control socket of one job, what the job reads, and what it writes its output to. For each
+the spawner forks a supervisor, and knows no more of it.
 
 The supervisor takes in what its program orphans, and ends the whole tree when the program has ended, or when the other
 side of the control socket is shut or gone: a daemon that was killed leaves nothing behind. (It does not ask for a signal
@@ -53,14 +53,14 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     channel.send(b"ready")
     while True:
-        message, fds, _, _ = socket.recv_fds(channel, 16, 3)
+        message, fds, _, _ = socket.recv_fds(channel, 16, 4)
         if not message:
             return
         for fd in fds:
             os.set_inheritable(fd, False)  # no program may hold them, its control socket least of all
         if os.fork() == 0:
             channel.close()
-            supervise(socket.socket(fileno=fds[0]), fds[1], fds[2])
+            supervise(socket.socket(fileno=fds[0]), fds[1:])
         for fd in fds:
             os.close(fd)
 
@@ -68,8 +68,8 @@ def main() -> None:
 # --- the supervisor ---
 
 
-def supervise(control: socket.socket, stdout: int, stderr: int) -> None:
-    """Run one job, and exit."""
+def supervise(control: socket.socket, standard: list[int]) -> None:
+    """Run one job, and exit. `standard` are what its program has as descriptors 0, 1 and 2."""
     try:
         lines = control.makefile("rb")
         job = json.loads(lines.readline())
@@ -79,7 +79,7 @@ def supervise(control: socket.socket, stdout: int, stderr: int) -> None:
         fenced = bool(job["fence"]) and fence(job["fence"])
         scratch = tempfile.mkdtemp(prefix="palyra-trio-")
         try:
-            tell(control, Supervisor(job, control, fenced).run(lines, stdout, stderr, scratch))
+            tell(control, Supervisor(job, control, fenced).run(lines, standard, scratch))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except Exception as error:
@@ -96,7 +96,7 @@ class Supervisor:
         self.status: int | None = None
         self.seen = set[int]()
 
-    def run(self, lines: BinaryIO, stdout: int, stderr: int, scratch: str) -> dict[str, object]:
+    def run(self, lines: BinaryIO, standard: list[int], scratch: str) -> dict[str, object]:
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -106,9 +106,9 @@ class Supervisor:
         if self.program == 0:
             os.close(go)
             if os.read(held, 1):
-                become(self.job, scratch, stdout, stderr, fail)
+                become(self.job, scratch, standard, fail)
             os._exit(127)
-        for fd in (stdout, stderr, fail, held):
+        for fd in (*standard, fail, held):
             os.close(fd)
         tell(self.control, {"pid": self.program})
         if lines.readline():
@@ -209,12 +209,11 @@ def tell(control: socket.socket, message: dict[str, object]) -> None:
 # --- the program ---
 
 
-def become(job: Job, scratch: str, stdout: int, stderr: int, fail: int) -> None:
+def become(job: Job, scratch: str, standard: list[int], fail: int) -> None:
     """Become the job's program, held to what the job says. A failure is written to `fail`."""
     try:
         os.setsid()
-        null = os.open("/dev/null", os.O_RDONLY)
-        for target, fd in enumerate((null, stdout, stderr)):
+        for target, fd in enumerate(standard):
             os.dup2(fd, target)
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGCHLD, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)

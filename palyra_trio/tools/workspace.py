@@ -211,6 +211,19 @@ class Workspace:
             os.unlink(own, dir_fd=fd)
             os.fsync(fd)
 
+    @contextmanager
+    def within(self, path: str, *, make: bool = False) -> Generator[tuple[int, bytes]]:
+        """Open the folder that `path` lies in, following no symlink, and give it with the name there: any kind of thing.
+
+        With `make`, missing folders are made. An OSError of the block becomes what the other methods raise.
+        """
+        folders, own = self._split(path)
+        with _refusals(path):
+            flags = os.O_PATH | os.O_DIRECTORY
+            opened = self._made(folders) if make else self._opened(b"/".join(folders), flags, follow=False)
+            with opened as fd:
+                yield fd, own
+
     def _name(self, path: str) -> bytes:
         try:
             name = text_to_name(path)

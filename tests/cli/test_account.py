@@ -106,7 +106,8 @@ def test_what_happened_to_a_file_is_told_from_its_two_ends(home: Home) -> None:
         "file     new was created",
         "file     gone was removed",
     ]
-    assert attrs.asdict(account(home).changes[0]) == {"path": "new", "before": None, "after": "aa"}
+    told = {"path": "new", "before": None, "after": "aa", "before_mode": 0, "after_mode": 0, "kept": True}
+    assert attrs.asdict(account(home).changes[0]) == told
 
 
 def test_what_a_run_waits_for_is_named(home: Home) -> None:

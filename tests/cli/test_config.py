@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from palyra_trio.core.layers import KEYS
-from palyra_trio.core.layers import schema as schema_of
+from palyra_trio.core.config_values import KEYS
+from palyra_trio.core.config_values import schema as schema_of
 from tests.cli.conftest import Home, Palyra
 
 

@@ -15,6 +15,7 @@ from grpclib.exceptions import GRPCError
 
 from palyra_trio.cli import remote as module
 from palyra_trio.cli.remote import BACK_OFF_MAX_S, PATIENCE_S, RemoteGateway, Rows, _meaning, _Place, open_remote
+from palyra_trio.cli.ways import over_stream
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.bindings import BindingPlace, Target
 from palyra_trio.core.codec import TapeRow
@@ -132,7 +133,7 @@ async def there(folder: Path) -> AsyncGenerator[There, None]:
     with trio.fail_after(20):
         async with (
             open_daemon(CONFIG, models, folder / "state", tcp=False) as daemon,
-            open_remote(dial, "localhost", METADATA) as gateway,
+            open_remote(over_stream(dial, "localhost", METADATA)) as gateway,
         ):
             yield There(folder, daemon, gateway, dialled)
 
@@ -295,7 +296,7 @@ async def test_a_follower_is_refused_with_the_error_itself_not_a_group(tmp_path:
 
 async def test_what_is_raised_in_the_block_leaves_it_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
-        async with open_remote(trio.sleep_forever, "localhost", {}):
+        async with open_remote(over_stream(trio.sleep_forever, "localhost", {})):
             raise ZeroDivisionError
 
 
@@ -388,7 +389,7 @@ async def test_where_nobody_answers_there_is_no_daemon(tmp_path: Path) -> None:
     async def dial() -> trio.SocketStream:
         return await trio.open_unix_socket(tmp_path / "none")
 
-    async with open_remote(dial, "localhost", {}) as gateway:
+    async with open_remote(over_stream(dial, "localhost", {})) as gateway:
         with pytest.raises(NoDaemon, match="localhost does not answer"):
             await gateway.health()
 

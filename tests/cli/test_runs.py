@@ -4,8 +4,8 @@ import os
 import pytest
 
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import RunFinished, StatusChange
-from palyra_trio.journal.store import lock_state_dir
+from palyra_trio.core.tape import ProviderRequest, RunFinished, StatusChange, run_stream
+from palyra_trio.journal.store import entry, lock_state_dir
 from tests.cli.conftest import RUN, SESSION, STARTED, Home, Palyra
 
 OTHER = "01HZZZZZZZ0000000000000022"
@@ -141,3 +141,25 @@ def test_what_was_changed_since_is_not_undone(palyra: Palyra, home: Home) -> Non
 def test_a_run_that_has_not_ended_is_not_undone(palyra: Palyra, home: Home, events: tuple[StatusChange, ...]) -> None:
     home.record_run(*events)
     assert "wait for its end" in palyra("runs", "undo", RUN, "--yes").stderr
+
+
+def test_why_tells_how_a_run_ended_or_what_it_waits_for(palyra: Palyra, home: Home) -> None:
+    home.record_run(
+        *STARTED, ProviderRequest(1, 1, (), ""), StatusChange(RunState.RUNNING, RunState.WAITING, "approval")
+    )
+    waits = palyra("runs", "why", "last").stdout
+    assert waits.splitlines()[0] == f"run {RUN} is waiting"
+    assert waits.splitlines()[1].startswith("waits for the answer of openai/m, for ")
+    assert json.loads(palyra("runs", "why", "last", "--json").stdout)["waits"][0]["since_ms"] > 0
+    ended = RunFinished(RunState.WAITING, RunState.FAILED, "limit_turns", "50 turns")
+    home.record(entry(run_stream(RUN), ended))
+    result = palyra("runs", "why", "last")
+    assert result.stdout == f"run {RUN} is failed: limit_turns 50 turns\n"
+    assert f"palyra-trio policy why {RUN}" in result.stderr
+
+
+def test_why_says_that_nobody_goes_on_with_an_interrupted_run(palyra: Palyra, home: Home) -> None:
+    home.record_run(*STARTED)
+    result = palyra("runs", "why", "last")
+    assert result.stdout == f"run {RUN} is interrupted\n"
+    assert "its process has gone" in result.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -17,14 +18,20 @@ from typing import Any
 import attrs
 import grpc
 import pytest
+import trio
 import trustme
 
 from palyra_trio import __version__
+from palyra_trio.cli.open import principal
 from palyra_trio.cli.serve import OPEN_FILES
 from palyra_trio.pb import gateway_pb2
+from palyra_trio.wire.authority import fingerprint_of_pem, spelled
+from palyra_trio.wire.h3_client import connect
+from palyra_trio.wire.quic_config import Trust
 from tests.processes import PATIENCE_S, ROOT, Shell
 
 HANGS = {"deltas": ["thinking"], "hang": True}
+WITH_QUIC = {"PALYRA_QUIC__ENABLED": "true"}
 HEALTH = "/palyra.gateway.v1.GatewayService/GetHealth"
 
 
@@ -133,6 +140,66 @@ def test_with_a_certificate_it_speaks_tls(shell: Shell) -> None:
             assert health(channel, local_token(shell)).version == __version__
         daemon.signal(signal.SIGTERM)
         assert daemon.ends() == 0
+
+
+def test_beyond_loopback_it_speaks_tls_with_a_certificate_of_its_own(shell: Shell) -> None:
+    with serving(shell, "--host", "0.0.0.0", "--port", "0") as daemon:
+        assert daemon.addresses[1].startswith("grpcs://0.0.0.0:")
+        ca = (shell.state_dir / "tls" / "ca.pem").read_bytes()
+        assert daemon.logged("ready")["authority_sha256"] == spelled(fingerprint_of_pem(ca))
+        port = daemon.target.rpartition(":")[2]
+        with grpc.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(ca)) as channel:
+            assert health(channel, local_token(shell)).version == __version__
+            with pytest.raises(grpc.RpcError) as refused:
+                health(channel, ())
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+
+
+def test_it_serves_http_3_beside_the_others_and_its_own_commands_can_come_in_that_way(shell: Shell) -> None:
+    # A token's principal may work nowhere, unless that is configured.
+    config = shell.home / ".config" / "palyra-trio" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[workspaces]\nroots = {{ "{principal()}" = ["{shell.folder}"] }}\n')
+    with serving(shell, "--port", "0", "--quic-port", "0", environ=WITH_QUIC) as daemon:
+        quic = daemon.addresses[2]
+        assert quic.startswith("quic://127.0.0.1:")
+        told = shell.run("--transport", "quic", "-v", "status")
+        assert (told.returncode, told.stderr.splitlines()[-1]) == (0, f"connected over {quic}")
+        ca = (shell.state_dir / "tls" / "ca.pem").read_bytes()
+        assert f"authority SHA-256 {spelled(fingerprint_of_pem(ca))}" in told.stdout
+        for address in daemon.addresses:
+            assert f"listens at {address}" in told.stdout
+        run = shell.run("--transport", "quic", "run", "what time is it", "--json")
+        assert run.returncode == 0, run.stderr
+        assert json.loads(run.stdout)["state"] == "done"
+        attached = shell.run("--transport", "quic", "run", "--attach", "last", "--jsonl")
+        assert [json.loads(line) for line in attached.stdout.splitlines()] == shell.tape()
+        ((_, token),) = local_token(shell)
+        events = trio.run(fetched, shell, quic, "/api/v1/runs/last/events", [("authorization", token)])
+        data = re.findall(r"^data: (.*)$", events.decode(), re.MULTILINE)
+        assert data == attached.stdout.splitlines()
+        assert trio.run(fetched, shell, quic, "/healthz", []) == b'{"status":"serving"}'
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+
+
+async def fetched(shell: Shell, address: str, path: str, headers: list[tuple[str, str]]) -> bytes:
+    """Return the body of a plain resource."""
+    port, trust = int(address.rpartition(":")[2]), Trust(shell.state_dir / "tls" / "ca.pem")
+    with trio.fail_after(PATIENCE_S):
+        async with connect("127.0.0.1", port, trust=trust) as channel, channel.fetch("GET", path, headers) as response:
+            return await response.read()
+
+
+def test_where_no_http_3_is_served_asking_for_it_is_refused(shell: Shell) -> None:
+    with serving(shell):
+        done = shell.run("--transport", "quic", "run", "what time is it")
+    assert done.returncode == 69
+    assert "this daemon does not serve HTTP/3" in done.stderr
+    done = shell.run("--transport", "quic", "run", "what time is it")
+    assert done.returncode == 69  # and no process takes its place
 
 
 def test_a_socket_that_a_dead_daemon_left_is_in_nobodys_way(shell: Shell) -> None:
@@ -277,11 +344,26 @@ def test_a_port_that_is_in_use_is_a_fault_of_configuration_with_a_remedy(shell: 
     assert not (shell.state_dir / "socket").exists()
 
 
-def test_beyond_loopback_nothing_is_served_without_tls(shell: Shell) -> None:
+def test_a_udp_port_that_is_in_use_is_a_fault_of_configuration_with_a_remedy(shell: Shell) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        done = shell.run("serve", "--port", "0", "--quic-port", str(port), environ=WITH_QUIC)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert f"UDP port {port} cannot be listened on" in done.stderr
+    assert "choose another quic.port, or set quic.enabled to false" in done.stderr
+    assert not (shell.state_dir / "socket").exists()
+
+
+def test_an_authority_that_is_not_what_it_was_is_a_fault_with_a_remedy(shell: Shell) -> None:
+    with serving(shell, "--host", "0.0.0.0", "--port", "0") as daemon:
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+    (shell.state_dir / "tls" / "ca.key").unlink()
     done = shell.run("serve", "--host", "0.0.0.0", "--port", "0")
     assert (done.returncode, done.stdout) == (78, "")
-    assert "there is no TLS" in done.stderr
-    assert "or listen on 127.0.0.1" in done.stderr
+    assert "ca.key is missing, and clients may have pinned it" in done.stderr
+    assert "restore it from a backup" in done.stderr
 
 
 def test_a_second_daemon_is_told_who_holds_the_directory(shell: Shell) -> None:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from palyra_trio.cli.tables import age, one_line, print_json, print_table, safe_for_stdout
+from palyra_trio.cli.tables import print_json, print_table, safe_for_stdout
 
 ID = "01HZZZZZZZ0000000000000011"
 
@@ -46,18 +46,6 @@ def test_an_object_hides_nothing_at_a_terminal(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.stdout", screen)
     print_json({"text": "\u009b2J\u202e"})
     assert screen.getvalue() == '{"text":"\\u009b2J\\u202e"}\n'
-
-
-def test_a_long_text_is_cut_to_length() -> None:
-    assert one_line("abcdef", 6) == "abcdef"
-    assert one_line("abcdefg", 6) == "abcde…"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (7200, "2 h"), (200_000, "2 d")]
-)
-def test_an_age_is_told_in_its_largest_unit(seconds: int, said: str) -> None:
-    assert age(1_000_000, 1_000_000 + seconds * 1000) == said
 
 
 def test_a_pipe_gets_every_byte_and_a_terminal_what_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,13 @@ import json
 import pytest
 
 from palyra_trio.cli.open import principal
-from palyra_trio.cli.tape import _WORDS, WORDS_CHARACTERS, readable, words
-from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode
-from palyra_trio.core.messages import ToolCall
+from palyra_trio.cli.tape import WORDS_CHARACTERS, readable
+from palyra_trio.core.codec import TapeRow, encode
 from palyra_trio.core.tape import (
     RUN_STREAM,
-    ApprovalDecided,
     Correction,
     ModelDelta,
     TapeEvent,
-    ToolProposed,
 )
 from tests.cli.conftest import RUN, STARTED, Home, Palyra
 
@@ -27,11 +24,6 @@ def said(*events: TapeEvent) -> list[tuple[str, str, str]]:
     """Return of each line its seq, its kind and its words."""
     parts = [line.split(None, 3) for line in readable(rows(*events))]
     return [(part[0], part[2], part[3] if len(part) > 3 else "") for part in parts]
-
-
-def test_every_kind_of_event_of_a_run_has_its_words() -> None:
-    of_runs = {cls for cls in EVENT_CLASSES if cls.kind < 64}
-    assert set(_WORDS) == of_runs - {ModelDelta}
 
 
 def test_a_tape_is_read_in_order_an_event_a_line(palyra: Palyra, home: Home) -> None:
@@ -64,30 +56,6 @@ def test_a_long_text_is_cut() -> None:
     assert len(text) == WORDS_CHARACTERS
     ((_, _, text),) = said(ModelDelta(1, "x" * 10_000), ModelDelta(1, "y" * 10_000))
     assert len(text) == WORDS_CHARACTERS
-
-
-def test_arguments_that_were_no_json_are_shown_as_they_came() -> None:
-    assert said(ToolProposed(ToolCall("c1", "t", malformed="{oops")))[0][2] == "c1: t {oops"
-
-
-@pytest.mark.parametrize(
-    ("decided", "told"),
-    [
-        (ApprovalDecided("a", "c1", "granted", "me"), "c1: granted by me"),
-        (ApprovalDecided("a", "c1", "granted", "me", "", "session"), "c1: granted for the session by me"),
-        (ApprovalDecided("a", "c1", "granted", "me", "", "time", 1), "c1: granted for a time by me"),
-        (ApprovalDecided("a", "c1", "denied", "me", "not now"), "c1: denied by me (not now)"),
-    ],
-)
-def test_a_decision_says_for_how_long_by_whom_and_why(decided: ApprovalDecided, told: str) -> None:
-    assert said(decided)[0][2] == told
-
-
-def test_an_erased_body_and_an_unknown_kind_are_said_to_be_that() -> None:
-    erased = TapeRow(1, "run:x", 1, Correction.kind, 0, None, b"")
-    assert words(erased, erased.event()) == "(erased)"
-    unknown = TapeRow(1, "run:x", 1, 999, 0, b"{}", b"")
-    assert "this version does not know" in words(unknown, unknown.event())
 
 
 def test_jsonl_is_every_event_whole(palyra: Palyra, home: Home) -> None:

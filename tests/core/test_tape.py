@@ -15,6 +15,7 @@ from palyra_trio.core.codec import EVENT_CLASSES
 from palyra_trio.core.messages import Attachment, FinishReason, Message, Role, ToolCall, ToolDefinition, Usage
 from palyra_trio.core.policy import GrantScope, Pattern
 from palyra_trio.core.run import RunState
+from palyra_trio.core.session_events import JobEnding
 from palyra_trio.core.tape import FileChange, TapeEvent
 from tests.core.instances import required
 
@@ -57,6 +58,7 @@ def type_word(annotation: Any) -> str:
         FinishReason: "FinishReason",
         Role: "Role",
         GrantScope: "GrantScope",
+        JobEnding: "JobEnding",
     }
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is tuple:
@@ -121,6 +123,7 @@ def test_the_specification_lists_the_words_of_closed_fields() -> None:
     assert listed == {
         "RunState": [str(state) for state in RunState],
         "GrantScope": list(typing.get_args(GrantScope)),
+        "JobEnding": list(typing.get_args(JobEnding)),
         "FinishReason": list(typing.get_args(FinishReason)),
         "Role": list(typing.get_args(Role)),
     }

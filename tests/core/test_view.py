@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode
 from palyra_trio.core.errors import JournalInvalid, StateConflict
+from palyra_trio.core.file_events import FilesChanged
 from palyra_trio.core.messages import Attachment, Message, Usage
+from palyra_trio.core.outputs import OutputKept
 from palyra_trio.core.run import TRANSITIONS, CallState, RunState
 from palyra_trio.core.session_events import SessionOpened
 from palyra_trio.core.tape import (
@@ -19,6 +21,7 @@ from palyra_trio.core.tape import (
     CancelRequested,
     Correction,
     FinalAnswer,
+    HostContacted,
     KillReceipt,
     LimitReached,
     ModelDelta,
@@ -67,6 +70,9 @@ ONLY_WATCHED_ON_A_RUN: tuple[type[TapeEvent], ...] = (
     ProviderAttempt,
     ToolOutput,
     KillReceipt,
+    FilesChanged,
+    HostContacted,
+    OutputKept,
 )
 ABOUT_NO_RUN = tuple(cls for cls in EVENT_CLASSES if cls.kind >= SessionOpened.kind)
 

@@ -243,3 +243,13 @@ async def test_a_follower_sees_every_row_once_and_in_order(steps: list[str], rin
                 journal[row.stream].append(row)
             feed.publish(new)
         nursery.cancel_scope.cancel()
+
+
+def test_a_row_that_was_erased_is_told_without_its_body() -> None:
+    feed = feed_of(*rows("a", 1, 2, 3, size=10), ring_bytes=40)
+    feed.forget([2, 99])
+    found = feed.recent("a", 0, 10)
+    assert found is not None
+    assert [row.body for row in found] == [bytes(10), None, bytes(10)]
+    feed.publish(rows("a", 4, 5, size=10))
+    assert told(feed, "a", 0) == [1, 2, 3, 4, 5]  # the body's room is free again

@@ -20,7 +20,7 @@ from palyra_trio.core.tape import (
 from palyra_trio.journal import usage
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
-from palyra_trio.journal.usage import RecentPage, ToolUsage, Used
+from palyra_trio.journal.usage import ModelUsage, RecentPage, ToolUsage, Used
 from tests.journal.tickets import ALICE, BOB, FINISH, START, accepted, commit, delta, for_run, opened, session_id
 
 ME, HIM = Principal(ALICE), Principal(BOB)
@@ -73,6 +73,7 @@ def test_tokens_runs_and_tool_calls_are_counted_by_what_came_of_them(store: Sqli
             ToolUsage("files.read", proposed=3, succeeded=1, failed=1, denied_by_policy=1),
             ToolUsage("files.write", proposed=2, succeeded=1, not_approved=1),
         ),
+        models=(ModelUsage("m", 2, Usage(20, 8, 6)),),
     )
 
 
@@ -98,6 +99,20 @@ def test_a_live_run_counts_though_its_state_changed_before_the_span(store: Sqlit
     commit(store, accepted(1), for_run(1, START), at_ms=100)
     commit(store, for_run(1, TURN), at_ms=900)
     assert reader.used(ME, 800, 1000).model_turns == 1
+
+
+def test_spans_side_by_side_hold_what_lies_in_each_of_them_by_model(store: SqliteStore, reader: Reader) -> None:
+    other = ModelTurn(2, "text", "stop", Usage(1, 0, 1), "n")
+    commit(store, accepted(1), for_run(1, START, TURN), at_ms=100)
+    commit(store, for_run(1, TURN, other, proposed("a", "t")), at_ms=200)
+    commit(store, for_run(1, ToolFinished("a", "", 1, "tool_failed"), FINISH), at_ms=300)
+    first, second, third = reader.used_between(ME, (100, 200, 300, 400))
+    assert first.models == (ModelUsage("m", 1, Usage(10, 4, 3)),)
+    assert second.models == (ModelUsage("m", 1, Usage(10, 4, 3)), ModelUsage("n", 1, Usage(1, 0, 1)))
+    assert (second.model_turns, second.usage) == (2, Usage(11, 4, 4))
+    assert third.tools == (ToolUsage("t", failed=1),)
+    assert [each.runs for each in (first, second, third)] == [1, 0, 0]
+    assert (first, second, third) == tuple(reader.used(ME, at, at + 100) for at in (100, 200, 300))
 
 
 # --- what happened lately ---

@@ -384,3 +384,74 @@ async def test_a_loop_that_never_idles_does_not_starve_the_writer(journal: Journ
         await trio.lowlevel.checkpoint()
     await journal.settled()
     assert sorted(took_s)[989] < slow_s
+
+
+# --- upkeep ---
+
+
+async def test_upkeep_has_the_store_to_itself_in_its_turn(store: MemoryStore) -> None:
+    async with over(store) as journal, trio.open_nursery() as nursery:
+        nursery.start_soon(journal.append, for_run(1, delta()).entries)
+        await store.wait_begun()
+        seen: list[int] = []
+
+        def work(_store: object) -> tuple[str, tuple[TapeRow, ...]]:
+            seen.append(len(store.batches))
+            return "done", ()
+
+        async def ask() -> None:
+            assert await journal.upkeep(work) == "done"
+            seen.append(-1)
+
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(journal.append, for_run(1, delta()).entries)
+        await wait_all_tasks_blocked()
+        assert seen == []
+        store.let_go()
+    assert seen == [1, -1]
+    assert len(store.batches) == 2
+
+
+async def test_a_refusal_of_upkeep_is_its_caller_s_and_the_journal_goes_on(store: MemoryStore) -> None:
+    store.let_go()
+
+    def work(_store: object) -> tuple[None, tuple[TapeRow, ...]]:
+        raise StateConflict("not now")
+
+    async with over(store) as journal:
+        with pytest.raises(StateConflict, match="not now"):
+            await journal.upkeep(work)
+        await journal.append(for_run(1, delta()).entries)
+
+
+async def test_upkeep_that_breaks_stops_the_journal(store: MemoryStore) -> None:
+    store.let_go()
+
+    def work(_store: object) -> tuple[None, tuple[TapeRow, ...]]:
+        raise OSError("the disk is gone")
+
+    async with over(store) as journal:
+        with pytest.raises(JournalStopped, match="the disk is gone"):
+            await journal.upkeep(work)
+        with pytest.raises(JournalStopped):
+            await journal.append(for_run(1, delta()).entries)
+        with pytest.raises(JournalStopped):
+            await journal.upkeep(work)
+        assert journal.failed.is_set()
+    assert store.ended == "abandoned"
+
+
+async def test_upkeep_that_waits_behind_a_failed_commit_is_told(store: MemoryStore) -> None:
+    store.error = OSError("full")
+    async with over(store) as journal, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(JournalStopped, match="full"):
+                await journal.upkeep(lambda _store: (None, ()))
+
+        journal.submit(for_run(1, delta()))
+        await store.wait_begun()
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        store.let_go()

@@ -29,6 +29,14 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def upper(tmp_path: Path) -> Path:
+    """A layer over the workspace, made by hand."""
+    folder = tmp_path / "upper"
+    folder.mkdir(mode=0o755)
+    return folder
+
+
+@pytest.fixture
 def outside(tmp_path: Path) -> Path:
     folder = tmp_path / "outside"
     folder.mkdir()

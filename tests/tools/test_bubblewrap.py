@@ -1,12 +1,14 @@
 import os
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
 from palyra_trio.tools import bubblewrap
-from palyra_trio.tools.bubblewrap import Isolation, arguments, candidates, find
+from palyra_trio.tools.bubblewrap import Isolation, arguments, candidates, environment, find
 from palyra_trio.tools.job import Job, KillReceipt, SandboxFailed
+from palyra_trio.tools.overlay import Layer
 from palyra_trio.tools.process_tree import carry_out
 from palyra_trio.tools.view import View
 from tests.tools.zoo import Keeper, view
@@ -50,6 +52,14 @@ def test_only_the_workspace_can_be_changed() -> None:
         assert option in text
 
 
+def test_a_job_with_a_layer_writes_there_and_nowhere_else() -> None:
+    job = attrs.evolve(JOB, layer=Layer("/state/layers/x/upper", "/state/layers/x/work", 0))
+    text = " ".join(arguments(VIEW, job, {"seccomp": 5, "block-fd": 6, "json-status-fd": 7}, {"/etc/passwd": 8}))
+    assert "--bind" not in text.split()
+    layer = "--overlay-src /home/me/work --overlay /state/layers/x/upper /state/layers/x/work /home/me/work"
+    assert f" {layer} --remount-ro / " in text
+
+
 def test_the_home_folder_is_hidden_before_anything_in_it_is_shown() -> None:
     text = " ".join(words())
     assert text.index("--tmpfs /home/me ") < text.index("--ro-bind /opt/tools") < text.index("--bind /home/me/work")
@@ -57,7 +67,12 @@ def test_the_home_folder_is_hidden_before_anything_in_it_is_shown() -> None:
 
 def test_the_program_is_the_last_word_with_its_arguments() -> None:
     assert words()[-3:] == ["--", "/usr/bin/ls", "-l"]
-    assert " ".join(words()).endswith("--setenv CI 1 --setenv PALYRA_TRIO_JOB token -- /usr/bin/ls -l")
+
+
+def test_the_environment_is_on_no_command_line() -> None:
+    assert "--setenv" not in words()
+    options = environment(VIEW, JOB).split("\0")
+    assert options[-7:] == ["--setenv", "CI", "1", "--setenv", "PALYRA_TRIO_JOB", "token", ""]
 
 
 def test_it_is_found_by_an_absolute_path_without_links() -> None:

@@ -1,4 +1,5 @@
 import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ import pytest
 import trio
 
 from palyra_trio.core.errors import InvalidArgument, NotFound, StateConflict
+from palyra_trio.core.outputs import Transcript
 from palyra_trio.tools.job import Bounds, KillReceipt
 from palyra_trio.tools.process_run import run_tool
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult
 from palyra_trio.tools.sandbox import Sandbox, SandboxSettings, SandboxTooWeak, open_sandbox
 from palyra_trio.tools.sandbox_report import SandboxReport, TierReport
 from palyra_trio.tools.workspace import Workspace
+from tests.tools.layered import bench, for_all
 from tests.tools.zoo import NOBODY
 
 Run = Callable[..., Awaitable[tuple[Plan, ToolResult]]]
@@ -44,7 +47,14 @@ def context(kernel_workspace: Workspace, root: Path, receipts: list[KillReceipt]
         for each in root.parents[:4]:
             if each.stat().st_uid == 0 and each != Path("/"):
                 each.chmod(each.stat().st_mode | 0o011)
-    return ToolContext(kernel_workspace, now=lambda: 1_760_000_000.0, killed=receipts.append)
+    heard = Transcript(2**22)
+    return ToolContext(
+        kernel_workspace,
+        now=lambda: 1_760_000_000.0,
+        output=lambda stream, data: heard.add(stream, data.decode(errors="replace")),
+        excerpt=heard.excerpt,
+        killed=receipts.append,
+    )
 
 
 @pytest.fixture
@@ -77,6 +87,7 @@ async def test_a_person_sees_each_argument_on_its_own_line(run: Run, root: Path)
         '  argv[1] "two words"',
         '  argv[2] "new\\nline"',
         '  argv[3] "--flag=\u202ex"',
+        "what it does to files is NOT captured, so that nothing can show or undo it: this process keeps no layers",
     ]
     assert plan.program is not None
     assert attrs.astuple(plan.program) == ("/usr/bin/echo", 4, False, False, True)
@@ -189,3 +200,29 @@ async def test_a_sandbox_that_became_weaker_since_is_refused(
     result = await run_tool(attrs.evolve(sandbox, report=weaker), trio.CapacityLimiter(1)).run(arguments, context, plan)
     assert result.error == "sandbox_too_weak"
     assert not (context.workspace.root / "made").exists()
+
+
+async def test_what_a_program_did_to_files_ends_its_result_and_a_time_out_leaves_them_as_they_were() -> None:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        (Path(folder) / "work").mkdir()
+        async with bench(Path(folder) / "work", Path(folder) / "layers") as made:
+            (made.root / "a").write_text("a\n")
+            for_all(made.root)
+            with Workspace.open(made.root) as workspace:
+                tool, context = run_tool(made.sandbox, trio.CapacityLimiter(2)), ToolContext(workspace, lambda: 0.0)
+                results = []
+                for argv, timeout_s in (
+                    (["cp", "a", "b"], 20),
+                    (["dd", "if=/dev/zero", "of=a", "bs=1", "count=1G"], 1),
+                ):
+                    arguments = tool.spec.parse({"argv": argv, "timeout_s": timeout_s})
+                    plan = await tool.plan(arguments, context)
+                    assert plan.uncaptured == ""
+                    assert plan.preview.endswith(
+                        "what it does to files is kept apart until it has ended, and can be undone"
+                    )
+                    results.append(await tool.run(arguments, context, plan))
+            assert results[0].text.endswith("\n[workspace]\ncreated b")
+            assert results[1].error == "timeout"
+            assert "; the workspace is as it was: its 1 changes were thrown away" in results[1].text
+            assert (made.root / "a").read_text() == "a\n"

@@ -13,9 +13,11 @@ from contextlib import suppress
 import pytest
 import trio
 
+from palyra_trio.core.errors import DiskLow
 from palyra_trio.tools import processes
 from palyra_trio.tools.job import Bounds, KillReceipt
-from tests.tools.zoo import ANIMALS, NOBODY, PIDS, Cage, Keeper, as_user, is_ready, system_python
+from palyra_trio.tools.process_tree import CHUNK_BYTES, DRAIN_S, carry_out
+from tests.tools.zoo import ANIMALS, NOBODY, PIDS, Cage, Keeper, alive, as_user, is_ready, system_python
 
 TIERS = (4, 3, 2)
 DEAD_MS = 1000  # far above what is measured (bench hands), for a machine that is busy
@@ -94,6 +96,42 @@ async def test_a_flood_is_stopped_at_its_bound(keeper: Keeper, tier: int) -> Non
     assert seen.outcome.receipt is not None
     assert seen.outcome.receipt.survivors == 0
     assert seen.alive == 0
+
+
+@every_tier
+async def test_a_program_whose_output_has_no_room_waits_and_is_killed_when_there_will_be_none(
+    keeper: Keeper, tier: int
+) -> None:
+    cage, receipts, taken = keeper.cage(tier), list[KillReceipt](), list[int]()
+    job = cage.job("flood by many")
+
+    async def room() -> None:
+        await trio.sleep(0.05)
+        if sum(taken) > 2**18:
+            raise DiskLow("no room")
+
+    with trio.fail_after(10), pytest.raises(DiskLow, match="no room"):
+        await carry_out(cage.launcher, job, lambda _, data: taken.append(len(data)), receipts.append, room=room)
+    assert sum(taken) <= 2**18 + 4 * CHUNK_BYTES
+    assert [each.survivors for each in receipts] == [0]
+    assert not processes.marked(job.token)
+
+
+@every_tier
+async def test_the_last_words_are_taken_however_long_that_takes(keeper: Keeper, tier: int) -> None:
+    cage, heard = keeper.cage(tier), bytearray()
+
+    async def room() -> None:
+        await trio.sleep(DRAIN_S)
+
+    source = "import os\nfor each in (b'a', b'b'): os.write(1, each * 40_000)"
+    with trio.fail_after(10):
+        await carry_out(cage.launcher, cage.script(source), lambda _, data: heard.extend(data), receipts_of, room=room)
+    assert heard == b"a" * 40_000 + b"b" * 40_000
+
+
+def receipts_of(receipt: KillReceipt) -> None:
+    assert receipt.survivors == 0
 
 
 @every_tier
@@ -186,14 +224,16 @@ def test_nothing_outlives_a_daemon_that_was_killed_whatever_it_ran(tier: int, an
 def killed_daemon(tier: int, animal: str) -> None:
     with as_user(sys.executable, str(tier), animal, "hold", user=None) as daemon:
         assert daemon.stdout is not None
-        token = daemon.stdout.readline().strip()
-        assert processes.marked(token)
+        job = daemon.stdout.readline().split()
+        begun = time.monotonic()
+        while animal != "hopper" and not alive(*job):  # whose first process ends, so that the rest is killed at once
+            assert time.monotonic() < begun + 5
         daemon.kill()
         end = time.monotonic() + 5
-        while live := processes.marked(token):  # a storm may make more of them while it dies
+        while live := alive(*job):  # a storm may make more of them while it dies
             assert time.monotonic() < end
-            for each in live:
-                wait_for(each.pid)
+            for pid in live:
+                wait_for(pid)
 
 
 def wait_for(pid: int) -> None:

@@ -52,3 +52,14 @@ def test_a_process_that_is_dead_but_not_waited_for_is_not_alive(parent: "subproc
     processes.kill({each for each in processes.tree(parent.pid) if each.pid == parent.pid})
     os.waitid(os.P_PID, parent.pid, os.WEXITED | os.WNOWAIT)
     assert processes.identify(parent.pid) is None
+
+
+def test_the_processes_of_a_job_are_described(parent: "subprocess.Popen[bytes]") -> None:
+    first, second = processes.of_job("zoo")
+    assert (first.pid, first.parent, second.parent) == (parent.pid, os.getpid(), parent.pid)
+    assert first.argv[:2] == (sys.executable, "-c")
+    assert first.state in "SR"
+    assert first.rss_bytes > 1_000_000
+    assert 0 <= first.cpu_ms <= 5000
+    assert 0 <= second.age_ms <= first.age_ms < 60_000
+    assert processes.of_job("zo") == ()

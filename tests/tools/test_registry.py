@@ -7,7 +7,8 @@ from palyra_trio.tools.registry import Registry, catalogue_digest
 
 TOOLS = (
     *("ask_user", "clock.now", "fetch.get", "fetch.post", "files.apply_patch", "files.delete", "files.edit"),
-    *("files.list", "files.read", "files.search", "files.write", "process.run", "todo.write"),
+    *("files.list", "files.read", "files.search", "files.write"),
+    *("process.input", "process.output", "process.run", "process.start", "process.stop", "todo.write"),
 )
 
 
@@ -32,9 +33,11 @@ def test_a_schema_is_one_closed_object_whose_every_field_is_described(registry: 
 
 def test_only_the_file_writers_write(registry: Registry) -> None:
     writers = {name for name in TOOLS if not registry.get(name).spec.read_only}
-    assert writers == {"fetch.post", "files.apply_patch", "files.delete", "files.edit", "files.write", "process.run"}
+    processes = {"process.input", "process.run", "process.start", "process.stop"}
+    files = {"files.apply_patch", "files.delete", "files.edit", "files.write"}
+    assert writers == {"fetch.post", *files, *processes}
     changes = {name for name in TOOLS if registry.get(name).spec.capability in {"fs.write", "fs.delete"}}
-    assert changes == writers - {"fetch.post", "process.run"}
+    assert changes == files
     assert not any(registry.get(name).spec.idempotent for name in writers)
 
 

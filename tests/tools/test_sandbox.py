@@ -5,9 +5,13 @@ from pathlib import Path
 
 import attrs
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from palyra_trio.core.errors import ConfigInvalid
+from palyra_trio.tools import canaries
 from palyra_trio.tools.job import Job, Stream
+from palyra_trio.tools.process_tree import Launcher
 from palyra_trio.tools.sandbox import SandboxSettings, SandboxTooWeak, open_sandbox
 from tests.tools.zoo import NOBODY, ROOT, system_python
 
@@ -125,3 +129,40 @@ async def test_a_call_is_never_run_in_a_weaker_tier(tmp_path: Path) -> None:
                 await sandbox.run(job, tier, lambda stream, data: said.append((stream, data)), lambda receipt: None)
     assert list(tmp_path.iterdir()) == []
     assert said == []
+
+
+# --- when the canaries are let loose ---
+
+
+async def test_before_it_was_proven_there_is_no_tier_and_that_is_said() -> None:
+    async with open_sandbox(SETTINGS, HOME, proven=False) as sandbox:
+        assert (sandbox.tier, sandbox.report.known) == (0, False)
+        assert sandbox.report.lines() == ("the sandbox is probed before the first program runs",)
+        with pytest.raises(SandboxTooWeak, match="there is only 0 now"):
+            sandbox.check(2)
+        report = await sandbox.prove()
+        assert (report.known, sandbox.tier) == (True, 4)
+
+
+async def test_of_several_who_ask_one_lets_the_canaries_loose(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_loose, flown = canaries.let_loose, list[str]()
+
+    async def counted(launcher: Launcher, aviary: canaries.Aviary, python: str) -> canaries.Finding:
+        flown.append(type(launcher).__name__)
+        return await let_loose(launcher, aviary, python)
+
+    monkeypatch.setattr(canaries, "let_loose", counted)
+    async with open_sandbox(SETTINGS, HOME, proven=False) as sandbox, trio.open_nursery() as nursery:
+        await wait_all_tasks_blocked()
+        assert flown == []
+        for _ in range(5):
+            nursery.start_soon(sandbox.prove)
+    assert sorted(flown) == ["Confinement", "Confinement", "Isolation"]
+
+
+async def test_who_gives_up_waiting_leaves_it_to_the_next() -> None:
+    async with open_sandbox(SETTINGS, HOME, proven=False) as sandbox:
+        with trio.move_on_after(0.01):
+            await sandbox.prove()
+        assert not sandbox.report.known
+        assert (await sandbox.prove()).tier == 4

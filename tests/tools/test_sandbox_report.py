@@ -35,6 +35,9 @@ def test_a_person_reads_what_is_in_force_and_why_the_rest_is_not() -> None:
         (Host(userns_clone=0), "for root only", "sysctl -w kernel.unprivileged_userns_clone=1"),
         (Host(apparmor_restricts=True), "AppArmor", "profile palyra-trio-bwrap /opt/bwrap flags=(unconfined) {"),
         (Host(container=True), "the container refuses namespaces", "seccomp=unconfined"),
+        (Host(container=True), "the container refuses namespaces", "apparmor=unconfined"),
+        (Host(container=True, filtered=True), "the container refuses namespaces", "procMount Unmasked"),
+        (Host(filtered=True), "a seccomp filter refuses namespaces", "RestrictNamespaces=no"),
         (Host(), "/opt/bwrap could not make a sandbox", "bwrap --unshare-all"),
     ],
 )

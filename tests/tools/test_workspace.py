@@ -360,3 +360,28 @@ def test_a_folder_swapped_for_a_symlink_is_never_written_through(
                 break
     assert min(writes, refusals) >= RACES
     assert (outside / "secret.txt").read_bytes() == b"OUTSIDE\n"
+
+
+def test_within_gives_the_folder_of_any_kind_of_thing_and_the_name_in_it(workspace: Workspace, root: Path) -> None:
+    (root / "d").mkdir()
+    (root / "d" / "link").symlink_to("nowhere")
+    with workspace.within("d/link") as (folder, own):
+        assert os.readlink(own, dir_fd=folder) == b"nowhere"
+    with workspace.within("new/deep/x", make=True) as (folder, own):
+        os.mkdir(own, dir_fd=folder)
+    assert (root / "new" / "deep" / "x").is_dir()
+
+
+def test_within_follows_no_link_and_makes_nothing_behind_one(workspace: Workspace, root: Path, outside: Path) -> None:
+    (root / "d").symlink_to(outside)
+    for make in (False, True):
+        with pytest.raises(WorkspaceRefused), workspace.within("d/x", make=make):
+            pass
+    with pytest.raises(NotFound), workspace.within("none/x"):
+        pass
+    assert os.listdir(outside) == ["secret.txt"]
+
+
+def test_within_tells_what_goes_wrong_in_it_as_other_methods_do(workspace: Workspace, root: Path) -> None:
+    with pytest.raises(NotFound, match="there is no x"), workspace.within("x") as (folder, own):
+        os.unlink(own, dir_fd=folder)
