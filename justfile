@@ -42,10 +42,18 @@ leaks:
 h2spec:
     python -m tests.wire.h2spec
 
-# The published gRPC interop cases, with the npm package @grpc/grpc-js, which this installs, and with grpcio
+# The published gRPC interop cases, with the npm package @grpc/grpc-js, which this installs, and with grpcio; then HTTP/3 with
+# ngtcp2, curl, Chromium and picoquic
 interop:
     npm install --prefix tests/wire/interop --no-package-lock --ignore-scripts --no-audit --no-fund
     python -m tests.wire.interop
+    npm install --prefix tests/wire/interop_quic --no-package-lock --ignore-scripts --no-audit --no-fund
+    python -m tests.wire.interop_quic.picoquic
+    python -m tests.wire.interop_quic
+
+# What QUIC must stand, whole: cuts and restarts, moves of the client, a bad wire, hostile peers. The last three want root
+quic-faults:
+    pytest -q -s -m slow tests/faults/test_quic_cuts.py tests/faults/test_quic_roaming.py tests/faults/test_quic_bad_link.py tests/faults/test_quic_hostile.py
 
 # A development certificate authority and server certificate, in certs/
 certs:

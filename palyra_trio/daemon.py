@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from palyra_trio.runtime.latency import Latencies
 from palyra_trio.runtime.policies import read_checked
 from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.state import RuntimeState
+from palyra_trio.runtime.telemetry import RecentLog
 from palyra_trio.tools import overlay
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.job import Bounds
@@ -66,12 +67,15 @@ async def open_runtime(
     redactor: Redactor | None = None,
     *,
     recovers: bool = False,
+    origins: Mapping[str, str] | None = None,
+    recent_log: RecentLog | None = None,
 ) -> AsyncGenerator[Gateway, None]:
     """Run the runtime in this process for the length of the block, as the holder of `state_dir`.
 
     `config_in` returns the configuration of a run in a workspace; without it `config` holds everywhere. `policies_dir`
     holds the user's policies; without it they lie in `state_dir`. With `recovers` it goes on with what waits since an
-    earlier process. What `vault` holds is masked by `redactor`; without one, there is no vault.
+    earlier process. What `vault` holds is masked by `redactor`; without one, there is no vault. `origins` says where the
+    values of `config` come from, and `recent_log` what was logged, for an operator who asks.
 
     Raises ConfigInvalid for faulty policies, StateLocked when another process holds it, JournalInvalid for a journal that
     this version cannot use, and JournalStopped when a commit fails. Leaving the block drains: live runs get `daemon.drain_s`, then are interrupted.
@@ -119,6 +123,8 @@ async def open_runtime(
                 environ=dict(os.environ),
                 counters=counters,
                 latencies=latencies,
+                recent_log=recent_log or RecentLog(),
+                origins=origins or {},
             )
             async with open_gateway(state, recovers=recovers) as gateway:
                 yield gateway
@@ -166,6 +172,8 @@ async def open_daemon(
     redactor: Redactor | None = None,
     *,
     tcp: bool,
+    origins: Mapping[str, str] | None = None,
+    recent_log: RecentLog | None = None,
 ) -> AsyncGenerator[Daemon, None]:
     """Run the runtime and serve it on the state directory's Unix socket, and if `tcp` on TCP and for HTTP/3, for the length of the
     block; then with the console too.
@@ -175,7 +183,16 @@ async def open_daemon(
     """
     local_user = RequestContext(user_principal(os.getuid()), local=True)
     async with open_runtime(
-        config, models, state_dir, config_in, policies_dir, vault, redactor, recovers=tcp
+        config,
+        models,
+        state_dir,
+        config_in,
+        policies_dir,
+        vault,
+        redactor,
+        recovers=tcp,
+        origins=origins,
+        recent_log=recent_log,
     ) as gateway:
         if tcp:
             await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())

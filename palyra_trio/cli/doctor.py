@@ -5,13 +5,9 @@ that try to get out of the sandbox.
 """
 
 import os
-import platform
-import stat
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import attrs
 import click
@@ -23,7 +19,7 @@ from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.settings import POLICIES, Settings, current_folder, load_settings, user_file
 from palyra_trio.cli.tables import json_option, print_json
 from palyra_trio.cli.vault_place import vault_store
-from palyra_trio.core.config import MIB, Config
+from palyra_trio.core.config import Config
 from palyra_trio.core.errors import InvalidArgument, PalyraError
 from palyra_trio.core.text import visible
 from palyra_trio.core.words import one_line
@@ -32,24 +28,9 @@ from palyra_trio.guard.policy_files import read_policy_files
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.guard.secret_refs import References
 from palyra_trio.guard.vault_keeper import VaultKeeper
-from palyra_trio.journal.reading import SQLITE, SQLITE_NEEDED, open_reader
-from palyra_trio.journal.store import FILE_NAME, LOCK_NAME, SCHEMA_VERSION
+from palyra_trio.journal.store import FILE_NAME, LOCK_NAME
 from palyra_trio.providers.choose import route
-
-Health = Literal["ok", "warning", "fault"]
-
-OLDEST_PYTHON = (3, 11)
-OPAQUE_TIER = 4  # what interpreters and shells need
-
-
-@attrs.frozen
-class Check:
-    """What was looked at, how it is, and what to do where it is not ok. A remedy may have several lines."""
-
-    name: str
-    health: Health
-    said: str
-    remedy: str = ""
+from palyra_trio.runtime.diagnosis import Check, journal, python, refused, sandbox_check, sqlite, state_folder
 
 
 @click.command()
@@ -92,48 +73,6 @@ def _examine() -> Iterator[Check]:
         yield sandbox(settings.base)
 
 
-def python() -> Check:
-    said = f"{platform.python_version()}, {sys.executable}"
-    if sys.version_info[:2] < OLDEST_PYTHON:
-        return Check("python", "fault", said, "install Python 3.11 or newer")
-    return Check("python", "ok", said)
-
-
-def sqlite(version: tuple[int, ...] = SQLITE) -> Check:
-    said = ".".join(map(str, version))
-    if version < SQLITE_NEEDED:
-        return Check("sqlite", "fault", said, "use a Python that is linked with SQLite 3.37 or newer")
-    return Check("sqlite", "ok", said)
-
-
-def state_folder(folder: Path, min_free_bytes: int) -> Check:
-    """Look at the folder, or, where the first run is to make it, at the nearest one above that there is."""
-    name = "state folder"
-    there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
-    try:
-        status, disk = there.stat(), os.statvfs(there)
-    except OSError as error:
-        return Check(name, "fault", f"{there}: {error.strerror}", "name another folder in PALYRA_STATE_DIR")
-    free = disk.f_bavail * disk.f_frsize
-    said = f"{folder}, {free // MIB} MiB free"
-    if not stat.S_ISDIR(status.st_mode):
-        return Check(name, "fault", f"{there} is no folder", "name another folder in PALYRA_STATE_DIR")
-    if there == folder and status.st_uid != os.geteuid():
-        said = f"{folder} belongs to user {status.st_uid}, and you are {os.geteuid()}"
-        return Check(name, "fault", said, f"chown -R {os.geteuid()} {folder}")
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        return Check(name, "fault", f"{there} cannot be written", f"chmod u+rwx {there}")
-    if free < min_free_bytes:
-        remedy = f"free {(min_free_bytes - free) // MIB + 1} MiB there, or lower journal.min_free_bytes"
-        return Check(name, "fault", f"{said}: too little for a run to be admitted", remedy)
-    if there != folder:
-        return Check(name, "ok", f"{said}; the first run makes it")
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
-        return Check(name, "warning", f"{said}, mode {mode:04o}: others can look into it", f"chmod 700 {folder}")
-    return Check(name, "ok", f"{said}, mode {mode:04o}, yours")
-
-
 def holder(folder: Path) -> Check:
     try:
         if not is_held(folder):
@@ -145,23 +84,11 @@ def holder(folder: Path) -> Check:
         )
 
 
-def journal(path: Path) -> Check:
-    if not path.exists():
-        return Check("journal", "ok", "there is none yet: nothing has run")
-    try:
-        with closing(open_reader(path)) as reader:
-            version = reader.schema_version()
-    except PalyraError as error:
-        return _refused("journal", error)
-    said = f"schema version {version}"
-    return Check("journal", "ok", said if version == SCHEMA_VERSION else f"{said}; the next run brings it up to date")
-
-
 def configured() -> tuple[Check, Settings | None]:
     try:
         settings = load_settings({}, os.environ, current_folder())
     except PalyraError as error:
-        return _refused("configuration", error), None
+        return refused("configuration", error), None
     said = ", ".join(settings.files) or "no file was found"
     if settings.warnings:
         remedy = "palyra-trio trust shows the folder's file, and accepts it"
@@ -176,7 +103,7 @@ def policies(folder: Path, config: Config) -> Check:
         files = read_policy_files(folder)
         trio.run(check_set, files, config.policy)
     except PalyraError as error:
-        return _refused("policies", error)
+        return refused("policies", error)
     return Check("policies", "ok", f"preset {config.policy.preset}, {len(files)} of your files in {folder}")
 
 
@@ -191,7 +118,7 @@ def model(settings: Settings) -> Check:
             user = user_principal(os.getuid())
             References(dict(os.environ), lambda name: keeper.value(user, name)).resolve(found.api_key_reference)
     except PalyraError as error:
-        return _refused("model", error)
+        return refused("model", error)
     if found.provider == "offline":
         remedy = "set OPENAI_API_KEY, OPENAI_BASE_URL or OLLAMA_HOST for a model that understands"
         return Check("model", "warning", f"{found.provider}/{found.model} answers: {found.why}", remedy)
@@ -203,13 +130,13 @@ def vault() -> Check:
     try:
         file = store.read()
     except PalyraError as error:
-        return _refused("vault", error)
+        return refused("vault", error)
     if file is None:
         return Check("vault", "ok", "there is none; palyra-trio secrets set NAME makes one")
     try:
         store.open()
     except PalyraError as error:
-        return attrs.evolve(_refused("vault", error), health="warning", said=f"it is locked: {error.message}")
+        return attrs.evolve(refused("vault", error), health="warning", said=f"it is locked: {error.message}")
     return Check("vault", "ok", "it can be opened")
 
 
@@ -218,9 +145,8 @@ def sandbox(config: Config) -> Check:
     try:
         in_force, *missing = trio.run(_sandbox_lines, config)
     except PalyraError as error:
-        return _refused("sandbox", error)
-    full = in_force.startswith(f"sandbox tier {OPAQUE_TIER}")
-    return Check("sandbox", "ok" if full else "warning", in_force, "\n".join(missing))
+        return refused("sandbox", error)
+    return sandbox_check(in_force, missing)
 
 
 async def _sandbox_lines(config: Config) -> tuple[str, ...]:
@@ -232,10 +158,8 @@ async def _sandbox_lines(config: Config) -> tuple[str, ...]:
     async with open_sandbox(sandbox_settings(config.sandbox), Path.home(), layers_in=folders) as opened:
         lines = opened.report.lines()
         if opened.tier == 4 and isinstance(opened.layers, str):
-            lines += (f"what programs do to files is not captured: {opened.layers}", "  pip install 'palyra-trio[sandbox]'")
+            lines += (
+                f"what programs do to files is not captured: {opened.layers}",
+                "  pip install 'palyra-trio[sandbox]'",
+            )
         return lines
-
-
-def _refused(name: str, error: PalyraError) -> Check:
-    said, *more = error.message.splitlines()
-    return Check(name, "fault", said, "\n".join((*more, error.remedy)).strip("\n"))

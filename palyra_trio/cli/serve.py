@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -23,7 +23,7 @@ from palyra_trio.core.config_values import KEYS, value_of
 from palyra_trio.core.errors import ConfigInvalid, PalyraError
 from palyra_trio.daemon import Daemon, calm_collector, open_daemon
 from palyra_trio.guard.redactor import Redactor
-from palyra_trio.runtime.telemetry import log_crashes, set_up_logging
+from palyra_trio.runtime.telemetry import RecentLog, log_crashes, set_up_logging
 from palyra_trio.wire.authority import spelled
 
 AT_START = ("model", "journal", "grpc", "quic", "http", "log")  # sections that are read once
@@ -52,11 +52,11 @@ def serve(host: str | None, port: int | None, quic_port: int | None) -> None:
     settings = read_settings(flags, folder)
     allow_open_files()
     log = settings.base.log
-    redactor = Redactor()
-    set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=redactor)
+    redactor, recent = Redactor(), RecentLog()
+    set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=redactor, recent=recent)
     log_crashes()
     try:
-        status = trio.run(_serve, settings, redactor, lambda: read_settings(flags, folder))
+        status = trio.run(_serve, settings, redactor, recent, lambda: read_settings(flags, folder))
     except Exception as raised:
         if isinstance(innermost(raised), PalyraError):
             raise
@@ -73,7 +73,7 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-async def _serve(settings: Settings, redactor: Redactor, read_again: Callable[[], Settings]) -> int:
+async def _serve(settings: Settings, redactor: Redactor, recent: RecentLog, read_again: Callable[[], Settings]) -> int:
     config = settings.base
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # outside of the loop below it would end the process
     opening = open_daemon(
@@ -85,6 +85,8 @@ async def _serve(settings: Settings, redactor: Redactor, read_again: Callable[[]
         vault_store(),
         redactor,
         tcp=True,
+        origins=_origins(settings),
+        recent_log=recent,
     )
     manager = ServiceManager(os.environ)
     async with opening as daemon, trio.open_nursery() as beside:
@@ -122,6 +124,11 @@ def _reached(daemon: Daemon) -> dict[str, Any]:
     return {"addresses": daemon.edges.addresses, **authority}
 
 
+def _origins(settings: Settings) -> Mapping[str, str]:
+    """Return where each value of the daemon's own configuration comes from."""
+    return settings.sources.with_project(None)[1]
+
+
 def _reload(daemon: Daemon, old: Config, read_again: Callable[[], Settings]) -> Config:
     """Act by the configuration as it is written now, as far as that can be done without a restart; log what was done."""
     try:
@@ -133,7 +140,7 @@ def _reload(daemon: Daemon, old: Config, read_again: Callable[[], Settings]) -> 
     changed = [key for key in KEYS if value_of(old, key) != value_of(new, key)]
     later = [key for key in changed if key.partition(".")[0] in AT_START]
     applied = attrs.evolve(new, **{section: getattr(old, section) for section in AT_START})
-    daemon.gateway.reload(applied, settings.sources.config_in)
+    daemon.gateway.reload(applied, settings.sources.config_in, _origins(settings))
     _log.info("reloaded", extra={"applied": [key for key in changed if key not in later], "needs_restart": later})
     return applied
 

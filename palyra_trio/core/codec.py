@@ -21,6 +21,7 @@ from palyra_trio.core.session_events import (
     RunUndone,
     SessionArchived,
     SessionOpened,
+    SessionRenamed,
 )
 from palyra_trio.core.system_events import (
     AdmissionPaused,
@@ -68,7 +69,7 @@ EVENT_CLASSES: tuple[type[TapeEvent], ...] = (
     RoutingDecision, ContextAssembled, ProviderRequest, ModelDelta, ModelTurn, ProviderAttempt, ProviderError, Correction,
     ToolProposed, PolicyDecision, ApprovalRequested, ApprovalDecided, ToolStarted, ToolOutput, ToolFinished, KillReceipt,
     FilesChanged, HostContacted, OutputKept,
-    SessionOpened, SessionArchived, RunUndone, JobStarted, JobOutput, JobEnded,
+    SessionOpened, SessionArchived, RunUndone, JobStarted, JobOutput, JobEnded, SessionRenamed,
     BootStarted, AgentDefined, AgentRemoved, DefaultAgentSet, AgentBound, AgentUnbound,
     PolicyLoaded, GrantRevoked, BodiesErased, AdmissionPaused, AdmissionResumed, LatencyBreach,
     TokenCreated, TokenRevoked, ActedAs,

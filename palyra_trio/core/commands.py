@@ -100,6 +100,14 @@ class ArchiveSession:
 
 
 @attrs.frozen
+class RenameSession:
+    """Give a session another title: the first line of `title`."""
+
+    session_id: SessionId
+    title: str
+
+
+@attrs.frozen
 class UndoRun:
     """Take back the file changes of a finished run."""
 
@@ -180,6 +188,7 @@ Command = (
     | ResumeAdmission
     | OpenSession
     | ArchiveSession
+    | RenameSession
     | UndoRun
     | DefineAgent
     | RemoveAgent

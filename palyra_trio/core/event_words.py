@@ -92,6 +92,7 @@ _WORDS: dict[type[TapeEvent], Callable[[Any], str]] = {
         f"{len(event.messages)} messages from {len(event.runs)} earlier runs, {event.omitted_runs} left out"
     ),
     events.ProviderRequest: _request,
+    events.ModelDelta: lambda event: f"turn {event.turn}: {event.text}",
     events.ModelTurn: _model_turn,
     events.ProviderAttempt: lambda event: (
         f"turn {event.turn}, attempt {event.attempt}: {event.failure}, again in {event.wait_ms} ms: {event.message}"

@@ -1,4 +1,4 @@
-"""The events of a session, on its own stream: opened, archived, what was undone in it, and the life of its jobs."""
+"""The events of a session, on its own stream: opened, renamed, archived, what was undone in it, and the life of its jobs."""
 
 from typing import ClassVar, Literal
 
@@ -47,6 +47,15 @@ class RunUndone(TapeEvent):
     run_id: str
     by: str
     changes: tuple[FileChange, ...]
+    v: int = 1
+
+
+@attrs.frozen
+class SessionRenamed(TapeEvent):
+    kind: ClassVar[int] = 70
+    session_id: str
+    title: str
+    by: str
     v: int = 1
 
 

@@ -74,6 +74,10 @@ class Redactor:
                 return value
         return self._value(value, "", DEPTH_MAX)
 
+    def knows(self, data: bytes) -> bool:
+        """Return whether bytes of any kind hold a secret that this installation keeps."""
+        return bool(self._known) and self._known.mask(data) is not data
+
     def stream(self) -> "StreamRedactor":
         """Return a redactor for one text that arrives in pieces."""
         return StreamRedactor(self)

@@ -7,14 +7,17 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import attrs
 
-from palyra_trio.core.chain import digest, verify
+from palyra_trio.core.chain import ChainRow, digest, verify
 from palyra_trio.core.errors import JournalInvalid
 from palyra_trio.journal.queries import Reader
+
+TOLD_ROWS = 500
 
 
 @attrs.frozen
@@ -29,25 +32,28 @@ class Report:
     notes: tuple[str, ...]
 
 
-def check_file(path: Path) -> Report:
-    """Verify the journal at `path`. Raises JournalInvalid when it cannot be read as one."""
+def check_file(path: Path, tell: Callable[[int], None] = lambda _rows: None) -> Report:
+    """Verify the journal at `path`. Raises JournalInvalid when it cannot be read as one.
+
+    `tell` is told every TOLD_ROWS rows how many were looked at; what it raises ends the check.
+    """
     if not path.is_file():
         raise JournalInvalid(f"{path} is no file", remedy="pass the path of a journal.sqlite3")
     wal = path.with_name(path.name + "-wal")
     if not wal.exists():
-        return _missing_wal(path, wal)
+        return _missing_wal(path, wal, tell)
     if os.access(path.parent, os.W_OK):
-        return _check(path)
+        return _check(path, tell)
     with tempfile.TemporaryDirectory() as folder:  # SQLite cannot read a -wal without writing beside it
         copy = Path(folder, path.name)
         shutil.copyfile(path, copy)
         shutil.copyfile(wal, copy.with_name(wal.name))
-        return _check(copy)
+        return _check(copy, tell)
 
 
-def _missing_wal(path: Path, wal: Path) -> Report:
+def _missing_wal(path: Path, wal: Path, tell: Callable[[int], None]) -> Report:
     try:
-        report = _check(path, immutable=True)
+        report = _check(path, tell, immutable=True)
     except JournalInvalid as error:
         raise JournalInvalid(f"{error.message}, and {wal.name} is missing", remedy=f"copy {wal.name} along") from error
     with closing(Reader(path, immutable=True)) as reader:
@@ -60,11 +66,11 @@ def _missing_wal(path: Path, wal: Path) -> Report:
     return attrs.evolve(report, notes=(*report.notes, note))
 
 
-def _check(path: Path, *, immutable: bool = False) -> Report:
+def _check(path: Path, tell: Callable[[int], None], *, immutable: bool = False) -> Report:
     faults, count = [], 0
     with closing(Reader(path, immutable=immutable)) as reader:
         try:
-            found = verify(reader.chain())
+            found = verify(_telling(reader.chain(), tell))
             for name, body in reader.blobs():
                 count += 1
                 if digest(body) != name:
@@ -74,3 +80,10 @@ def _check(path: Path, *, immutable: bool = False) -> Report:
     if found.fault:
         faults.insert(0, found.fault)
     return Report(found.rows, found.head.hex(), found.erased, count, tuple(faults), ())
+
+
+def _telling(rows: Iterable[ChainRow], tell: Callable[[int], None]) -> Iterator[ChainRow]:
+    for count, row in enumerate(rows, 1):
+        if not count % TOLD_ROWS:
+            tell(count)
+        yield row

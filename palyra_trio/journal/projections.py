@@ -12,7 +12,7 @@ from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.chain import body_digest, canonical_json
 from palyra_trio.core.errors import PalyraError, SessionBusy, SessionConflict, StateConflict
 from palyra_trio.core.run import TRANSITIONS, RunState
-from palyra_trio.core.session_events import JobEnded, JobStarted, SessionArchived, SessionOpened
+from palyra_trio.core.session_events import JobEnded, JobStarted, SessionArchived, SessionOpened, SessionRenamed
 from palyra_trio.core.system_events import (
     AdmissionPaused,
     AdmissionResumed,
@@ -111,6 +111,12 @@ def _session_archived(db: sqlite3.Connection, _stream: str, event: SessionArchiv
     approvals.session_closed(db, event.session_id, at_ms)
 
 
+def _session_renamed(db: sqlite3.Connection, _stream: str, event: SessionRenamed, _at_ms: int) -> None:
+    renamed = db.execute("UPDATE session SET title = ? WHERE session_id = ?", (event.title, event.session_id))
+    if renamed.rowcount != 1:
+        raise StateConflict(f"there is no session {event.session_id}")
+
+
 def _agent_defined(db: sqlite3.Connection, _stream: str, event: AgentDefined, _at_ms: int) -> None:
     db.execute(
         "INSERT INTO agent (name, spec, is_default) VALUES (?, ?, 0) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
@@ -200,6 +206,7 @@ PROJECTIONS: dict[int, Callable[[sqlite3.Connection, str, Any, int], None]] = {
     RunInterrupted.kind: _interrupted,
     SessionOpened.kind: _session_opened,
     SessionArchived.kind: _session_archived,
+    SessionRenamed.kind: _session_renamed,
     JobStarted.kind: jobs.started,
     JobEnded.kind: jobs.ended,
     AgentDefined.kind: _agent_defined,

@@ -7,8 +7,9 @@ piece of it and its edges, however long it is.
 """
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import attrs
 import trio
 
 from palyra_trio.core.chain import digest
@@ -17,6 +18,7 @@ from palyra_trio.core.file_events import FilesChanged
 from palyra_trio.core.outputs import OutputKept, Transcript
 from palyra_trio.core.tape import HostContacted, KillReceipt, ToolOutput
 from palyra_trio.core.text import clean
+from palyra_trio.guard.redactor import Redactor
 from palyra_trio.runtime.runs import Run
 from palyra_trio.tools import job
 
@@ -85,8 +87,10 @@ class CallOutput:
         self._run.submit(HostContacted(self._call_id, host, use.port, use.allowed, *counts))
 
     async def changed(self, event: FilesChanged, blobs: Mapping[str, bytes]) -> None:
-        """Record what the call's program did to files; when this returns it is durable."""
-        await self._run.record(event, blobs=tuple(blobs.items()))
+        """Record what the call's program did to files, without what holds a secret; when this returns it is durable."""
+        state = self._run.state
+        told, kept = await state.look(lambda: _without_secrets(event, blobs, state.redactor))
+        await self._run.record(told, blobs=kept)
 
     def end(self) -> None:
         """Put on the tape what is still held. No more will come."""
@@ -125,6 +129,19 @@ class CallOutput:
     def _committed(self) -> None:
         self._committing = False
         self._submit()
+
+
+def _without_secrets(
+    event: FilesChanged, blobs: Mapping[str, bytes], redactor: Redactor
+) -> tuple[FilesChanged, Sequence[tuple[str, bytes]]]:
+    """Return an event and its blobs as they may be recorded: a program that was given a secret may write it anywhere."""
+    secret = {name for name, data in blobs.items() if redactor.knows(data)}
+    told = [change for change in event.changes if not redactor.knows(change.path.encode())]
+    changes = [attrs.evolve(each, kept=False) if secret & {each.before, each.after} else each for each in told]
+    unnamed = len(event.changes) - len(told)
+    missed = [event.missed, f"{unnamed} changes of what has a secret in its name" if unnamed else ""]
+    recorded = attrs.evolve(event, changes=tuple(changes), missed="; ".join(filter(None, missed)))
+    return recorded, [(name, data) for name, data in blobs.items() if name not in secret]
 
 
 class _Stream:

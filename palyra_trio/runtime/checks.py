@@ -18,6 +18,7 @@ from palyra_trio.core.commands import (
     DecideApproval,
     DefineAgent,
     PauseAdmission,
+    RenameSession,
     RevokeGrant,
     StopJob,
     TakeUpRun,
@@ -29,6 +30,7 @@ from palyra_trio.core.jobs import SessionJob
 from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.text import clean
 from palyra_trio.guard.redactor import Redactor
+from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.providers.choose import names_a_file
 from palyra_trio.runtime.answers import answer_check
@@ -47,6 +49,8 @@ def recordable(command: Command, redactor: Redactor) -> Command:
     """
     if isinstance(command, CancelRun | DecideApproval | PauseAdmission):
         command = attrs.evolve(command, reason=redactor.recordable(command.reason))
+    elif isinstance(command, RenameSession):
+        command = attrs.evolve(command, title=title_of(redactor.recordable(command.title)))
     try:
         canonical_json(command)
     except (UnicodeEncodeError, TypeError) as error:
@@ -72,6 +76,10 @@ async def check(state: RuntimeState, sessions: Sessions, command: Command, conte
             return await state.readers.ask(lambda reader: reader.jobs.find(job_id, context.principal))
         case ArchiveSession(session_id):
             await state.readers.ask(lambda reader: check_owned(reader, session_id, context))
+        case RenameSession(session_id, title):
+            await state.readers.ask(lambda reader: check_owned(reader, session_id, context))
+            if not title:
+                raise InvalidArgument("a title has a word or more", remedy="write what the session is about")
         case DefineAgent(spec):
             check_agent(spec, state.tools.names())
             check_model(spec.model, context)

@@ -20,6 +20,7 @@ from palyra_trio.core.commands import (
     OpenSession,
     PauseAdmission,
     RemoveAgent,
+    RenameSession,
     ResumeAdmission,
     RevokeGrant,
     RevokeToken,
@@ -32,7 +33,7 @@ from palyra_trio.core.commands import (
 )
 from palyra_trio.core.errors import PalyraError
 from palyra_trio.core.jobs import SessionJob
-from palyra_trio.core.session_events import SessionArchived
+from palyra_trio.core.session_events import SessionArchived, SessionRenamed
 from palyra_trio.core.system_events import (
     AdmissionPaused,
     AdmissionResumed,
@@ -110,6 +111,8 @@ class Dispatch:
             case ArchiveSession(session_id):
                 archived, idle = SessionArchived(session_id, by), SessionIsIdle(session_id)
                 self._record(SESSION_STREAM + session_id, archived, self._jobs_over(session_id, settle), idle)
+            case RenameSession(session_id, title):
+                self._record(SESSION_STREAM + session_id, SessionRenamed(session_id, title, by), settle)
             case DefineAgent(spec, replace):
                 guards = () if replace else (AgentIsNew(spec.name),)
                 self._record(SYSTEM_STREAM, AgentDefined(spec, by), settle, *guards)

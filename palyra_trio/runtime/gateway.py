@@ -5,7 +5,7 @@ verb; what it follows is the tape, from any seq, for as long as it likes.
 """
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ from palyra_trio.core.system_events import AdmissionPaused
 from palyra_trio.core.tape import run_stream
 from palyra_trio.core.text import clean
 from palyra_trio.journal.queries import Reader, RunSummary
+from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.journal.writer import Journal
 from palyra_trio.runtime.admission_control import AdmissionControl
 from palyra_trio.runtime.agents import Answering, KnownAgent, answering, find_agent, known_agents
@@ -40,6 +41,7 @@ from palyra_trio.runtime.approvals import Approvals
 from palyra_trio.runtime.bus import Bus, Submission
 from palyra_trio.runtime.checks import check, check_owned, recordable
 from palyra_trio.runtime.counters import Counters
+from palyra_trio.runtime.diagnosis import Check, examine
 from palyra_trio.runtime.dispatch import Dispatch
 from palyra_trio.runtime.erasing import Erased, Leak, erase_serving, place_of
 from palyra_trio.runtime.expiry import Expiries
@@ -56,8 +58,10 @@ from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.sessions import Sessions, find_waiting
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.runtime.stopping import Stop, Stopped, stop_all
+from palyra_trio.runtime.telemetry import RecentLog
 from palyra_trio.runtime.tokens import Tokens
 from palyra_trio.runtime.undo import undo_run
+from palyra_trio.runtime.verifying import Verifying
 from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.sandbox_report import SandboxReport
 
@@ -105,6 +109,7 @@ class Gateway:
         self.approvals = Approvals(state, self.sessions)
         self.policies = Policies(state)
         self._dispatch = Dispatch(state, admission, self.sessions, self.approvals, tokens)
+        self.verifying = Verifying(state.state_dir / FILE_NAME, lambda: int(state.now_s() * 1000), nursery)
         self._drain_deadline: float = math.inf
 
     async def submit(self, command: Command, context: RequestContext) -> Reply:
@@ -207,7 +212,10 @@ class Gateway:
         """End every run and job of the caller's that has not ended, and return once that is durable."""
         found = await self.ask(lambda reader: reader.runs(context.principal, states=OPEN, most=-1))
         jobs = await self.ask(lambda reader: reader.jobs.listed(context.principal, ended=False))
-        stops: list[Stop] = [*(CancelRun(each.run_id, reason) for each in found), *(StopJob(each.job_id) for each in jobs)]
+        stops: list[Stop] = [
+            *(CancelRun(each.run_id, reason) for each in found),
+            *(StopJob(each.job_id) for each in jobs),
+        ]
         return await stop_all(stops, lambda command: self.submit(command, context))
 
     async def agents(self) -> tuple[KnownAgent, ...]:
@@ -283,9 +291,25 @@ class Gateway:
         self._drain_deadline = min(deadline, self._drain_deadline)
         return self._drain_deadline
 
-    def reload(self, config: Config, config_in: Callable[[str], Config]) -> None:
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where the value of each key of the configuration comes from, as far as that is known."""
+        return self._state.origins
+
+    @property
+    def recent_log(self) -> RecentLog:
+        return self._state.recent_log
+
+    async def examine(self) -> tuple[Check, ...]:
+        """Look at this process and what it stands on, as `doctor` does."""
+        return await examine(self._state)
+
+    def reload(
+        self, config: Config, config_in: Callable[[str], Config], origins: Mapping[str, str] | None = None
+    ) -> None:
         """Act by another configuration from now on. Runs that were accepted keep theirs."""
         self._state.config, self._state.config_in = config, config_in
+        self._state.origins = origins or {}
 
     async def serve(self) -> None:
         await self._bus.route(self._dispatch.route)

@@ -67,7 +67,8 @@ class Secrets:
         """
         if len(value.encode()) < MIN_BYTES:
             raise InvalidArgument(
-                f"a secret of less than {MIN_BYTES} bytes could not be masked where it turns up", remedy="use a longer one"
+                f"a secret of less than {MIN_BYTES} bytes could not be masked where it turns up",
+                remedy="use a longer one",
             )
         await self._change(lambda vault: vault.with_secret(name, value, scope, now_ms))
 
@@ -79,6 +80,11 @@ class Secrets:
         if self._keeper is None:
             raise NotFound("this process has no vault", remedy=MAKE_A_VAULT)
         await trio.to_thread.run_sync(self._keeper.change, edit)
+
+    @property
+    def locked(self) -> str:
+        """Why the vault cannot be opened, or "" where it can, or there is none."""
+        return self._keeper.locked if self._keeper is not None else ""
 
     def key(self, reference: str) -> str:
         """Return the provider's key that a reference stands for, and have it masked. Reads files: for a thread.

@@ -143,6 +143,8 @@ class Sessions:
         if self._draining:
             return  # it stays QUEUED, like those in line
         if admission.when_busy is WhenBusy.INTERRUPT:
+            for each in session.waiting:
+                self._state.latencies.starting.gone(_run_id(each))  # they wait for this one now
             session.waiting.appendleft(order)
             by = CancelRequested(order.input.principal, f"interrupted by run {order.run_id}")
             if session.live is not None:
@@ -251,6 +253,7 @@ class Sessions:
             return
         if session is not None:
             session.waiting = deque(order for order in session.waiting if _run_id(order) != run.run_id)
+            self._state.latencies.starting.gone(run.run_id)
         end = RunFinished(found.run.state, RunState.CANCELLED, "cancelled", f"by {by}")
         cancel_ticket(self._state, run.run_id, (request, *found.loose_ends, end), settle)
 

@@ -19,6 +19,7 @@ from palyra_trio.runtime.counters import Counters
 from palyra_trio.runtime.jobs import Jobs
 from palyra_trio.runtime.latency import Latencies
 from palyra_trio.runtime.secrets import Secrets
+from palyra_trio.runtime.telemetry import RecentLog
 from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.sandbox import Sandbox
 from palyra_trio.tools.workspace import Workspace
@@ -41,7 +42,7 @@ class RuntimeState:
     `state_dir` is where the journal lies, and `free_bytes` the space left there. `random` returns that many random
     bytes; `jitter` a number from 0 to 1. `now_s` is Unix time. `environ` is the environment of the
     process, for the programs that it starts on the user's behalf. `counters` and `latencies` are what it says of itself in
-    numbers.
+    numbers, `recent_log` in words. `origins` says of each key of `config` where its value comes from.
     """
 
     config: Config = attrs.field(on_setattr=attrs.setters.NO_OP)
@@ -66,6 +67,8 @@ class RuntimeState:
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     counters: Counters = attrs.field(factory=Counters)
     latencies: Latencies = attrs.field(factory=lambda: Latencies(LatencyConfig()))
+    recent_log: RecentLog = attrs.field(factory=RecentLog)
+    origins: Mapping[str, str] = attrs.field(factory=dict, on_setattr=attrs.setters.NO_OP)
     _disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(DISK_THREADS), init=False)
 
     async def look(self, at: Callable[[], T]) -> T:

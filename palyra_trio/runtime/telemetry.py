@@ -9,20 +9,57 @@ import logging
 import resource
 import sys
 import threading
+from collections import deque
 from typing import Any, TextIO
 
+import attrs
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from palyra_trio.guard.redactor import Redactor
 
 _PR_SET_DUMPABLE = 4
+RECENT_LINES = 500
+LINE_CHARACTERS = 4000
 
 
-def set_up_logging(level: str, *, as_json: bool, redactor: Redactor, out: TextIO = sys.stderr) -> None:
+@attrs.frozen
+class LogLine:
+    """A line as it was logged, secrets masked. `at_ms` is Unix time."""
+
+    at_ms: int
+    level: str
+    logger: str
+    text: str
+
+
+class RecentLog(logging.Handler):
+    """The newest lines of the log, in memory. Any thread may log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[LogLine] = deque(maxlen=RECENT_LINES)
+
+    @property
+    def lines(self) -> tuple[LogLine, ...]:
+        """The lines, oldest first."""
+        return tuple(self._lines.copy())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)[:LINE_CHARACTERS]
+        except Exception:
+            self.handleError(record)
+        else:
+            self._lines.append(LogLine(int(record.created * 1000), record.levelname.lower(), record.name, text))
+
+
+def set_up_logging(
+    level: str, *, as_json: bool, redactor: Redactor, out: TextIO = sys.stderr, recent: RecentLog | None = None
+) -> None:
     """Send what the standard library's loggers say from `level` (such as `info`) on to `out`, a line an event.
 
-    As JSON objects for machines, or as plain text for a person.
+    As JSON objects for machines, or as plain text for a person. `recent` gets the same for a person.
     """
 
     def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -32,26 +69,33 @@ def set_up_logging(level: str, *, as_json: bool, redactor: Redactor, out: TextIO
     def redact_line(_logger: WrappedLogger, _method: str, line: Any) -> Any:
         return redactor.text(line)  # some of it was no text before it was rendered
 
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[
+    def formatter(renderer: Processor, *before: Processor) -> logging.Formatter:
+        masked: list[Processor] = [redact, renderer, redact_line]
+        return structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*before, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                *masked,
+            ],
+        )
+
+    text = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        formatter(
+            structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False),
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
-            structlog.stdlib.ExtraAdder(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-        ],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            redact,
-            renderer,
-            redact_line,
-        ],
+        )
     )
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(formatter)
+    handlers: list[logging.Handler] = [handler]
+    if recent is not None:
+        recent.setFormatter(formatter(text))
+        handlers.append(recent)
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = handlers
     root.setLevel(level.upper())
     if level != "debug":
         logging.getLogger("quic").setLevel(logging.WARNING)  # aioquic tells the story of every connection

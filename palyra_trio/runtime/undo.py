@@ -1,21 +1,22 @@
 """Taking back what a finished run did to files. The undoing is itself recorded, on the session's stream."""
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 
 import attrs
 import trio
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Applied
-from palyra_trio.core.errors import StateConflict
+from palyra_trio.core.errors import NotFound, StateConflict
 from palyra_trio.core.file_events import FilesChanged
 from palyra_trio.core.identity import RequestContext
 from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.session_events import RunUndone
 from palyra_trio.core.tape import SESSION_STREAM, FileChange, TapeEvent, ToolStarted
 from palyra_trio.core.text import text_to_name
-from palyra_trio.journal.queries import RunSummary, Tapes, whole_tape
+from palyra_trio.journal.queries import Reader, RunSummary, Tapes, whole_tape
 from palyra_trio.journal.store import entry
 from palyra_trio.runtime.intake import permitted
 from palyra_trio.runtime.runs import check_place
@@ -88,12 +89,11 @@ async def undo_run(state: RuntimeState, run: RunSummary, context: RequestContext
         raise StateConflict(f"run {run.run_id} is {run.state}", remedy="cancel it, or wait for its end")
     known = await state.readers.ask(lambda reader: changes_of(reader, run.run_id))
     known.check_whole()
-    changes = known.told
-    blobs = await state.readers.ask(
-        lambda reader: {
-            change.before: reader.blob(change.before) for change in changes if change.before and change.kept
-        }
-    )
+    blobs = await state.readers.ask(lambda reader: _contents_before(reader, known.told))
+    changes = [
+        change if change.before is None or change.before in blobs else attrs.evolve(change, kept=False)
+        for change in known.told
+    ]
     with await state.enter(run.workspace) as workspace:
         if not context.local:
             check_place(workspace, run.workspace)
@@ -102,3 +102,13 @@ async def undo_run(state: RuntimeState, run: RunSummary, context: RequestContext
         (entry(SESSION_STREAM + run.session_id, RunUndone(run.run_id, context.principal, made)),)
     )
     return Applied()
+
+
+def _contents_before(reader: Reader, changes: Sequence[FileChange]) -> dict[str, bytes]:
+    """Return what there was before these changes, as far as it was kept and not erased since."""
+    blobs: dict[str, bytes] = {}
+    for change in changes:
+        if change.before and change.kept:
+            with suppress(NotFound):
+                blobs[change.before] = reader.blob(change.before)
+    return blobs

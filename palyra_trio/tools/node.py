@@ -9,8 +9,8 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from io import FileIO
 
 import attrs
@@ -24,6 +24,7 @@ EMPTY = digest(b"")
 NOT_READ = ""
 
 _BLOCK_BYTES = 1024 * 1024
+_CHANGES = stat.S_IWUSR | stat.S_IXUSR
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -111,6 +112,23 @@ def find(workspace: Workspace, path: str, most_bytes: int) -> Node | None:
         return None
 
 
+@contextmanager
+def writable(workspace: Workspace, path: str, *, make: bool = False) -> Generator[tuple[int, bytes]]:
+    """Open the folder of `path` as `Workspace.within` does. One that is closed even to its owner is open while the block runs."""
+    with workspace.within(path, make=make) as (folder, own):
+        mode = stat.S_IMODE(os.fstat(folder).st_mode)
+        closed = mode & _CHANGES != _CHANGES
+        if closed:
+            with suppress(PermissionError):  # another's: whether it may be changed is seen then
+                os.chmod(f"/proc/self/fd/{folder}", mode | _CHANGES)
+        try:
+            yield folder, own
+        finally:
+            if closed:
+                with suppress(PermissionError):
+                    os.chmod(f"/proc/self/fd/{folder}", mode)
+
+
 def put(workspace: Workspace, path: str, now: Node | None, want: Node | None, content: Callable[[str], bytes]) -> bool:
     """Bring what lies at a path from `now`, as it was just found, to `want`; `content` returns the bytes of a digest.
 
@@ -119,7 +137,7 @@ def put(workspace: Workspace, path: str, now: Node | None, want: Node | None, co
     """
     if now is None and want is None:
         return True
-    with workspace.within(path, make=want is not None) as (folder, own):
+    with writable(workspace, path, make=want is not None) as (folder, own):
         if now is not None and stat.S_ISDIR(now.mode) and not (want is not None and stat.S_ISDIR(want.mode)):
             try:
                 os.rmdir(own, dir_fd=folder)

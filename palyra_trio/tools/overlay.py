@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import subprocess
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -130,23 +130,15 @@ def prove(bubblewraps: Iterable[Path], folders: Sequence[Path], user: int | None
 def clear(folder: str, *, itself: bool = True) -> int:
     """Remove all that a program has written to a folder, and the folder `itself`. Returns how many names it held. Blocks.
 
-    However deep it is, and whatever permissions it has: folders in it are first brought up to its own level.
+    However deep it is, whatever permissions it has, and however many names: folders in it are brought up to its own level.
     """
     count = 0
     fd = _open_folder(folder)
     try:
         for mark in os.listxattr(fd):
             os.removexattr(fd, mark)
-        left: list[bytes] = []
-        count += _empty(fd, fd, left)
-        while left:
-            name = left.pop()
-            below = _open_folder(name, fd)
-            try:
-                count += _empty(below, fd, left)
-            finally:
-                os.close(below)
-            os.rmdir(name, dir_fd=fd)
+        while removed := sum(_remove(fd, name, is_folder=is_folder) for name, is_folder in _listed(fd)):
+            count += removed
     finally:
         os.close(fd)
     if itself:
@@ -154,18 +146,32 @@ def clear(folder: str, *, itself: bool = True) -> int:
     return count
 
 
-def _empty(folder: int, top: int, left: list[bytes]) -> int:
-    """Remove the names in `folder`, of which those of folders are moved to `top` and added to `left`. Returns their number."""
-    names = list(map(os.fsencode, os.listdir(folder)))
-    for name in names:
-        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            os.close(_open_folder(name, folder))  # to move it is to write to it
-            up = secrets.token_hex(8).encode()
-            os.rename(name, up, src_dir_fd=folder, dst_dir_fd=top)
-            left.append(up)
-        else:
-            os.unlink(name, dir_fd=folder)
-    return len(names)
+def _listed(folder: int) -> Iterator[tuple[bytes, bool]]:
+    """Yield the names in a folder, and of each whether it is a folder: one by one, since there may be millions."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)
+
+
+def _remove(top: int, name: bytes, *, is_folder: bool) -> int:
+    """Remove a name in the folder `top`, and return how many went; folders in it are moved to `top`."""
+    if not is_folder:
+        os.unlink(name, dir_fd=top)
+        return 1
+    count = 1
+    fd = _open_folder(name, top)
+    try:
+        for below, is_below in _listed(fd):
+            if is_below:
+                os.close(_open_folder(below, fd))  # to move it is to write to it
+                os.rename(below, secrets.token_hex(8), src_dir_fd=fd, dst_dir_fd=top)
+            else:
+                os.unlink(below, dir_fd=fd)
+                count += 1
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=top)
+    return count
 
 
 def _open_folder(name: str | bytes, folder: int | None = None) -> int:

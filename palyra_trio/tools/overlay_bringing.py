@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 
-from palyra_trio.core.errors import NotFound, StateConflict, WorkspaceRefused
-from palyra_trio.tools.node import PERMISSIONS, set_folder, status
+from palyra_trio.core.errors import NotFound, PalyraError, StateConflict, WorkspaceRefused
+from palyra_trio.tools.node import PERMISSIONS, set_folder, status, writable
 from palyra_trio.tools.overlay_reading import Step, Was, conflict
 from palyra_trio.tools.workspace import Workspace
 
@@ -32,27 +32,33 @@ def check(workspace: Workspace, steps: Sequence[Step]) -> None:
 def bring(upper: Workspace, workspace: Workspace, steps: Sequence[Step]) -> None:
     """Take every step, in order. Blocks on the disk.
 
-    Raises StateConflict and what a Workspace raises; the steps before that one were taken then, and undoing the run
-    takes them back.
+    Raises StateConflict where one cannot be taken; those before it were taken then, and undoing the run takes them back.
     """
-    for step in steps:
-        with workspace.within(step.path) as (folder, own):
-            if not _is(status(folder, own), step):
-                raise StateConflict(
-                    f"{step.path} was changed by somebody else just now; what comes after it was not brought",
-                    remedy="`palyra-trio runs undo` takes back what was",
-                )
-            if step.act == "remove":
-                _clear(folder, own, step)
-            elif step.act == "folder":
-                _make(folder, own, step)
-            else:
-                with upper.within(step.path) as (source, name):
-                    _take(source, name, folder, own, step)
-    for step in reversed(steps):
-        if step.act == "folder":
-            with workspace.within(step.path) as (folder, own), upper.within(step.path) as (source, name):
-                set_folder(folder, own, step.mode, os.stat(name, dir_fd=source, follow_symlinks=False))
+    try:
+        for step in steps:
+            _bring(upper, workspace, step)
+        for step in reversed(steps):
+            if step.act == "folder":
+                with workspace.within(step.path) as (folder, own), upper.within(step.path) as (source, name):
+                    set_folder(folder, own, step.mode, os.stat(name, dir_fd=source, follow_symlinks=False))
+    except PalyraError as error:
+        raise StateConflict(
+            f"{error.message}; not all that the program changed was brought into the workspace",
+            remedy="`palyra-trio runs undo` takes back what was",
+        ) from error
+
+
+def _bring(upper: Workspace, workspace: Workspace, step: Step) -> None:
+    with writable(workspace, step.path) as (folder, own):
+        if not _is(status(folder, own), step):
+            raise StateConflict(f"{step.path} was changed by somebody else just now")
+        if step.act == "remove":
+            _clear(folder, own, step)
+        elif step.act == "folder":
+            _make(folder, own, step)
+        else:
+            with upper.within(step.path) as (source, name):
+                _take(source, name, folder, own, step)
 
 
 def _holds(workspace: Workspace, step: Step) -> bool:

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from typing import Literal
 
 import attrs
@@ -27,7 +28,7 @@ _NAMED = 5  # of the paths in a refusal
 
 @attrs.frozen
 class Most:
-    """The bounds of one call. `entries` are steps; beyond it nothing is brought. `changes` are told on the tape.
+    """The bounds of one call. `entries` are steps, and names in a folder; beyond it nothing is brought. `changes` are told on the tape.
 
     Contents up to `file_bytes` are kept, of all together `kept_bytes`; of larger ones the digest, until `read_bytes` are
     read.
@@ -140,13 +141,13 @@ class _Reader:
         while folders:
             folder = folders.pop()
             self._check()
-            names = _names(self._upper, folder.path)
+            names = self._names(self._upper, folder.path)
             for name in names:
                 below = self._entry(folder, name)
                 if below is not None:
                     folders.append(below)
             if folder.merged and folder.opaque:
-                for name in set(_names(self._workspace, folder.path)).difference(names):
+                for name in set(self._names(self._workspace, folder.path)).difference(names):
                     self._removed(_join(folder.path, name))
 
     def _entry(self, folder: _Folder, name: bytes) -> _Folder | None:
@@ -176,6 +177,8 @@ class _Reader:
                 if below is not None:
                     self._removed(path)
             else:
+                if len(self.reading.left) >= self._most.entries:
+                    raise self._too_many()
                 self.reading.left.append(text)
                 if below is not None:
                     self._removed(path)
@@ -201,7 +204,7 @@ class _Reader:
         folders, left = list[tuple[str, os.stat_result]](), [path]
         while left:
             folder = left.pop()
-            for name in _names(self._workspace, folder):
+            for name in self._names(self._workspace, folder):
                 self._check()
                 below = _join(folder, name)
                 text = name_to_text(below)
@@ -228,10 +231,7 @@ class _Reader:
             self.conflicts.append(path)
             return
         if len(self.reading.steps) >= self._most.entries:
-            raise WorkspaceRefused(
-                f"the program changed more than {self._most.entries} files and folders; nothing of it was brought",
-                remedy="do it in parts",
-            )
+            raise self._too_many()
         mode = mode_of(found) if found is not None else 0
         step = Step(path, act, mode, Was.of(below) if below is not None else None)
         if len(self.reading.changes) >= self._most.changes:
@@ -247,6 +247,26 @@ class _Reader:
         elif below is not None and found is not None and below.st_mtime_ns == found.st_mtime_ns:
             return
         self.reading.steps.append(step)
+
+    def _names(self, place: Workspace, folder: bytes) -> list[bytes]:
+        """Return the names in a folder, none where it is gone. Raises WorkspaceRefused for more than could be brought."""
+        with suppress(NotFound), place.within(name_to_text(_join(folder, b"any"))) as (fd, _):
+            opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                with os.scandir(opened) as entries:
+                    names = [os.fsencode(each.name) for each in islice(entries, self._most.entries + 1)]
+            finally:
+                os.close(opened)
+            if len(names) > self._most.entries:
+                raise self._too_many()
+            return sorted(names)
+        return []
+
+    def _too_many(self) -> WorkspaceRefused:
+        return WorkspaceRefused(
+            f"the program changed more than {self._most.entries} files and folders; nothing of it was brought",
+            remedy="do it in parts",
+        )
 
     def _before(self, path: str, below: os.stat_result | None) -> tuple[str | None, bytes | None]:
         if below is None:
@@ -284,17 +304,6 @@ def _changed_since(found: os.stat_result, began_ns: int) -> bool:
 
 def _join(folder: bytes, name: bytes) -> bytes:
     return folder + b"/" + name if folder else name
-
-
-def _names(place: Workspace, folder: bytes) -> list[bytes]:
-    """Return the names in a folder, none where it is gone."""
-    with suppress(NotFound), place.within(name_to_text(_join(folder, b"any"))) as (fd, _):
-        opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
-        try:
-            return sorted(map(os.fsencode, os.listdir(opened)))
-        finally:
-            os.close(opened)
-    return []
 
 
 def _open_up(fd: int, own: bytes, mode: int, wanted: int) -> None:

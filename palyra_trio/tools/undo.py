@@ -7,11 +7,12 @@ is. Folders that files.* made stay, and so does one that a program made and that
 
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 
 import attrs
 
 from palyra_trio.core.chain import digest
-from palyra_trio.core.errors import StateConflict
+from palyra_trio.core.errors import NotFound, StateConflict
 from palyra_trio.core.tape import FileChange
 from palyra_trio.core.text import visible
 from palyra_trio.tools.changing import Blobs, diff_bytes, put
@@ -22,6 +23,7 @@ from palyra_trio.tools.workspace import Workspace
 _COMPARED_BYTES = 2 * 1024**3  # of a file whose content was not kept: its digest alone tells whether it is the same
 _OBJECTS = ".git/objects/"
 _NAMED = 10  # of the paths in a refusal
+_NOT_KEPT = "not on the tape: it is too large, or holds a secret"
 
 
 def net_changes(changes: Sequence[FileChange]) -> tuple[FileChange, ...]:
@@ -88,17 +90,25 @@ def undo(workspace: Workspace, changes: Sequence[FileChange], blobs: Blobs) -> l
         )
     if lost:
         raise StateConflict(
-            f"too large to have been kept: {_some(lost)}; nothing was undone",
+            f"{_NOT_KEPT}: {_some(lost)}; nothing was undone",
             remedy="`palyra-trio runs diff` shows the rest, to undo by hand",
         )
     return [change for now, change in pending if _put_back(workspace, now, change, blobs)]
 
 
 def _put_back(workspace: Workspace, now: Node | None, change: FileChange, blobs: Blobs) -> bool:
-    """Take one path back, and return whether that was done: a folder that holds something is left."""
+    """Take one path back, and return whether that was done: a folder that holds something is left.
+
+    Raises StateConflict where it is not `now` any more: to look at all paths may have taken a while.
+    """
     if change.before_mode == change.after_mode == 0:
         put(workspace, change, blobs)
         return True
+    if not alike(find(workspace, change.path, _COMPARED_BYTES), now):
+        raise StateConflict(
+            f"{change.path} was changed by somebody else just now; not all was undone",
+            remedy="look at it, then undo again",
+        )
     return put_node(workspace, change.path, now, _after(change), blobs)
 
 
@@ -157,11 +167,12 @@ def _told(change: FileChange, blobs: Blobs) -> str:
         if change.before is None or change.after is None:
             return f"Folder {shown} {'removed' if change.after is None else 'created'}\n"
         return f"{_modes(change, shown)}Folder {shown} has other permissions\n"
-    if not change.kept:
-        did = "was created" if change.before is None else "was removed" if change.after is None else "differs"
-        return f"{_modes(change, shown)}File {shown} {did} (too large to be kept, so its content is not shown)\n"
-    before, after = (None if name is None else blobs(name) for name in (change.before, change.after))
-    return _modes(change, shown) + diff_bytes(change.path, before, after)
+    if change.kept:
+        with suppress(NotFound):  # it was erased
+            before, after = (None if name is None else blobs(name) for name in (change.before, change.after))
+            return _modes(change, shown) + diff_bytes(change.path, before, after)
+    did = "was created" if change.before is None else "was removed" if change.after is None else "differs"
+    return f"{_modes(change, shown)}File {shown} {did} (its content is {_NOT_KEPT})\n"
 
 
 def _modes(change: FileChange, shown: str) -> str:

@@ -238,7 +238,7 @@ class H3Pump(QuicPump):
             status = _OF_RESET.get(Code(code), Status.INTERNAL) if known else Status.INTERNAL
             lost = ConnectionLost(why) if status is Status.UNAVAILABLE else GRPCError(status, why)
             self.reset(stream, Code.REQUEST_CANCELLED, lost)
-        self.wasted()
+            self.wasted()
 
     def _take_control(self, stream_id: int, data: bytes, ended: bool) -> None:
         """Take what arrived on a unidirectional stream."""

@@ -211,6 +211,7 @@ class QuicListener(QuicEndpoint):
             self._dirty.pop(connection, None)
             for each in (first_id, *connection.machine.ids):
                 self.forget(connection, each)
+            connection.machine.release()
 
     def _negotiate(self, header: QuicHeader, data: bytes, address: Address) -> None:
         """RFC 9000, section 6.1."""

@@ -200,6 +200,12 @@ class Machine(QuicConnection):
             self._close_event = self._close_event or _ended(why)
             self._close_end()
 
+    def release(self) -> None:
+        """Hold nothing any more but how it ended. What aioquic holds points back at it, and would wait for the collector."""
+        ending = {name: vars(self)[name] for name in ("_state", "_close_event")}
+        vars(self).clear()
+        vars(self).update(ending)
+
     # --- for aioquic ---
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:

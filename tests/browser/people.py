@@ -14,6 +14,7 @@ import trio
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
+from palyra_trio.core.tape import ApprovalRequested
 from palyra_trio.pb import runs_pb2
 from palyra_trio.pb.console_grpc import ConsoleServiceStub
 from palyra_trio.pb.console_pb2 import CreateSignInLinkRequest
@@ -22,7 +23,7 @@ from palyra_trio.wire.h2_client import connect
 from tests.faults.serving import HTTP, Server
 
 PATIENCE_MS = 20_000
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 DARK = {"color_scheme": "dark"}
 ASKED = {"calls": [{"tool": "files.write", "arguments": {"path": "asked.txt", "text": "written\n"}}]}
 _CSP = "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
@@ -71,30 +72,34 @@ class Daemon:
 
         return trio.run(ask)
 
-    def route(self, agent: str, *texts: str, wait: bool = False) -> list[str]:
-        """Start a run of `agent` for each text, in sessions of their own, and return the sessions' ids.
+    def begin(self, agent: str, *texts: str, wait: bool = False) -> list[str]:
+        """Start a run of `agent` for each text, in sessions of their own, and return the paths of their pages.
 
-        With `wait` each has ended, or waits for a person, before the next begins.
+        With `wait` each has ended, or asks a person, before the next begins.
         """
 
-        async def start() -> list[str]:
-            ids = []
+        async def start(stub: GatewayServiceStub, text: str) -> str:
+            order = self.server.new_run(agent)
+            order.text, order.detached, order.attended = text, True, True
+            path = ""
+            async with stub.RunStream.open() as call:
+                await call.send_message(runs_pb2.RunStreamRequest(start=order), end=True)
+                async for response in call:
+                    if response.HasField("accepted"):
+                        path = f"/sessions/{response.accepted.session_id}"
+                    asked = any(item.kind_number == ApprovalRequested.kind for item in response.batch.items)
+                    if asked or (path and not wait):
+                        await call.cancel()
+                        break
+            return path
+
+        async def start_all() -> list[str]:
             async with connect(await trio.open_unix_socket(str(self.server.shell.state_dir / "socket"))) as channel:
                 stub = GatewayServiceStub(channel)  # type: ignore[arg-type]
-                for text in texts:
-                    order = self.server.new_run(agent)
-                    order.text, order.detached, order.attended = text, True, True
-                    async with stub.RunStream.open() as call:
-                        await call.send_message(runs_pb2.RunStreamRequest(start=order), end=True)
-                        async for response in call:
-                            if response.HasField("accepted"):
-                                ids.append(response.accepted.session_id)
-                                if not wait:
-                                    break
-                        await call.cancel()
-            return ids
+                with trio.fail_after(PATIENCE_MS / 1000):
+                    return [await start(stub, text) for text in texts]
 
-        return trio.run(start)
+        return trio.run(start_all)
 
 
 @attrs.define

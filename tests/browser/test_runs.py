@@ -1,9 +1,9 @@
 """A run from its beginning to its end, as a person sees it who has the page open: it streams, asks, and stops."""
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Arrive
-from tests.browser.people import ASKED, Daemon
+from tests.browser.people import ASKED, Daemon, Person
 
 SLOW = {"deltas": [f"word{number} " for number in range(150)], "delta_pause_s": 0.02}
 HALF = {"deltas": ["Half of ", "a thought"], "hang": True}
@@ -12,6 +12,15 @@ TABS = 60  # more than any page needs to come to its first question
 
 def write(path: str) -> dict[str, object]:
     return {"calls": [{"tool": "files.write", "arguments": {"path": path, "text": f"this is {path}\n"}}]}
+
+
+def reach(person: Person, what: Locator) -> None:
+    """Press Tab until something has the focus."""
+    for _ in range(TABS):
+        if what.evaluate("e => e === document.activeElement"):
+            return
+        person.page.keyboard.press("Tab")
+    expect(what).to_be_focused()
 
 
 def test_a_run_is_started_from_the_page_and_its_answer_streams(daemon: Daemon, arrive: Arrive) -> None:
@@ -44,18 +53,15 @@ def test_one_call_is_allowed_and_another_denied(daemon: Daemon, arrive: Arrive) 
 def test_a_question_is_found_and_answered_with_the_keyboard_alone(daemon: Daemon, arrive: Arrive) -> None:
     daemon.define("by-keys", write("keys.txt"), {"text": "By keys."})
     person = arrive(daemon)
-    daemon.route("by-keys", "Write keys.txt")
+    daemon.begin("by-keys", "Write keys.txt")
     question = person.page.locator(".ask", has_text="keys.txt")
     expect(question).to_be_visible()
-    keys = person.page.keyboard
-    for _ in range(TABS):
-        keys.press("Tab")
-        if question.locator("summary").first.evaluate("e => e === document.activeElement"):
-            if question.get_attribute("open") is None:
-                keys.press("Enter")
-        if question.get_by_role("button", name="Allow once").evaluate("e => e === document.activeElement"):
-            break
-    keys.press("Enter")
+    summary, allow = question.locator("summary").first, question.get_by_role("button", name="Allow once")
+    reach(person, summary)
+    if question.get_attribute("open") is None:
+        person.page.keyboard.press("Enter")
+    reach(person, allow)
+    person.page.keyboard.press("Enter")
     expect(question).to_have_count(0)
     person.click("Write keys.txt")
     person.sees("By keys.")
@@ -72,7 +78,7 @@ def test_a_run_is_stopped_from_its_page(daemon: Daemon, arrive: Arrive) -> None:
 
 def test_all_runs_are_stopped_from_the_overview(daemon: Daemon, arrive: Arrive) -> None:
     daemon.define("hangs-too", HALF)
-    daemon.route("hangs-too", "Think of one thing", "Think of another")
+    daemon.begin("hangs-too", "Think of one thing", "Think of another")
     person = arrive(daemon)
     running = person.page.locator("#running")
     expect(running).to_contain_text("Think of another")

@@ -34,5 +34,5 @@ def test_signing_out_everywhere_ends_what_other_browsers_see(daemon: Daemon, arr
     here.click(here.page.locator("details.menu > summary"))
     here.click("Sign out everywhere")
     expect(here.page.get_by_role("heading", name="palyra-trio")).to_be_visible()
-    daemon.route("says-little", "anything at all")  # the next thing that happens is not shown there
+    daemon.begin("says-little", "anything at all")  # the next thing that happens is not shown there
     there.page.wait_for_url("**/sign-in?*", timeout=PATIENCE_MS)

@@ -30,7 +30,7 @@ def test_a_run_is_started_allowed_and_read(daemon: Daemon, arrive: Arrive) -> No
 def test_a_call_is_denied_from_the_overview_and_the_reason_is_read(daemon: Daemon, arrive: Arrive) -> None:
     daemon.define("plainly-denied", ASKED, {"text": "Then not."})
     person = arrive(daemon, **PLAIN)
-    daemon.route("plainly-denied", "Write what nobody wants", wait=True)
+    daemon.begin("plainly-denied", "Write what nobody wants", wait=True)
     person.open("/")
     question = person.page.locator(".ask").first
     person.click(question.get_by_role("button", name="Deny"))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from palyra_trio.cli.doctor import sqlite, state_folder
 from palyra_trio.cli.profiles import Profile, save
 from palyra_trio.journal.store import SCHEMA_VERSION, SqliteStore, lock_state_dir
+from palyra_trio.runtime.diagnosis import sqlite, state_folder
 from tests.cli.conftest import Home, Palyra
 from tests.processes import Shell
 

@@ -3,7 +3,7 @@ import pytest
 from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode
 from palyra_trio.core.event_words import _WORDS, words
 from palyra_trio.core.messages import ToolCall
-from palyra_trio.core.tape import ApprovalDecided, Correction, ModelDelta, TapeEvent, ToolProposed
+from palyra_trio.core.tape import ApprovalDecided, Correction, TapeEvent, ToolProposed
 
 
 def said(event: TapeEvent) -> str:
@@ -13,7 +13,7 @@ def said(event: TapeEvent) -> str:
 
 def test_every_kind_of_event_of_a_run_has_its_words() -> None:
     of_runs = {cls for cls in EVENT_CLASSES if cls.kind < 64}
-    assert set(_WORDS) == of_runs - {ModelDelta}
+    assert set(_WORDS) == of_runs
 
 
 def test_arguments_that_were_no_json_are_shown_as_they_came() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from palyra_trio.core.messages import ToolCall
-from palyra_trio.core.words import age, ahead, arguments_in_words, duration, one_line, shortened, size
+from palyra_trio.core.words import age, ahead, arguments_in_words, compact, duration, one_line, shortened, size
 
 
 def test_a_long_text_is_cut_to_length() -> None:
@@ -39,3 +39,11 @@ def test_arguments_are_told_in_order_and_cut() -> None:
     assert arguments_in_words(ToolCall("c1", "t", {"path": "ä b", "most": 3})) == 'path="ä b" most=3'
     assert len(arguments_in_words(ToolCall("c1", "t", {"text": "x" * 500}))) == 100
     assert shortened("a \n\t b") == "a b"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0"), (999, "999"), (1000, "1k"), (1250, "1.2k"), (34_567, "34k"), (5_600_000, "5.6M"), (7_000_000_000, "7G")],
+)
+def test_a_count_is_said_in_about_three_digits(count: int, words: str) -> None:
+    assert compact(count) == words

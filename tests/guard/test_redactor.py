@@ -349,3 +349,12 @@ def test_of_the_whole_standard_library_only_passwords_in_urls_of_its_own_tests_a
     assert {place for place, *_ in masked} <= {"test"}
     assert {marker for _, *markers in masked for marker in markers} <= {"[redacted:url_password]"}
     assert count <= 10
+
+
+def test_bytes_of_any_kind_are_searched_for_the_values_that_are_kept() -> None:
+    redactor = Redactor()
+    assert not redactor.knows(b"\xff a kept value")
+    redactor.know(["a kept value"])
+    assert redactor.knows(b"\xff a kept value")
+    assert redactor.knows(b"\xff" + b"a kept value".hex().encode())
+    assert not redactor.knows(b"\xff api_key=other-value-123456")

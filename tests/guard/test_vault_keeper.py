@@ -46,6 +46,16 @@ def test_the_redactor_learns_each_value_and_forgets_what_was_removed(store: Vaul
     assert has_marker(redactor.text("it is another value"))
 
 
+def test_what_is_changed_here_is_masked_at_once_and_listed_by_name(store: VaultStore) -> None:
+    redactor = Redactor()
+    keeper = VaultKeeper(store, redactor)
+    keeper.change(lambda vault: vault.with_secret("B", "another value", Scope(ME), 2))
+    assert has_marker(redactor.text("it is another value"))
+    assert [row.name for row in keeper.kept(ME) or ()] == ["A", "B"]
+    assert keeper.kept("user:other") == ()
+    assert not keeper.stale
+
+
 def test_a_provider_s_key_is_masked_too_and_stays_so_when_the_vault_changes(store: VaultStore) -> None:
     redactor = Redactor()
     keeper = VaultKeeper(store, redactor)

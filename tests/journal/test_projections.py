@@ -9,7 +9,7 @@ import pytest
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.errors import PalyraError, StateConflict
 from palyra_trio.core.run import RunState
-from palyra_trio.core.session_events import SessionArchived
+from palyra_trio.core.session_events import SessionArchived, SessionRenamed
 from palyra_trio.core.system_events import AgentDefined, AgentRemoved, DefaultAgentSet
 from palyra_trio.core.tape import SYSTEM_STREAM, RunFinished, StatusChange, TapeEvent
 from palyra_trio.core.tokens import TokenCreated, TokenRevoked, token_of
@@ -125,6 +125,18 @@ def test_a_session_is_opened_and_archived_once(store: SqliteStore, tmp_path: Pat
         session = reader.session(session_id(1))
     assert session is not None
     assert (session.principal, session.key, session.created_ms, session.archived_ms) == (ALICE, None, 5, 9)
+
+
+def test_a_session_has_the_title_that_it_was_given_last(store: SqliteStore, tmp_path: Path) -> None:
+    commit(store, opened(1))
+    for title in ("first", "second"):
+        commit(store, ticket(f"session:{session_id(1)}", SessionRenamed(session_id(1), title, ALICE)))
+    (refused,) = commit(store, ticket(f"session:{session_id(2)}", SessionRenamed(session_id(2), "x", ALICE)))
+    assert isinstance(refused, StateConflict)
+    with read(tmp_path) as reader:
+        session = reader.session(session_id(1))
+    assert session is not None
+    assert session.title == "second"
 
 
 def test_an_agent_is_defined_defined_anew_and_removed(store: SqliteStore, tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from palyra_trio.core.bindings import AgentBound, AgentUnbound, BindingPlace, Target
 from palyra_trio.core.errors import Ambiguous, InvalidArgument, JournalInvalid, NotFound
 from palyra_trio.core.identity import Principal
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session_events import SessionArchived
-from palyra_trio.core.tape import CancelRequested, RunFinished, StatusChange, TapeEvent, run_stream
+from palyra_trio.core.tape import SYSTEM_STREAM, CancelRequested, RunFinished, StatusChange, TapeEvent, run_stream
 from palyra_trio.journal.queries import PAGE_BYTES, PAGE_ROWS, Reader, whole_tape
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
 from tests.journal.tickets import (
@@ -54,6 +55,13 @@ def seqs(reader: Reader, after_seq: int, most: int = PAGE_ROWS) -> list[int]:
 
 
 # --- the tape ---
+
+
+def test_rows_of_one_kind_come_newest_first(store: SqliteStore, reader: Reader) -> None:
+    commit(store, accepted(1), for_run(1, START, delta("a"), WAIT, delta("b")), for_run(2, delta("c")))
+    assert [row.seq for row in reader.newest(STREAM, delta().kind, 5)] == [5, 3]
+    assert [row.seq for row in reader.newest(STREAM, delta().kind, 1)] == [5]
+    assert reader.newest("run:unknown", delta().kind, 5) == ()
 
 
 def test_a_page_starts_after_a_seq_and_is_bounded_by_rows(store: SqliteStore, reader: Reader) -> None:
@@ -236,6 +244,20 @@ def test_sessions_are_listed_newest_first_and_archived_ones_only_when_asked_for(
 
 
 # --- files and the pool ---
+
+
+def test_what_agents_are_bound_to_is_listed_by_target_and_name(store: SqliteStore, reader: Reader) -> None:
+    bound = [
+        AgentBound("session", session_id(1), "default", ALICE),
+        AgentBound("channel", "cli", "default", ALICE),
+        AgentBound("channel", "b", "default", BOB),
+        AgentUnbound("channel", "cli", ALICE),
+    ]
+    commit(store, ticket(SYSTEM_STREAM, *bound))
+    assert reader.bindings() == (
+        (BindingPlace(Target.CHANNEL, "b"), "default"),
+        (BindingPlace(Target.SESSION, session_id(1)), "default"),
+    )
 
 
 def test_a_journal_that_is_not_there_is_refused_in_words(tmp_path: Path) -> None:

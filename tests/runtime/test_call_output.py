@@ -7,11 +7,13 @@ import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from palyra_trio.core.chain import digest
 from palyra_trio.core.commands import CancelRun
+from palyra_trio.core.file_events import FilesChanged
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.outputs import OutputKept
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import HostContacted, KillReceipt, ToolFinished, ToolOutput, ToolStarted
+from palyra_trio.core.tape import FileChange, HostContacted, KillReceipt, ToolFinished, ToolOutput, ToolStarted
 from palyra_trio.runtime.call_output import PIECE_BYTES, WATCHED_CHARACTERS
 from palyra_trio.tools import job
 from palyra_trio.tools.registry import Plan, Tool, ToolContext, ToolResult
@@ -84,6 +86,32 @@ async def test_a_receipt_is_recorded_though_the_run_is_being_cancelled(tmp_path:
     assert tape.one(KillReceipt) == KillReceipt("a", 3, 0, 2)
     assert tape.kinds.index("KillReceipt") < tape.kinds.index("ToolFinished")
     assert tape.one(ToolFinished).error == "stopped"
+
+
+async def test_what_a_program_wrote_is_recorded_without_the_secrets_that_are_kept_here(tmp_path: Path) -> None:
+    secret, plain = b"\0token=the value in the vault", b"plain"
+    changes = (
+        FileChange("the value in the vault", None, digest(plain)),
+        FileChange("conf", None, digest(secret)),
+        FileChange("notes", None, digest(plain)),
+    )
+
+    async def run(_arguments: FakeArguments, context: ToolContext, _plan: Plan) -> ToolResult:
+        await context.changed(FilesChanged("a", changes, "one more"), {digest(data): data for data in (secret, plain)})
+        return ToolResult("done")
+
+    provider = FakeProvider(says("", ToolCall("a", "fake.read")), says("done"))
+    tool = attrs.evolve(fake_tool("fake.read", echo), run=run)
+    async with open_fake_runtime(tmp_path, provider, tools=[tool]) as runtime:
+        runtime.state.redactor.know(["the value in the vault"])
+        tape = await runtime.run()
+        blobs = await runtime.gateway.ask(lambda reader: [data for _, data in reader.blobs()])
+    told = tape.one(FilesChanged)
+    assert told.changes == (attrs.evolve(changes[1], kept=False), changes[2])
+    assert told.missed == "one more; 1 changes of what has a secret in its name"
+    assert plain in blobs
+    assert secret not in blobs
+    assert not any(b"the value in the vault" in (row.body or b"") for row in tape.rows)
 
 
 # --- what is kept ---

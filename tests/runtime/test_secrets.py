@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from palyra_trio.core.errors import ConfigInvalid, NotFound, PolicyError
+from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound, PolicyError
 from palyra_trio.core.policy import SecretResource
 from palyra_trio.core.references import SecretReference
 from palyra_trio.guard.auth import user_principal
 from palyra_trio.guard.redactor import Redactor, has_marker
 from palyra_trio.guard.vault import Scope
 from palyra_trio.guard.vault_keeper import VaultKeeper
-from palyra_trio.runtime.secrets import Secrets
+from palyra_trio.runtime.secrets import Kept, Secrets
 from tests.guard.test_vault_store import make_store
 
 ME = user_principal(os.getuid())
@@ -44,6 +44,30 @@ async def test_a_vault_that_cannot_be_read_stops_nothing(tmp_path: Path, caplog:
             path.write_bytes(b"no vault")
     await Secrets(VaultKeeper(store, Redactor()), {}).refresh()
     assert "the vault" in caplog.text
+
+
+async def test_a_secret_is_kept_and_removed_for_its_principal_alone(tmp_path: Path) -> None:
+    secrets = Secrets(VaultKeeper(make_store(tmp_path), Redactor()), {})
+    await secrets.keep("B", "another value", Scope("user:other", ("t",)), 7)
+    (row,) = (await secrets.kept("user:other")).rows or ()
+    assert (row.name, row.version, row.changed_ms, row.scope.tools) == ("B", 1, 7, ("t",))
+    with pytest.raises(NotFound):
+        await secrets.remove("user:other", "A")
+    await secrets.remove("user:other", "B")
+    assert (await secrets.kept("user:other")).rows == ()
+
+
+async def test_what_could_not_be_masked_is_not_kept(tmp_path: Path) -> None:
+    secrets = Secrets(VaultKeeper(make_store(tmp_path), Redactor()), {})
+    with pytest.raises(InvalidArgument, match="could not be masked"):
+        await secrets.keep("B", "short", Scope(ME), 7)
+
+
+async def test_without_a_vault_nothing_is_kept() -> None:
+    secrets = Secrets(None, {})
+    assert await secrets.kept(ME) == Kept(None, "")
+    with pytest.raises(NotFound, match="no vault"):
+        await secrets.remove(ME, "A")
 
 
 async def test_a_process_without_a_vault_says_so() -> None:

@@ -400,6 +400,50 @@ async def test_an_interrupt_does_not_wait_behind_a_run_that_was_accepted_in_the_
     assert tape.end == (RunState.DONE, "final_answer")
 
 
+async def test_a_run_that_another_was_put_before_in_the_same_commit_does_not_close_the_door(tmp_path: Path) -> None:
+    store, replies = _Slow(tmp_path / "state"), dict[str, Accepted]()
+
+    async def start(text: str, **fields: Any) -> None:
+        replies[text] = await runtime.start(text, session=in_session(opened), **fields)
+
+    async with open_fake_runtime(tmp_path, store=store) as runtime:
+        opened = await runtime.start()
+        await runtime.ended(opened.run_id)
+        await runtime.gateway.sessions.idle()
+        async with trio.open_nursery() as nursery:
+            store.open.clear()
+            nursery.start_soon(runtime.state.journal.settled)
+            await wait_all_tasks_blocked(0.05)
+            nursery.start_soon(partial(start, "a"))
+            await _pending(runtime, 2)
+            nursery.start_soon(partial(start, "b", provider=scripted({"hang": True}), when_busy=WhenBusy.INTERRUPT))
+            await _pending(runtime, 3)
+            store.open.set()
+        await runtime.until(replies["b"].run_id, ProviderRequest)
+        assert runtime.state.latencies.starting.longest_s(trio.current_time()) == 0
+        await runtime.do(CancelRun(replies["b"].run_id))
+        assert (await runtime.ended(replies["a"].run_id)).end == (RunState.DONE, "final_answer")
+
+
+async def test_a_run_that_is_cancelled_in_line_before_its_session_takes_it_up_does_not_close_the_door(
+    tmp_path: Path,
+) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        sessions = runtime.gateway.sessions
+        accepted_now = sessions._accepted
+
+        def cancelled_then(session: object, admission: object, submission: object) -> None:
+            accepted_now(session, admission, submission)  # type: ignore[arg-type]
+            run = runtime.state.readers._ask(lambda reader: reader.run(RUN_ID))
+            assert run is not None
+            sessions.cancel(Left(run), ME.principal, "at once", lambda _error: None)
+
+        sessions._accepted = cancelled_then  # type: ignore[method-assign]
+        await runtime.start("a", run_id=RUN_ID)
+        assert (await runtime.ended(RUN_ID)).end == (RunState.CANCELLED, "cancelled")
+        assert runtime.state.latencies.starting.longest_s(trio.current_time()) == 0
+
+
 async def test_a_run_that_is_accepted_after_the_runtime_has_closed_stays_in_line(tmp_path: Path) -> None:
     store, replies = _Slow(tmp_path / "state"), list[Accepted]()
 

@@ -32,6 +32,7 @@ from palyra_trio.core.tape import (
 from palyra_trio.journal.queries import whole_tape
 from palyra_trio.runtime.undo import changes_in, changes_of
 from palyra_trio.tools.sandbox import SandboxSettings, open_sandbox
+from palyra_trio.tools.undo import diff
 from tests.fakes import ME, OTHER, FakeProvider, Runtime, allowing, open_fake_runtime, says, scripted
 from tests.tools.layered import NOBODY, for_all
 
@@ -100,6 +101,21 @@ async def test_what_somebody_else_changed_since_is_not_overwritten(tmp_path: Pat
         assert await _undone(runtime, accepted) == []
     assert (tmp_path / "work" / "a.txt").read_text() == "somebody else's\n"
     assert (tmp_path / "work" / "deep" / "b.txt").read_text() == "new\n"
+
+
+async def test_what_was_erased_since_is_told_in_the_diff_and_cannot_be_undone(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path, config=CONFIG, checked=False) as runtime:
+        (runtime.workspace / "a.txt").write_text("a value that leaked\n")
+        provider = FakeProvider(says("", _write("a.txt", "new\n"), _write("b.txt", "other\n")), says("done"))
+        accepted = await runtime.start("take out a value that leaked", provider)
+        await runtime.ended(accepted.run_id)
+        await runtime.gateway.erase(accepted.run_id, 1, "text", "a value that leaked", "it leaked", ME)
+        shown = await runtime.gateway.ask(lambda reader: diff(changes_of(reader, accepted.run_id).told, reader.blob))
+        assert "File a.txt differs (its content is not on the tape" in shown
+        assert "+other" in shown
+        with pytest.raises(StateConflict, match=r"not on the tape.*: a\.txt; nothing was undone"):
+            await runtime.do(UndoRun(accepted.run_id))
+        assert (runtime.workspace / "a.txt").read_text() == "new\n"
 
 
 async def test_a_live_run_is_not_undone(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A workspace, and a way to run a program in it at tier 4 with its changes captured, as `process.run` does.
 
 Also a program: `python -m tests.tools.layered SCRIPT` runs a shell script so, as whoever starts it, and tells as JSON what
-was recorded and what the workspace holds then; `... SCRIPT hold STATE` says `ready` when the script does, and waits.
+was recorded and what the workspace holds then, and with `... SCRIPT undo` whether undoing that gave back what was before;
+`... SCRIPT hold STATE` says `ready` when the script does, and waits.
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -25,6 +27,7 @@ from palyra_trio.tools.job import Bounds, Job, Outcome, SandboxFailed
 from palyra_trio.tools.overlay import Layers
 from palyra_trio.tools.registry import ToolContext
 from palyra_trio.tools.sandbox import Sandbox, SandboxSettings, open_sandbox
+from palyra_trio.tools.undo import undo
 from palyra_trio.tools.workspace import Workspace
 
 NOBODY = 65534
@@ -135,20 +138,32 @@ def tree(root: Path) -> dict[str, str]:
     return told
 
 
-async def _show(script: str) -> None:
+async def _show(script: str, *, undone: bool) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         (folder / "work").mkdir()
         (folder / "work" / "old").write_text("old\n")
+        shut = folder / "work" / "shut"
+        shut.mkdir()
+        (shut / "in").write_text("in\n")
+        shut.chmod(0o555)
+        before = tree(folder / "work")
         async with bench(folder / "work", folder / "layers") as made:
             said = await made.run(script)
-            told = [attrs.asdict(change) for change in made.changes]
-            print(
-                json.dumps(
-                    {"said": said, "changes": told, "tree": tree(made.root), "kept": list(map(str, made.kept()))}
-                )
-            )
+            told: dict[str, object] = {
+                "said": said,
+                "changes": [attrs.asdict(change) for change in made.changes],
+                "tree": tree(made.root),
+                "kept": list(map(str, made.kept())),
+            }
+            if undone:
+                with Workspace.open(made.root) as workspace:
+                    undo(workspace, made.changes, made.blobs.__getitem__)
+                told["undone"] = tree(made.root) == before
+            print(json.dumps(told))
     finally:
+        if shut.exists():
+            shut.chmod(0o755)
         shutil.rmtree(folder)
 
 
@@ -165,7 +180,7 @@ async def _hold(script: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        trio.run(_show, sys.argv[1])
+    if len(sys.argv) < 4:
+        trio.run(partial(_show, sys.argv[1], undone=len(sys.argv) == 3))
     else:
         trio.run(_hold, sys.argv[1], Path(sys.argv[3]))

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -299,8 +300,8 @@ async def test_ten_gigabytes_of_holes_are_bounded_and_said_not_to_be_kept(made: 
     assert (made.root / "huge").stat().st_size == 7 * 2**30
     assert (made.root / "huge").stat().st_blocks == 0
     shown = diff(made.changes, made.blobs.__getitem__)
-    assert "File big was created (too large to be kept" in shown
-    with pytest.raises(StateConflict, match="too large to have been kept: huge;"):
+    assert "File big was created (its content is not on the tape" in shown
+    with pytest.raises(StateConflict, match="holds a secret: huge;"):
         undone(made)
     assert (made.root / "small").exists()
 
@@ -313,7 +314,7 @@ async def test_a_large_file_that_was_made_can_be_undone_and_one_that_was_changed
     (made.root / "big").write_bytes(bytes(9 * 2**20))
     for_all(made.root)
     await made.run("echo x >>big")
-    with pytest.raises(StateConflict, match="too large to have been kept: big;"):
+    with pytest.raises(StateConflict, match="holds a secret: big;"):
         undone(made)
 
 
@@ -386,11 +387,9 @@ async def test_a_layer_on_another_file_system_is_copied_with_its_holes_and_times
         sweep([folder])
 
 
-def test_as_an_ordinary_user_all_is_captured_too() -> None:
-    python = zoo.system_python()
-    script = "echo more >>old; mkdir d; ln -s old d/l; echo x >d/x; chmod 000 d/x"
+def as_nobody(*arguments: str) -> dict[str, Any]:
     shown = subprocess.run(
-        [python, "-P", "-m", "tests.tools.layered", script],
+        [zoo.system_python(), "-P", "-m", "tests.tools.layered", *arguments],
         env=zoo.environment(),
         cwd="/",
         user=zoo.NOBODY,
@@ -401,11 +400,33 @@ def test_as_an_ordinary_user_all_is_captured_too() -> None:
         check=True,
         timeout=60,
     )
-    told = json.loads(shown.stdout)
+    told: dict[str, Any] = json.loads(shown.stdout)
+    return told
+
+
+def test_as_an_ordinary_user_all_is_captured_too() -> None:
+    told = as_nobody("echo more >>old; mkdir d; ln -s old d/l; echo x >d/x; chmod 000 d/x")
     assert {each["path"] for each in told["changes"]} == {"old", "d", "d/l", "d/x"}
     assert told["tree"]["old"] == "100644 old\nmore\n"
     assert told["tree"]["d/l"] == "120777 old"
     assert told["kept"] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "then"),
+    [
+        ("chmod u+w shut; echo x >shut/new; chmod u-w shut", {"shut": "40555 ", "shut/new": "100644 x\n"}),
+        ("chmod u+w shut; rm shut/in", {"shut": "40755 ", "shut/in": None}),
+        ("chmod u+w shut; rm -r shut", {"shut": None, "shut/in": None}),
+    ],
+)
+def test_what_an_ordinary_user_closed_to_himself_is_changed_and_put_back_whole(
+    script: str, then: dict[str, str | None]
+) -> None:
+    told = as_nobody(f"echo more >>old; {script}; echo last >z", "undo")
+    assert {path: told["tree"].get(path) for path in then} == then
+    assert told["tree"]["z"] == "100644 last\n"
+    assert told["undone"]
 
 
 def test_what_a_killed_daemon_leaves_is_cleared_by_the_next_and_the_workspace_is_as_it_was(

@@ -138,6 +138,23 @@ def test_a_refusal_names_a_few() -> None:
     assert "a, b, c, d, e and 2 more" in str(conflict(list("abcdefg")))
 
 
+def test_more_names_than_may_be_are_refused_of_whatever_kind_and_wherever(
+    read_it: Read, root: Path, upper: Path
+) -> None:
+    for name in "abc":
+        os.mkfifo(upper / name)
+    assert len(read_it(entries=3).left) == 3
+    with pytest.raises(WorkspaceRefused, match="more than 2 files and folders"):
+        read_it(entries=2)
+    for folder in "abc":
+        (upper / folder).unlink()
+        (upper / folder).mkdir()
+        (root / folder).mkdir()
+        os.mkfifo(upper / folder / "pipe")
+    with pytest.raises(WorkspaceRefused, match="more than 2 files and folders"):
+        read_it(entries=2)
+
+
 def test_more_steps_than_may_be_are_refused(read_it: Read, upper: Path) -> None:
     for name in "abc":
         (upper / name).touch()

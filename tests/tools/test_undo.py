@@ -69,6 +69,21 @@ def test_undo_touches_nothing_when_any_file_is_not_as_the_run_left_it(workspace:
     assert (root / "a").read_bytes() == b"two\n"
 
 
+def test_what_somebody_changes_while_an_undo_is_under_way_is_not_lost(workspace: Workspace, root: Path) -> None:
+    for name in "ab":
+        (root / name).write_bytes(b"two\n")
+    mode = mode_of((root / "a").stat())
+    changes = [FileChange(name, ONE, TWO, mode, mode) for name in "ab"]
+
+    def meanwhile(name: str) -> bytes:
+        (root / "a").write_bytes(b"edited by a person\n")
+        return blobs(name)
+
+    with pytest.raises(StateConflict, match="a was changed by somebody else just now"):
+        undo(workspace, changes, meanwhile)
+    assert (root / "a").read_bytes() == b"edited by a person\n"
+
+
 def test_undo_does_not_take_back_what_somebody_did_between_two_changes(workspace: Workspace, root: Path) -> None:
     (root / "f").write_bytes(b"three\n")
     with pytest.raises(StateConflict, match="f"):
@@ -236,7 +251,7 @@ def test_a_content_that_was_not_kept_stops_the_whole_undo(workspace: Workspace, 
     (root / "a").write_bytes(b"two\n")
     (root / "b").write_bytes(b"two\n")
     lost = FileChange("b", "00" * 32, TWO, FILE, mode_of((root / "b").stat()), kept=False)
-    with pytest.raises(StateConflict, match="too large to have been kept: b;"):
+    with pytest.raises(StateConflict, match="not on the tape: it is too large, or holds a secret: b;"):
         undo(workspace, [FileChange("a", ONE, TWO), lost], blobs)
     assert (root / "a").read_bytes() == b"two\n"
 

@@ -21,6 +21,7 @@ from palyra_trio.core.errors import PeerError
 from palyra_trio.core.tape import ModelDelta
 from palyra_trio.pb.gateway_pb2 import GetHealthRequest
 from palyra_trio.pb.runs_pb2 import AttachRun, RunStreamRequest
+from palyra_trio.transports.api.resources import BODY_BYTES
 from palyra_trio.transports.run_events import encode_row
 from palyra_trio.wire.h3_client import H3Channel, connect
 from palyra_trio.wire.quic_config import Identity, Trust, fingerprint_of
@@ -118,6 +119,20 @@ async def test_health_and_events_are_served_without_grpc(tmp_path: Path) -> None
             async with channel.fetch(method, target, [("authorization", token)]) as response:
                 assert response.status == status
                 assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_api_is_the_same_as_over_tcp(tmp_path: Path) -> None:
+    async with listening(tmp_path, quic=LOOPBACK) as there, channel_to(there) as channel:
+        token, kind = ("authorization", f"Bearer {await there.token()}"), ("content-type", "application/json")
+        body = b'{"tool": "files.read", "path": "../x"}'
+        async with channel.fetch("POST", "/api/v1/policy/explain", [token, kind], body) as response:
+            assert (response.status, json.loads(await response.read())["outcome"]) == (200, "deny")
+        async with channel.fetch("GET", "/api/v1/runs?page_size=0", [token]) as response:
+            assert (response.status, json.loads(await response.read())["code"]) == (400, "invalid_argument")
+        async with channel.fetch("POST", "/api/v1/policy/explain", [token, kind], b" " * (BODY_BYTES + 1)) as response:
+            assert (response.status, json.loads(await response.read())["code"]) == (413, "too_large")
+        async with channel.fetch("GET", "/readyz") as response:
+            assert (response.status, await response.read()) == (200, b'{"status":"ready"}')
 
 
 async def test_who_leaves_an_event_stream_ends_the_following_and_not_the_run(tmp_path: Path) -> None:

@@ -196,15 +196,20 @@ async def test_streams_of_a_kind_that_nobody_knows_are_refused_and_forgotten() -
         assert set(raw.stops.values()) == {Code.STREAM_CREATION_ERROR}
 
 
-async def test_requests_that_are_dropped_over_and_over_end_the_connection() -> None:
-    echo = Echo()
-    async with listening(server_of(echo, Limits(resets=50, resets_per_s=0))) as port, raw_client(port) as raw:
-        for stream_id in range(0, 4 * 60, 4):
+@pytest.mark.parametrize("how", ["reset", "stop", "both"])
+async def test_requests_that_are_dropped_over_and_over_end_the_connection(how: str) -> None:
+    echo, most = Echo(), 50
+    async with listening(server_of(echo, Limits(resets=most, resets_per_s=0))) as port, raw_client(port) as raw:
+        for stream_id in range(0, 4 * (most + 1), 4):
             await until(partial(may_open, raw, stream_id))
             raw.ask(stream_id, "Wait")
             await raw.push_out()
-            raw.machine.drop(stream_id, Code.REQUEST_CANCELLED)
-            raw.push()
+            assert not raw.over.is_set()
+            if how != "stop":
+                raw.machine.reset_stream(stream_id, Code.REQUEST_CANCELLED)
+            if how != "reset":
+                raw.machine.refuse(stream_id, Code.REQUEST_CANCELLED)
+            await raw.push_out()
         assert await raw.told() == Code.EXCESSIVE_LOAD
         await until(lambda: not echo.live)
 

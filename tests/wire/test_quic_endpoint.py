@@ -1,6 +1,8 @@
+import gc
 import logging
 import os
 import socket
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import Random
@@ -289,3 +291,16 @@ async def visit(port: int) -> None:
     async with connect("127.0.0.1", port, trust=certified().pin) as channel:
         with trio.move_on_after(0.05):
             await EchoStub(channel).Wait(Text())
+
+
+async def test_a_connection_that_has_ended_leaves_nothing_for_the_collector() -> None:
+    server = server_of(Echo())
+    gc.disable()
+    try:
+        async with listening(server) as port:
+            async with connect("127.0.0.1", port, trust=certified().pin):
+                inside = [weakref.ref(each.machine.tls) for each in listener_of(server).connections]
+            await until(lambda: not listener_of(server).connections)
+            assert [each() for each in inside] == [None]
+    finally:
+        gc.enable()

@@ -9,11 +9,11 @@ from quart import Response
 
 from palyra_trio.core.agents import AgentSpec, Limits
 from palyra_trio.core.bindings import BindingPlace, Target
-from palyra_trio.core.commands import BindAgent, Command, DefineAgent, RemoveAgent, SetDefaultAgent, UnbindAgent
+from palyra_trio.core.commands import BindAgent, DefineAgent, RemoveAgent, SetDefaultAgent, UnbindAgent
 from palyra_trio.core.errors import InvalidArgument, PalyraError
 from palyra_trio.core.identity import Scope
 from palyra_trio.journal.queries import Reader
-from palyra_trio.transports.console.site import Answer, Site, Visit
+from palyra_trio.transports.console.site import Answer, Site, Visit, redirect
 from palyra_trio.transports.refusals import OF_CODE
 
 NEW = "/agents/_new"  # no agent can have that name
@@ -91,7 +91,7 @@ def add(site: Site) -> None:
             await site.gateway.submit(DefineAgent(spec, replace=False), visit.context)
         except PalyraError as error:
             return _refused(await _blank(attrs.evolve(visit, here=NEW), visit.form, error), error)
-        return site.done(attrs.evolve(visit, form={}), f"/agents/{spec.name}")
+        return redirect(f"/agents/{spec.name}")
 
     @site.write("/agents/<name>/define", Scope.ADMIN)
     async def change(visit: Visit, name: str) -> Answer:
@@ -126,15 +126,15 @@ def add(site: Site) -> None:
         await site.gateway.submit(UnbindAgent(await _place(visit)), visit.context)
         return site.done(visit, "/agents")
 
-    def does(rule: str, command: type[RemoveAgent] | type[SetDefaultAgent], to: str) -> None:
-        @site.write(rule, Scope.ADMIN)
-        async def carry_out(visit: Visit, name: str) -> Answer:
-            done: Command = command(name)
-            await site.gateway.submit(done, visit.context)
-            return site.done(attrs.evolve(visit, form={}), to.format(name))
+    @site.write("/agents/<name>/remove", Scope.ADMIN)
+    async def remove(visit: Visit, name: str) -> Answer:
+        await site.gateway.submit(RemoveAgent(name), visit.context)
+        return redirect("/agents")
 
-    does("/agents/<name>/remove", RemoveAgent, "/agents")
-    does("/agents/<name>/default", SetDefaultAgent, "/agents/{}")
+    @site.write("/agents/<name>/default", Scope.ADMIN)
+    async def make_default(visit: Visit, name: str) -> Answer:
+        await site.gateway.submit(SetDefaultAgent(name), visit.context)
+        return site.done(visit, f"/agents/{name}")
 
 
 def _at(visit: Visit, name: str) -> Visit:

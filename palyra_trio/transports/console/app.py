@@ -8,11 +8,14 @@ from palyra_trio.transports.api.asgi import Beside
 from palyra_trio.transports.api.resources import Resources
 from palyra_trio.transports.console import (
     agents,
+    approvals,
     deciding,
+    diagnostics,
     overview,
     policy,
     policy_questions,
     results,
+    runs,
     secrets,
     sessions,
     sign_in,
@@ -27,6 +30,8 @@ PAGES: tuple[Callable[[Site], None], ...] = (
     sign_in.add,
     overview.add,
     sessions.add,
+    runs.add,
+    approvals.add,
     deciding.add,
     results.add,
     agents.add,
@@ -35,6 +40,7 @@ PAGES: tuple[Callable[[Site], None], ...] = (
     tools.add,
     secrets.add,
     usage.add,
+    diagnostics.add,
 )  # in the order of the menu
 
 

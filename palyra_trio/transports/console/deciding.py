@@ -29,6 +29,8 @@ def decision_of(approval_id: str, form: Mapping[str, str], now_ms: int) -> Decid
             return DecideApproval(approval_id, True, reason, "session")
         case "time" if form.get("span") in SPANS_MS:
             return DecideApproval(approval_id, True, reason, "time", now_ms + SPANS_MS[form["span"]])
+        case None if choice := form.get("choice"):
+            return DecideApproval(approval_id, True, choice)
         case "deny":
             return DecideApproval(approval_id, False, reason or SAID_NO)
     raise InvalidArgument("that is no answer", remedy="choose one of the buttons")

@@ -124,4 +124,3 @@ async def _look(site: Site, visit: Visit) -> tuple[int, Found]:
 
 def _panels(site: Site, visit: Visit, found: Found) -> Mapping[str, Markup]:
     return {name: site.part("overview_panels.html", name, visit, found) for name in PANELS}
-

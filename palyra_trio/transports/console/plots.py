@@ -7,7 +7,7 @@ import attrs
 from palyra_trio.core.words import compact
 
 HEIGHT = 190.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 4.0, 8.0, 22.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 20.0, 8.0, 22.0
 LABEL = 58.0  # the least between two labels of the axis below
 LINES = 4  # of the axis to the left, about
 GAP = 0.25  # of a column that is left free

@@ -10,7 +10,7 @@ from palyra_trio.core.system_events import PolicyLoaded
 from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.guard.policy_set import sources
 from palyra_trio.guard.policy_text import PolicySource, statements
-from palyra_trio.transports.console.site import Answer, Site, Visit
+from palyra_trio.transports.console.site import Answer, Site, Visit, redirect
 from palyra_trio.transports.refusals import OF_CODE
 
 LOADS = 20  # of those that were put in force, the newest
@@ -56,6 +56,7 @@ def add(site: Site) -> None:
             visit,
             rules=rules,
             hash=policies.hash_under(rules),
+            own_hash=policies.hash,
             parts_in_force=[_part(each) for each in sources(policies.files, rules) if each.text.strip()],
             own=len(policies.files),
             loads=loads,
@@ -85,8 +86,7 @@ def add(site: Site) -> None:
         except ConfigInvalid as error:
             page = await _policy(attrs.evolve(visit, here="/policy"), error)
             return Response(page, OF_CODE[error.code].http, mimetype="text/html")
-        answer = attrs.evolve(visit, form={})
-        return site.done(answer, f"/policy?reloaded={'changed' if changed else 'same'}")
+        return redirect(f"/policy?reloaded={'changed' if changed else 'same'}")
 
 
 def _part(source: PolicySource) -> Part:

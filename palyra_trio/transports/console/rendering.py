@@ -16,11 +16,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from palyra_trio.core.text import visible
-from palyra_trio.core.words import age, compact, duration, one_line, size
+from palyra_trio.core.words import age, compact, duration, elapsed, one_line, size
 
 PACKAGE = "palyra_trio.transports.console"
 GIST_CHARACTERS = 100
 _NAMED = re.compile(r"  (?:file|program|host|network|secret) +(\S.*)")
+_CHOICE = re.compile(r"  \| ([1-9][0-9]?)\. (.+)")
 _FENCE = re.compile(r"^```[^\n`]*\n(.*?)\n?```[ \t]*(?:\n|$)", re.DOTALL | re.MULTILINE)
 _PRE = re.compile(r"(<pre>.*?</pre>)", re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -68,6 +69,9 @@ def environment(static: Mapping[str, StaticFile]) -> Environment:
         "number": number,
         "prose": prose,
         "gist": gist,
+        "choices": choices,
+        "line": one_line,
+        "elapsed": elapsed,
     }
     return made
 
@@ -98,6 +102,20 @@ def gist(prompt: str) -> str:
     lines = prompt.split("\n")
     named = [found[1] for line in lines if (found := _NAMED.match(line))]
     return one_line((named or [line for line in lines[1:] if line.strip()] or lines)[0].strip(" |"), GIST_CHARACTERS)
+
+
+def choices(prompt: str) -> tuple[tuple[str, str], ...]:
+    """Return the answers that a question ends with, each with the number by which it is chosen."""
+    found: list[tuple[str, str]] = []
+    for line in prompt.split("\n"):
+        numbered = _CHOICE.fullmatch(line)
+        number = int(numbered[1]) if numbered else 0
+        if numbered is None or number not in (1, len(found) + 1):
+            found.clear()
+        else:
+            del found[number - 1 :]
+            found.append((numbered[1], numbered[2]))
+    return tuple(found)
 
 
 def clock(ms: int) -> str:

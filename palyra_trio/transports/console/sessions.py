@@ -4,7 +4,7 @@ from urllib.parse import urlencode
 
 import attrs
 
-from palyra_trio.core.commands import Accepted, ArchiveSession, CancelRun, StartRun
+from palyra_trio.core.commands import Accepted, ArchiveSession, CancelRun, RenameSession, StartRun
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import RunId, Scope, SessionId
 from palyra_trio.core.session import Session, SessionRef, WhenBusy
@@ -110,6 +110,11 @@ def add(site: Site) -> None:
         accepted = await site.gateway.submit(command, visit.context)
         assert isinstance(accepted, Accepted)
         return accepted
+
+    @site.write("/sessions/<session_id>/rename", Scope.RUN)
+    async def rename(visit: Visit, session_id: str) -> Answer:
+        await site.gateway.submit(RenameSession(SessionId(session_id), visit.form.get("title", "")), visit.context)
+        return site.done(visit, f"/sessions/{session_id}")
 
     @site.write("/sessions/<session_id>/archive", Scope.RUN)
     async def archive(visit: Visit, session_id: str) -> Answer:

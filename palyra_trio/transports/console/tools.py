@@ -155,4 +155,4 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _otherwise(schema: Mapping[str, Any]) -> str:
     default = schema.get("default")
-    return "" if default in (None, "", [], {}) else str(default)
+    return "" if default in (None, "", (), [], {}) else str(default)

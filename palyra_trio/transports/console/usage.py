@@ -15,7 +15,7 @@ RANGES = (7, 30, 90)
 DAYS = 30
 SERIES = 4  # of models in the picture; the rest is one more
 OTHERS = "others"
-WIDTHS = (760.0, 330.0)  # for a wide page, and a narrow one
+WIDTHS = (1104.0, 332.0)  # for a wide page, and a narrow one
 OUTCOMES = (
     ("succeeded", "succeeded"),
     ("failed", "failed"),

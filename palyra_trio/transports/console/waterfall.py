@@ -18,6 +18,7 @@ GAP_SHARE = 0.5  # of the time that was worked: a longer gap is
 GAP_WIDTH = 7.0
 GAPS_WIDTH = 35.0  # of all gaps together, at most
 LEAST_WIDTH = 0.4  # of a bar
+OPEN_WIDTH = 8.0  # by which what goes on reaches beyond the last event
 TICKS = 5
 TICK_DISTANCE = 9.0
 
@@ -63,12 +64,11 @@ class Item:
 
 @attrs.frozen
 class Bar:
-    """A stretch as it is drawn. One that is `open` had not ended."""
+    """A stretch as it is drawn. One that had not ended reaches to the right edge."""
 
     doing: str
     left: float
     width: float
-    open: bool
     said: str
 
 
@@ -122,17 +122,17 @@ def _line(item: Item, scale: "_Scale", now_ms: int) -> Line:
     bars = []
     for each in item.stretches:
         ended_ms = now_ms if each.ended_ms is None else each.ended_ms
-        left, right = scale.at(each.began_ms), scale.at(ended_ms)
+        left, right = scale.at(each.began_ms), scale.at(ended_ms) if each.ended_ms is not None else 100.0
         kind = "failed" if item.failed and each is item.stretches[-1] else each.doing
         words = {"model": "asks the model", "tool": "runs", "asked": "waits for a person"}[each.doing]
         said = f"{item.name} {words}: {duration(ended_ms - each.began_ms)}"
-        bars.append(Bar(kind, left, max(LEAST_WIDTH, right - left), each.ended_ms is None, said))
+        bars.append(Bar(kind, left, round(max(LEAST_WIDTH, right - left), 2), said))
     left = bars[0].left if bars else scale.at(item.began_ms)
     right = bars[-1].left + bars[-1].width if bars else left
     worked_ms = sum(item.took_ms(doing, now_ms) for doing in ("model", "tool"))
     took = duration(worked_ms) if any(each.doing != "asked" for each in item.stretches) else ""
-    said = ", ".join(filter(None, (took, item.outcome)))
-    beside_left = right > 72 and left > 28
+    said = ", ".join(filter(None, (took, item.outcome if item.failed or not took else "")))
+    beside_left = right > 80 and left > 20
     return Line(item, tuple(bars), said, left if beside_left else min(right, 100.0), beside_left)
 
 
@@ -150,12 +150,13 @@ class _Piece:
 class _Scale:
     """Where each moment lies: time in equal lengths, but for the long gaps."""
 
-    def __init__(self, items: Iterable[Item], began_ms: int, ended_ms: int) -> None:
+    def __init__(self, items: Sequence[Item], began_ms: int, ended_ms: int) -> None:
+        room = 100.0 - OPEN_WIDTH * any(each.going_on for each in items)
         cuts = [*_stretches_apart(_worked(items, ended_ms), began_ms, ended_ms)]
         gaps = sum(idle for _, _, idle in cuts)
         gap_width = min(GAP_WIDTH, GAPS_WIDTH / gaps) if gaps else 0.0
         self.even_ms = sum(end - begin for begin, end, idle in cuts if not idle) or 1
-        per_ms = (100.0 - gaps * gap_width) / self.even_ms
+        per_ms = (room - gaps * gap_width) / self.even_ms
         left, pieces = 0.0, list[_Piece]()
         for begin, end, idle in cuts:
             width = gap_width if idle else (end - begin) * per_ms
@@ -169,7 +170,7 @@ class _Scale:
             if ms <= each.ended_ms:
                 share = max(0, ms - each.began_ms) / max(1, each.ended_ms - each.began_ms)
                 return round(each.left + share * each.width, 2)
-        return 100.0
+        return self.pieces[-1].left + self.pieces[-1].width
 
 
 def _worked(items: Iterable[Item], now_ms: int) -> Iterator[tuple[int, int]]:
@@ -217,7 +218,7 @@ def _ticks(scale: _Scale, began_ms: int) -> Iterator[Mark]:
         for ms in range(-(-(piece.began_ms - began_ms) // step) * step, piece.ended_ms - began_ms + 1, step):
             left = scale.at(began_ms + ms)
             if left - last >= TICK_DISTANCE:
-                yield Mark(left, elapsed(ms).replace(".00 s", " s"))
+                yield Mark(left, f"{ms} ms" if step < 100 and ms < 1000 else elapsed(ms).replace(".00 s", " s"))
                 last = left
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palyra_trio.core.commands import CancelRun
@@ -40,6 +40,7 @@ def page(told: RunStory) -> Node:
     return parse(str(TEMPLATE.run(Sketch, told)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, len(WHOLE)), min_size=1, max_size=8).map(sorted))
 def test_a_page_and_its_updates_are_the_page_of_the_longer_tape(cuts: list[int]) -> None:
     told = story(*WHOLE[: cuts[0]])

@@ -10,7 +10,7 @@ from palyra_trio.core.identity import Scope
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import Input, ModelDelta
 from palyra_trio.transports.console.sessions import BLOCKS, LISTED, RUNS
-from tests.fakes import ME, FakeProvider, in_session, says
+from tests.fakes import ME, OTHER, SECRET, FakeProvider, in_session, says
 from tests.transports.console.browsing import Console, open_console
 
 
@@ -168,3 +168,30 @@ async def test_who_signed_in_with_a_token_works_where_its_principal_may(tmp_path
         browser.csrf = page.text.partition('name="csrf" value="')[2].partition('"')[0]
         sent = await browser.post("/sessions", {"text": "x", "workspace": "/etc"})
         assert sent.status == 403
+
+
+async def test_a_session_is_renamed_to_one_line_with_no_secret_in_it(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser, session_id = console.visitor(), await ended(console, "Paint the fence")
+        title = f"\r\n  <b>The fence</b> {SECRET}\r\nand more"
+        done = await browser.post(f"/sessions/{session_id}/rename", {"title": title, "next": f"/sessions/{session_id}"})
+        assert (done.status, done.headers["Location"]) == (303, f"/sessions/{session_id}")
+        for path in (f"/sessions/{session_id}", "/sessions?q=the%20fence"):
+            page = await browser.get(path)
+            assert "<b>The fence</b> [redacted" in page
+            assert "<b>The" not in page.text
+            assert SECRET not in page.text
+            assert "and more" not in page
+
+
+async def test_a_session_is_renamed_by_its_own_principal_who_may_run_and_to_something(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        session_id = await ended(console, "Paint the fence")
+        path = f"/sessions/{session_id}/rename"
+        assert (await console.visitor().post(path, {"title": " \n "})).status == 400
+        assert (await console.visitor(OTHER).post(path, {"title": "mine now"})).status == 404
+        reader = console.visitor(scopes=frozenset({Scope.READ}))
+        assert (await reader.post(path, {"title": "mine now"})).status == 403
+        page = await reader.get(f"/sessions/{session_id}")
+        assert "Paint the fence" in page
+        assert "/rename" not in page.text

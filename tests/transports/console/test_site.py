@@ -7,7 +7,7 @@ import trio
 
 from palyra_trio.core.errors import Busy
 from palyra_trio.core.identity import Scope
-from palyra_trio.core.run import RunState
+from palyra_trio.core.run import OPEN, RunState
 from palyra_trio.transports.console.site import BODY_BYTES, Visit
 from tests.fakes import ME, OTHER, FakeProvider
 from tests.transports.console.browsing import Console, open_console
@@ -36,7 +36,7 @@ async def test_every_page_is_closed_to_strangers_and_every_write_to_them_and_oth
                 assert (await browser.post(path, Origin="http://evil.example")).status == 403, rule
                 assert (await browser.post(path, Origin="")).status == 403, rule
                 assert (await browser.post(path, Sec_Fetch_Site="cross-site")).status == 403, rule
-                assert (await browser.get(path)).status in {404, 405, 200}, rule
+                assert (await browser.get(path)).status < 500, rule
 
 
 def _filled(rule: str) -> str:
@@ -51,7 +51,7 @@ async def test_a_write_from_another_site_does_nothing(tmp_path: Path) -> None:
         form = {"csrf": browser.csrf}
         for headers in ({"Origin": "http://evil.example"}, {"Sec_Fetch_Site": "same-site"}, {"Origin": "null"}):
             assert (await browser.post(f"/runs/{accepted.run_id}/cancel", form, **headers)).status == 403
-        assert (await console.runtime.gateway.run(accepted.run_id, ME)).state is RunState.RUNNING
+        assert (await console.runtime.gateway.run(accepted.run_id, ME)).state in OPEN
         assert (await browser.post(f"/runs/{accepted.run_id}/cancel", form)).status == 303
         assert (await console.runtime.ended(accepted.run_id)).end[0] is RunState.CANCELLED
 

@@ -186,6 +186,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") document.querySelector("details.menu[open], details.confirm[open]")?.removeAttribute("open");
 });
 
+const menu = document.querySelector(".top nav"), current = menu?.querySelector("[aria-current]");
+if (current) menu.scrollLeft = current.offsetLeft - menu.offsetLeft - (menu.clientWidth - current.offsetWidth) / 2;
+
 for (const form of document.querySelectorAll("form[data-submit]")) form.submit();
 times(document);
 sayTitle();

@@ -1,0 +1,99 @@
+"""Approvals: what waits for a person, what was answered, and what stands allowed since, each to be taken back."""
+
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+import attrs
+from markupsafe import Markup
+
+from palyra_trio.core.approvals import Approval, Grant
+from palyra_trio.core.commands import RevokeGrant
+from palyra_trio.core.identity import Scope
+from palyra_trio.core.session_events import SessionArchived
+from palyra_trio.core.system_events import GrantRevoked
+from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, RunFinished, StatusChange, ToolStarted
+from palyra_trio.journal.queries import Reader
+from palyra_trio.transports.console.live import Open
+from palyra_trio.transports.console.site import Answer, Site, Visit
+from palyra_trio.transports.console.watching import Drawn, open_panels
+
+QUESTIONS = 50  # shown at once; more come up as these are answered
+DECIDED = 10  # the newest, on the first page
+LISTED = 50
+CHANGES = (ApprovalRequested, ApprovalDecided, GrantRevoked, ToolStarted, SessionArchived, StatusChange, RunFinished)
+PANELS = ("pending", "standing", "decided")
+TEMPLATE = "approval_panels.html"
+
+
+@attrs.frozen
+class Found:
+    """What the first page shows. `waiting` counts all questions, of which some are in `questions`, each with its words."""
+
+    waiting: int
+    questions: tuple[tuple[Approval, str], ...]
+    standing: tuple[Grant, ...]
+    decided: tuple[Approval, ...]
+    now_ms: int
+
+
+def add(site: Site) -> None:
+    site.navigation.append(("Approvals", "/approvals"))
+
+    @site.page("/approvals")
+    async def approvals(visit: Visit) -> Answer:
+        drawn = await draw(visit)
+        return site.render("approvals.html", visit, panels=drawn.panels, place=str(drawn.g))
+
+    @site.live("/approvals/live")
+    async def live(visit: Visit) -> Open:
+        visit = attrs.evolve(visit, here="/approvals")
+        return open_panels(site.gateway.journal.feed, CHANGES, lambda: draw(visit))
+
+    async def draw(visit: Visit) -> Drawn:
+        g, now_ms = site.gateway.journal.feed.g, site.gateway.health().now_ms
+        found = await site.gateway.ask(lambda reader: _found(reader, visit, now_ms))
+        ends = [each.until_ms for each in found.standing if each.until_ms]
+        again_in_s = (min(ends) - now_ms) / 1000 if ends else float("inf")
+        return Drawn(g, _panels(site, visit, found), again_in_s)
+
+    @site.page("/approvals/history")
+    async def history(visit: Visit) -> Answer:
+        before = visit.query.get("before", "")
+        found = await site.gateway.ask(
+            lambda reader: reader.approvals.listed(visit.context.principal, pending=False, before=before, most=LISTED)
+        )
+        older = urlencode({"before": found[-1].approval_id}) if len(found) == LISTED else ""
+        return site.render("approval_history.html", visit, found=found, older=older)
+
+    @site.page("/approvals/grants")
+    async def grants(visit: Visit) -> Answer:
+        before, now_ms = visit.query.get("before", ""), site.gateway.health().now_ms
+        found = await site.gateway.ask(
+            lambda reader: reader.approvals.grants(
+                visit.context.principal, now_ms, ended=True, before=before, most=LISTED
+            )
+        )
+        older = urlencode({"before": found[-1].grant_id}) if len(found) == LISTED else ""
+        return site.render("approval_grants.html", visit, found=found, older=older)
+
+    @site.write("/grants/<grant_id>/revoke", Scope.APPROVE)
+    async def revoke(visit: Visit, grant_id: str) -> Answer:
+        await site.gateway.submit(RevokeGrant(grant_id), visit.context)
+        return site.done(visit, "/approvals")
+
+
+def _found(reader: Reader, visit: Visit, now_ms: int) -> Found:
+    principal = visit.context.principal
+    waiting = reader.approvals.listed(principal, pending=True)
+    newest = reader.approvals.listed(principal, pending=False, most=DECIDED + len(waiting))
+    return Found(
+        len(waiting),
+        tuple((each, reader.approvals.prompt(each)) for each in waiting[:QUESTIONS]),
+        reader.approvals.grants(principal, now_ms),
+        tuple(each for each in newest if each.decided_ms)[:DECIDED],
+        now_ms,
+    )
+
+
+def _panels(site: Site, visit: Visit, found: Found) -> Mapping[str, Markup]:
+    return {name: site.part(TEMPLATE, name, visit, found) for name in PANELS}

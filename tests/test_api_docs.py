@@ -1,0 +1,76 @@
+"""docs/api.md is true: its worked example is carried out as it stands there, and what it says of limits is the code's."""
+
+import json
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from palyra_trio.cli.open import principal
+from palyra_trio.transports.api.reading import KEY_CHARACTERS
+from palyra_trio.transports.api.resources import BODY_BYTES
+from palyra_trio.transports.api.table import ROUTES
+from tests.processes import ROOT
+from tests.test_policy_docs import _BLOCK, HOME, Person, session
+
+DOCUMENT = (ROOT / "docs" / "api.md").read_text("utf-8")
+HELLO = {"turns": [{"text": "Hello."}], "loop": True}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    person = Person(tmp_path)
+    person.moves_in()
+    yield person
+    person.leaves()
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed")
+def test_the_worked_example_prints_what_the_document_says(person: Person) -> None:
+    port = free_port()
+    person.writes("model.json", json.dumps(HELLO))
+    roots = re.search("^```toml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    assert roots is not None
+    person.writes(
+        "~/.config/palyra-trio/config.toml",
+        f'[http]\nport = {port}\n[quic]\nenabled = false\n[model]\nname = "scripted/{person.project}/model.json"\n'
+        + roots[1].replace("user:you", principal()).replace(HOME, str(person.home)),
+    )
+    person.types("palyra-trio serve &")
+    compared, said = 0, ""
+    for block in _BLOCK.finditer(DOCUMENT):
+        for command, output in session(block["body"]) if block["kind"] == "console" else ():
+            command = command.replace(":7142", f":{port}")
+            printed = person.types(f"{said}{command}")
+            if command.startswith("export"):
+                said = f"{command}; "
+            assert printed == output, command
+            compared += 1
+    assert compared >= 8
+
+
+def test_every_path_that_the_document_names_is_there() -> None:
+    for path in (
+        "/runs",
+        "/runs/{run}/events",
+        "/runs/{run}/tape",
+        "/runs/{run}/why",
+        "/policy/explain",
+        "/runs/stop-all",
+    ):
+        assert f"/api/v1{path}" in {route.path for route in ROUTES}
+        assert path.replace("{run}", "last") in DOCUMENT or path in DOCUMENT
+
+
+def test_its_limits_are_those_of_the_code() -> None:
+    assert f"at most {BODY_BYTES // 1024**2} MiB (else 413)" in DOCUMENT
+    assert f"1 to {KEY_CHARACTERS} visible ASCII characters" in DOCUMENT
