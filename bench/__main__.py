@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-BENCHES = ("append", "gate", "hands", "idle", "injection", "quic", "redact", "start", "steps", "stream")
+BENCHES = ("append", "console", "gate", "hands", "idle", "injection", "quic", "redact", "start", "steps", "stream")
 
 
 def main() -> None:

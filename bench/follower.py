@@ -25,6 +25,14 @@ READ_BYTES = 256 * 1024
 MESSAGE_BYTES = 4 * 1024 * 1024
 
 
+class CallFailed(RuntimeError):
+    """A call ended with another status than OK: `status` is its number (grpc-status)."""
+
+    def __init__(self, headers: dict[bytes, bytes]) -> None:
+        super().__init__(f"the call failed: {headers!r}")
+        self.status = headers[b"grpc-status"].decode()
+
+
 class Follower:
     """`async with await Follower.connect(port) as follower`: then `begin`, `send`, and `receive` until it is empty."""
 
@@ -37,6 +45,7 @@ class Follower:
         self._over = False
         self._parser = MessageParser(MESSAGE_BYTES)
         self._arrived: list[bytes] = []
+        self._failed: CallFailed | None = None
 
     @classmethod
     async def connect(cls, place: int | str) -> Self:
@@ -76,7 +85,7 @@ class Follower:
     async def receive(self) -> list[runs_pb2.RunStreamResponse]:
         """Return the responses that have arrived: at least one, or none after the last.
 
-        Raises RuntimeError for a status that is not OK.
+        Raises CallFailed for a status that is not OK; the next call may begin then.
         """
         while not self._arrived and not self._over:
             data = await self._stream.receive_some(READ_BYTES)
@@ -85,6 +94,9 @@ class Follower:
             self._buffer += data
             if answers := self._take_frames():
                 await self._stream.send_all(answers)
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
         bodies, self._arrived = self._arrived, []
         return list(map(runs_pb2.RunStreamResponse.FromString, bodies))
 
@@ -120,7 +132,7 @@ class Follower:
         elif kind == HEADERS:
             headers = dict(self._decoder.decode(payload, raw=True))
             if headers.get(b"grpc-status", b"0") != b"0":
-                raise RuntimeError(f"the call failed: {headers!r}")
+                self._failed = CallFailed(headers)
         elif kind in {RESET, GOAWAY} and not self._over:
             raise RuntimeError(f"the server has given up: {payload!r}")
         elif kind in {SETTINGS, PING} and not flags & ACK:

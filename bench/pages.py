@@ -20,10 +20,10 @@ from palyra_trio.core.messages import ToolCall, Usage
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import (
     Input,
-    ProviderRequest,
     ModelDelta,
     ModelTurn,
     PolicyDecision,
+    ProviderRequest,
     RoutingDecision,
     RunFinished,
     StatusChange,

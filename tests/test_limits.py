@@ -11,6 +11,7 @@ from palyra_trio.cli.exit_codes import OF_ERROR
 from palyra_trio.core.config import Config
 from palyra_trio.core.config_values import KEYS, value_of
 from palyra_trio.transports.refusals import OF_CODE
+from palyra_trio.wire import limits
 
 TEXT = (Path(__file__).parents[1] / "docs/limits.md").read_text("utf-8")
 UNITS = {
@@ -47,8 +48,8 @@ def in_code(name: str) -> Any:
     if name in KEYS:
         return value_of(Config(), name)
     module, _, constant = name.rpartition(".")
-    if module == "wire.limits.Limits":
-        return getattr(import_module("palyra_trio.wire.limits").Limits(), constant)
+    if module.startswith("wire.limits."):
+        return getattr(getattr(limits, module.rpartition(".")[2])(), constant)
     return getattr(import_module(f"palyra_trio.{module}"), constant)
 
 

@@ -69,7 +69,7 @@ class RunView:
 
     `turn` counts the model calls that were begun, `tool_calls` the calls that were proposed; `batch` holds the ids
     of the calls of the newest turn, in the order in which the model named them. `tainted` once words of strangers have
-    entered the context.
+    entered the context. `gaps` once a row of it was erased: what follows from that one is passed over.
     """
 
     state: RunState = RunState.QUEUED
@@ -93,6 +93,7 @@ class RunView:
     tainted: bool = False
     answer: FinalAnswer | None = None
     finished: RunFinished | None = None
+    gaps: bool = False
     seq: int = 0
 
     @property
@@ -134,10 +135,14 @@ def _shallow(view: V) -> V:
 
 
 def fold(view: RunView, event: TapeEvent) -> RunView:
-    """Bring `view` forward by `event` and return it. Raises StateConflict for an event that cannot follow."""
+    """Bring `view` forward by `event` and return it. Raises StateConflict for an event that cannot follow, unless there are gaps."""
     step = _STEPS.get(type(event))
     if step is not None:
-        step(view, event)
+        try:
+            step(view, event)
+        except StateConflict:
+            if not view.gaps:
+                raise
     return view
 
 
@@ -146,6 +151,7 @@ def fold_rows(view: RunView, rows: Iterable[TapeRow]) -> RunView:
     for row in rows:
         if row.seq <= view.seq:
             raise JournalInvalid(f"{row.stream} has seq {row.seq} after {view.seq}")
+        view.gaps = view.gaps or row.body is None
         event = row.event()
         if event is not None:
             fold(view, event)
@@ -169,7 +175,7 @@ def _finished(view: RunView, event: RunFinished) -> None:
 
 
 def _move(view: RunView, before: RunState, after: RunState) -> None:
-    if view.state is not before or after not in TRANSITIONS[before].values():
+    if not view.gaps and (view.state is not before or after not in TRANSITIONS[before].values()):
         raise StateConflict(f"a run that is {view.state} cannot move from {before} to {after}")
     view.state = after
 
@@ -189,6 +195,8 @@ def _context(view: RunView, event: ContextAssembled) -> None:
 
 def _request(view: RunView, event: ProviderRequest) -> None:
     view.turn, view.in_model_call = event.turn, True
+    if view.gaps:  # the turn that answers this may have been erased: its calls belong to no other
+        view.newest, view.batch = None, []
     view.requested = event.kept + len(event.added)
 
 

@@ -37,6 +37,7 @@ class Waiting:
         self._at_ms = at_ms
         match event:
             case None:
+                self.view.gaps = True
                 return
             case Input():
                 self._accepted_ms = at_ms

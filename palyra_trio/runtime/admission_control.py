@@ -1,10 +1,15 @@
 """Whether new runs are taken. A person closes this door and opens it again; runs that were accepted go on either way.
 
-It also closes by itself while runs that were let in take too long to begin: to refuse at once is better than to be late
-for everybody.
-
 It stays closed over a restart: who stopped a daemon's work must not find it working because the machine came back.
+
+It also closes by itself under load: to refuse at once is better than to be late for everybody. A burst is let in whole. But
+once a run has waited for longer than the budget to begin, only a few may be starting at a time, until nobody has had to be
+refused for a while: so those that are let in begin about as fast as on an idle daemon, however many stand at the door.
 """
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from palyra_trio.core.errors import Busy, PalyraError
 from palyra_trio.core.system_events import AdmissionPaused, AdmissionResumed
@@ -15,25 +20,48 @@ from palyra_trio.runtime.runs import Settle
 from palyra_trio.runtime.state import RuntimeState
 
 
+STARTING_UNDER_LOAD = 3  # enough to keep the loop busy while one of them waits for the disk
+CALM_S = 1.0
+
+
 class AdmissionControl:
-    """The door that a StartRun passes. Sync: the bus calls it."""
+    """The door that a StartRun passes. Sync."""
 
     def __init__(self, state: RuntimeState, paused: AdmissionPaused | None) -> None:
         self._state = state
+        self._preparing = 0
+        self._refused_s = -math.inf
         self.paused = paused
 
-    def check(self, now_s: float) -> None:
-        """Return if new runs are taken, at a moment of Trio's clock. Raises Busy."""
+    def check(self) -> None:
+        """Return if new runs are taken at all. Raises Busy."""
         if self.paused is not None:
             why = f": {self.paused.reason}" if self.paused.reason else ""
             raise Busy(
                 f"new runs are not taken, {self.paused.by} paused that{why}",
                 remedy="`palyra-trio resume` ends the pause",
             )
-        limit_ms = self._state.config.latency.first_event_ms
-        if (waits_s := self._state.latencies.starting.longest_s(now_s)) * 1000 > limit_ms:
+
+    @contextmanager
+    def preparing(self, now_s: float) -> Generator[None]:
+        """Let a run be prepared, from a moment of Trio's clock on: the block ends when it is handed on. Raises Busy."""
+        self.check()
+        self._check_load(now_s)
+        self._preparing += 1
+        try:
+            yield
+        finally:
+            self._preparing -= 1
+
+    def _check_load(self, now_s: float) -> None:
+        starting, limit_ms = self._state.latencies.starting, self._state.config.latency.first_event_ms
+        waits_ms = starting.longest_s(now_s) * 1000
+        strained = now_s - self._refused_s < CALM_S and self._preparing + starting.count >= STARTING_UNDER_LOAD
+        if waits_ms > limit_ms or strained:
+            self._refused_s = now_s
             raise Busy(
-                f"a run that was let in {waits_s * 1000:.0f} ms ago has not begun yet, and {limit_ms} ms are the limit",
+                f"{self._preparing + starting.count} runs that were let in have not begun yet, the first of them for"
+                f" {waits_ms:.0f} ms, and {limit_ms} ms are the limit",
                 remedy="start fewer at a time, or try again in a second",
             )
 

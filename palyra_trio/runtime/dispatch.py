@@ -81,7 +81,7 @@ class Dispatch:
         match command:
             case StartRun():
                 assert isinstance(submission.prepared, Admission)
-                self._admission.check(trio.current_time())
+                self._admission.check()
                 self._sessions.admit(submission, submission.prepared)
             case CancelRun():
                 assert isinstance(submission.prepared, Run | Left)

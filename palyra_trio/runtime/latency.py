@@ -86,6 +86,10 @@ class Starting:
         """The run ended, or was refused, before it began."""
         self._since.pop(run_id, None)
 
+    @property
+    def count(self) -> int:
+        return len(self._since)
+
     def longest_s(self, now_s: float) -> float:
         """Return for how long the oldest of them waits, 0 without any."""
         return now_s - next(iter(self._since.values()), now_s)

@@ -40,6 +40,7 @@ KEEP_ALIVE_S = (
     5  # also for a request's headers to arrive, and for Hypercorn to let go of one that was closed while idle
 )
 HANDSHAKE_S = 10
+LAST_S = 1.0  # that a last message which is being sent has, once its client seems to be gone
 
 _log = logging.getLogger("palyra_trio.http")
 
@@ -74,7 +75,7 @@ class Http:
         context = WorkerContext(None)
         connections = _Connections(site, context)
         async with trio.open_nursery() as outer:
-            outer.start_soon(self._end, site, context, connections)
+            outer.start_soon(self._end, site, context, connections, outer.cancel_scope)
             async with trio.open_nursery() as nursery, trio.open_nursery() as accepting:
                 if tls is not None:
                     listeners = [trio.SSLListener(each, tls, https_compatible=True) for each in listeners]
@@ -85,7 +86,9 @@ class Http:
                 accepting.cancel_scope.cancel()
             outer.cancel_scope.cancel()
 
-    async def _end(self, site: "Site", context: "WorkerContext", connections: "_Connections") -> None:
+    async def _end(
+        self, site: "Site", context: "WorkerContext", connections: "_Connections", everything: trio.CancelScope
+    ) -> None:
         """Say goodbye at the drain, and cut what is still open at its deadline, or when cancelled."""
         try:
             await self._draining.wait()
@@ -94,6 +97,7 @@ class Http:
             await trio.sleep_until(self._deadline)
         finally:
             connections.cut()
+        everything.cancel()
 
 
 class _Connections:
@@ -131,18 +135,30 @@ class _Connections:
 
 
 def _finishing(app: "ASGIFramework") -> "ASGIFramework":
-    """Return an app whose last message is sent to its end: with it, what the connection does next.
+    """Return an app that is told of the end when its last message is sent: with it, what the connection does next.
 
-    Hypercorn tells the app of the end from within that message, whereupon Quart-Trio cancels the task that is sending it.
+    Hypercorn tells of it from within that message, whereupon the app would cancel the task that is sending it. One whose
+    client is gone, or takes nothing, must be told all the same: after LAST_S.
     """
 
     async def finishing(scope: Any, receive: Any, send: Any) -> None:
-        async def send_whole(message: Any) -> None:
-            last = message["type"] == "http.response.body" and not message.get("more_body", False)
-            with trio.CancelScope(shield=last):
-                await send(message)
+        ending, sent = False, trio.Event()
 
-        await app(scope, receive, send_whole)
+        async def send_whole(message: Any) -> None:
+            nonlocal ending
+            ending = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+            if ending:
+                sent.set()
+
+        async def receive_late() -> Any:
+            message = await receive()
+            if ending and message["type"] == "http.disconnect":
+                with trio.move_on_after(LAST_S):
+                    await sent.wait()
+            return message
+
+        await app(scope, receive_late, send_whole)
 
     return finishing
 

@@ -387,6 +387,21 @@ def test_a_transcript_answers_every_call_that_it_shows_in_order(tape: list[TapeE
 # --- rows ---
 
 
+@given(legal_tapes(), st.data())
+def test_whatever_rows_are_erased_the_rest_is_told_and_no_call_is_shown_without_its_answer(
+    tape: list[TapeEvent], data: st.DataObject
+) -> None:
+    erased = data.draw(st.sets(st.integers(0, len(tape) - 1)))
+    rows = [row._replace(body=None) if at in erased else row for at, row in enumerate(rows_of(tape))]
+    view = fold_rows(RunView(), rows)
+    shown = [call.call_id for message in view.messages for call in message.calls]
+    answered = [message.call_id for message in view.messages if message.role == "tool"]
+    assert shown == answered
+    assert len(set(shown)) == len(shown)
+    ends = [at for at, event in enumerate(tape) if isinstance(event, RunFinished)]
+    assert view.terminal == bool(ends and not erased.intersection(ends))
+
+
 def test_a_fold_without_the_deltas_is_the_same_view() -> None:
     rows = rows_of([asked_for(), STARTED, request(), ModelDelta(1, "h"), ModelDelta(1, "i"), said("hi")])
     thin = [row for row in rows if row.kind != ModelDelta.kind]

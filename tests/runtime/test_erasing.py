@@ -10,11 +10,15 @@ import trio
 
 from palyra_trio.core.errors import Busy, InvalidArgument, NotFound, StateConflict
 from palyra_trio.core.identity import RunId
+from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
 from palyra_trio.core.system_events import BodiesErased
-from palyra_trio.core.tape import SYSTEM_STREAM, FinalAnswer, ModelDelta
+from palyra_trio.core.tape import SYSTEM_STREAM, FinalAnswer, ModelDelta, ToolProposed
+from palyra_trio.core.view import RunView, fold_rows
+from palyra_trio.core.why import waits_of
 from palyra_trio.journal import erasure
 from palyra_trio.journal.check import check_file
+from palyra_trio.journal.queries import whole_tape
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.runtime.erasing import Erased, place_of
 from tests.fakes import ME, OTHER, FakeProvider, Runtime, in_session, open_fake_runtime, says
@@ -55,6 +59,24 @@ async def test_it_goes_from_every_file_while_other_runs_go_on(tmp_path: Path) ->
         held_up.set()
         assert (await runtime.ended(live.run_id)).end == (RunState.DONE, "final_answer")
         assert (await runtime.run("and another")).one(FinalAnswer).text
+
+
+async def test_its_run_is_still_told_and_its_session_goes_on(tmp_path: Path) -> None:
+    call = ToolCall("", "files.list", {"path": LEAKED})
+    async with verified(tmp_path) as runtime:
+        (runtime.workspace / LEAKED).mkdir()
+        leaky = await runtime.start("what is there", FakeProvider(says("", call), says("nothing")))
+        proposed = await runtime.until(leaky.run_id, ToolProposed)
+        tape = await runtime.ended(leaky.run_id)
+        (row,) = [row for row in tape.rows if row.event() == proposed]
+        place = (leaky.run_id, row.seq, "call.arguments.path")
+        await runtime.gateway.erase(*place, LEAKED, "it leaked", ME)
+        rows = await runtime.gateway.ask(lambda reader: whole_tape(reader, leaky.run_id))
+        assert any(each.body is None for each in rows)
+        assert fold_rows(RunView(), rows).state is RunState.DONE
+        assert waits_of(rows) == ()
+        goes_on = await runtime.run("and now", session=in_session(leaky))
+    assert goes_on.end == (RunState.DONE, "final_answer")
 
 
 async def test_who_follows_is_told_of_an_erased_row_from_memory_and_from_the_journal(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ from tests.transports.api.test_asgi import port
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results" / "h2spec_http.txt"
 WITHIN_S = 600
-_CASE = re.compile(r"^ +(?P<what>[×✔].*)$")
 _SECTION = re.compile(r"^ *(?P<name>[0-9]+(\.[0-9]+)*\. .*)$")
 
 

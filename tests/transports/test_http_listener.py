@@ -10,6 +10,9 @@ import attrs
 import pytest
 import trio
 import trustme
+from h2.connection import H2Connection
+from h2.events import ResponseReceived
+from h2.settings import SettingCodes, Settings
 
 from palyra_trio.core.config import HttpConfig
 from palyra_trio.core.errors import ConfigInvalid, StateConflict
@@ -278,3 +281,32 @@ async def test_a_console_that_is_cut_short_is_gone_at_once(tmp_path: Path) -> No
                 async with await trio.open_tcp_stream("127.0.0.1", int(http.addresses[0].rpartition(":")[2])):
                     scope.cancel()
                     await trio.sleep_forever()
+
+
+async def test_a_client_that_takes_no_answer_holds_up_nothing(
+    tmp_path: Path, certificate: tuple[trustme.CA, HttpConfig]
+) -> None:
+    authority, config = certificate
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(["h2"])
+    async with serving(tmp_path, config) as served:
+        for leaves in (True, False):
+            plain = await served.connect()
+            stream = trio.SSLStream(plain, context, server_hostname="127.0.0.1", https_compatible=True)
+            await stream.do_handshake()
+            client = H2Connection()
+            client.local_settings = Settings(initial_values={SettingCodes.INITIAL_WINDOW_SIZE: 0})
+            client.initiate_connection()
+            head = [(":method", "GET"), (":path", "/healthz"), (":scheme", "https"), (":authority", "127.0.0.1")]
+            client.send_headers(1, head, end_stream=True)
+            await stream.send_all(client.data_to_send())
+            events: list[Any] = []
+            while not any(isinstance(each, ResponseReceived) for each in events):
+                events = client.receive_data(await stream.receive_some())
+            if leaves:
+                await trio.aclose_forcefully(stream)
+        began = trio.current_time()
+        served.http.drain(began + 0.5)
+    assert trio.current_time() - began < 5
+    await trio.aclose_forcefully(stream)

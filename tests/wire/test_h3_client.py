@@ -11,6 +11,7 @@ from palyra_trio.core.errors import NoDaemon, PeerError
 from palyra_trio.wire.call import ConnectionLost
 from palyra_trio.wire.h3_client import connect
 from palyra_trio.wire.h3_exchange import Exchange
+from palyra_trio.wire.h3_frames import Code
 from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.quic_config import Trust
 from tests.wire.echo import Echo
@@ -151,6 +152,29 @@ async def test_a_status_reaches_a_client_that_is_still_sending() -> None:
                     while True:
                         await call.send_message(Text(body=bytes(1000)))
             assert refused.value.status is Status.RESOURCE_EXHAUSTED
+
+
+async def test_calls_that_a_goaway_leaves_out_may_be_tried_elsewhere_and_the_others_go_on() -> None:
+    async with listening(server_of(Echo())) as port, connect("127.0.0.1", port, trust=certified().pin) as channel:
+        async with EchoStub(channel).Chat.open() as taken, EchoStub(channel).Chat.open() as left_out:
+            await taken.send_message(Text(body=b"1"))
+            await left_out.send_message(Text(body=b"2"))
+            channel.going_away(4)
+            with pytest.raises(ConnectionLost, match="takes no more calls"):
+                await left_out.recv_message()
+            assert (await taken.recv_message()).body == b"1"  # type: ignore[union-attr]
+            assert not channel.usable
+
+
+async def test_what_a_server_does_not_want_any_more_waits_for_the_end_of_the_call(autojump_clock: MockClock) -> None:
+    async with listening(server_of(Echo())) as port, connect("127.0.0.1", port, trust=certified().pin) as channel:
+        async with EchoStub(channel).Chat.open() as call:
+            await call.send_message(Text(body=b"1"))
+            assert (await call.recv_message()).body == b"1"  # type: ignore[union-attr]
+            channel.stopped(channel.streams[0], Code.NO_ERROR)
+            with trio.move_on_after(1) as waiting:
+                await call.send_message(Text(body=b"2"))
+            assert waiting.cancelled_caught
 
 
 async def test_many_clients_that_hang_up_leave_nothing() -> None:

@@ -8,7 +8,7 @@ import attrs
 from palyra_trio.core.approvals import Approval, ApprovalState, Grant
 from palyra_trio.core.commands import DecideApproval, RevokeGrant
 from palyra_trio.core.errors import AlreadyDecided, StateConflict
-from palyra_trio.core.identity import Scope
+from palyra_trio.core.identity import Principal, Scope
 from palyra_trio.core.policy import GrantScope
 from palyra_trio.journal.queries import Reader
 from palyra_trio.transports.api.reading import Number, Paged, Said
@@ -89,18 +89,23 @@ async def get_approval(ask: Ask, approval: str) -> AskedApproval:
 async def decide_approval(ask: Ask, approval: str, body: Decision) -> Approval:
     """Answer. The first answer stands: the same one again is answered like the first time, and another one is refused."""
     command = DecideApproval(approval, body.granted, body.reason, body.scope, body.until_ms)
+    refused: AlreadyDecided | None = None
     try:
         await ask.gateway.submit(command, ask.context)
-    except AlreadyDecided:
-        if not await ask.gateway.ask(lambda reader: _says_so(reader, ask, approval, body)):
-            raise
-    return await ask.gateway.ask(lambda reader: reader.approvals.find(approval, ask.context.principal))
+    except AlreadyDecided as error:
+        refused = error
+
+    def read(reader: Reader) -> Approval:
+        found = reader.approvals.find(approval, ask.context.principal)
+        if refused is not None and not _says_so(reader, found, ask.context.principal, body):
+            raise refused
+        return found
+
+    return await ask.gateway.ask(read)
 
 
-def _says_so(reader: Reader, ask: Ask, approval: str, body: Decision) -> bool:
-    """Return whether this is what the same person has answered."""
-    principal = ask.context.principal
-    found = reader.approvals.find(approval, principal)
+def _says_so(reader: Reader, found: Approval, principal: Principal, body: Decision) -> bool:
+    """Return whether `body` is what this very person has answered."""
     wanted = ApprovalState.GRANTED if body.granted else ApprovalState.DENIED
     if (found.state, found.decided_by, found.reason) != (wanted, principal, body.reason):
         return False

@@ -153,13 +153,16 @@ async def start_run(ask: Ask, body: NewRun) -> HttpResponse:
 @post(f"{API}/runs/{{run}}/cancel", Scope.RUN, refuses=("state_conflict",))
 async def cancel_run(ask: Ask, run: str, body: Reason) -> RunSummary:
     """Stop a run, and answer once that is recorded; the tape has its end a moment later. It may be asked for again."""
-    found = await ask.gateway.run(run, ask.context)
+    run_id = (await ask.gateway.run(run, ask.context)).run_id
+    refused: StateConflict | None = None
     try:
-        await ask.gateway.submit(CancelRun(found.run_id, body.reason), ask.context)
-    except StateConflict:
-        if (await ask.gateway.run(found.run_id, ask.context)).state is not RunState.CANCELLED:
-            raise
-    return await ask.gateway.run(found.run_id, ask.context)
+        await ask.gateway.submit(CancelRun(run_id, body.reason), ask.context)
+    except StateConflict as error:
+        refused = error
+    found = await ask.gateway.run(run_id, ask.context)
+    if refused is not None and found.state is not RunState.CANCELLED:
+        raise refused
+    return found
 
 
 @post(f"{API}/runs/stop-all", Scope.RUN)

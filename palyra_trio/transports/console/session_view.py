@@ -17,7 +17,7 @@ from palyra_trio.core.tape import Input, run_stream
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.transports.console.live import Update, View
 from palyra_trio.transports.console.site import Site, Visit
-from palyra_trio.transports.console.transcript import Grown, RunStory
+from palyra_trio.transports.console.transcript import Block, End, Grown, RunStory
 
 PLACES = 70  # runs that can be open in a session at once, and some
 TEMPLATE = "transcript.html"
@@ -135,7 +135,8 @@ class _SessionView:
             story.add_all(rows)
             html = self._whole(story) if new else self._changes(story)
             new = False
-            await self._send.send(Update(place_of(self._stories.values()), html))
+            if html:
+                await self._send.send(Update(place_of(self._stories.values()), html))
 
     def _whole(self, story: RunStory) -> Markup:
         for _ in story.take_changes():
@@ -143,10 +144,13 @@ class _SessionView:
         return self._site.part(TEMPLATE, "run", self._visit, story)
 
     def _changes(self, story: RunStory) -> Markup:
-        parts = [
-            self._site.part(TEMPLATE, "grown", each)
-            if isinstance(each, Grown)
-            else self._site.part(TEMPLATE, "block", self._visit, story, each)
-            for each in story.take_changes()
-        ]
-        return Markup("").join((*parts, self._site.part(TEMPLATE, "end", self._visit, story)))
+        return Markup("").join(self._part(story, each) for each in story.take_changes())
+
+    def _part(self, story: RunStory, each: Block | Grown | End) -> Markup:
+        match each:
+            case Grown():
+                return self._site.part(TEMPLATE, "grown", each)
+            case End():
+                return self._site.part(TEMPLATE, "end", self._visit, story)
+            case _:
+                return self._site.part(TEMPLATE, "block", self._visit, story, each)

@@ -1,5 +1,6 @@
 """The tools: what each is for and takes, what is said of it and by whom it may be changed, and what programs run in."""
 
+import json
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, get_args
@@ -155,4 +156,4 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _otherwise(schema: Mapping[str, Any]) -> str:
     default = schema.get("default")
-    return "" if default in (None, "", (), [], {}) else str(default)
+    return "" if default in (None, "", (), [], {}) else default if isinstance(default, str) else json.dumps(default)

@@ -202,6 +202,7 @@ class RunStory:
         self._calls: dict[str, Call] = {}
         self._changed: dict[str, None] = {}
         self._grown: dict[str, str] = {}
+        self._end_taken: End | None = None
 
     @property
     def unfinished_turn(self) -> bool:
@@ -225,14 +226,17 @@ class RunStory:
         self._take(row, event)
         self._stand(row, event)
 
-    def take_changes(self) -> Iterator[Block | Grown]:
-        """Return what looks different now, once: whole blocks, and text that grew in those that are otherwise the same."""
+    def take_changes(self) -> Iterator[Block | Grown | End]:
+        """Return what looks different now, once: whole blocks, text that grew in those that are otherwise the same, the end."""
         changed, grown, self._changed, self._grown = self._changed, self._grown, {}, {}
         for each in changed:
             yield self.blocks[each]
         for each, text in grown.items():
             if each.removesuffix("-text") not in changed:
                 yield Grown(each, text)
+        if self.end != self._end_taken:
+            self._end_taken = attrs.evolve(self.end)
+            yield self.end
 
     def _take(self, row: TapeRow, event: TapeEvent) -> None:
         match event:

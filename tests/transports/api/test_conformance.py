@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.core.tape import ApprovalRequested
+from palyra_trio.providers.choose import Choice
 from tests.transports.api.test_approvals import CHANGE, changes
 from tests.transports.api.test_asgi import Port, port, start
 
@@ -43,10 +45,17 @@ async def seed(at: Port) -> None:
     ("options", "within_s"),
     [
         pytest.param(("--max-examples", "5", "--seed", "7", "--max-time", "20"), 100, id="briefly"),
-        pytest.param(("--max-examples", "200", "--max-time", "600"), 1200, id="at length", marks=pytest.mark.slow),
+        pytest.param(("--max-examples", "200", "--max-time", "240"), 600, id="at length", marks=pytest.mark.slow),
     ],
 )
 async def test_what_is_served_is_what_is_described(tmp_path: Path, options: tuple[str, ...], within_s: float) -> None:
-    async with port(tmp_path, provider=changes("x"), tools=[CHANGE], left=LEFT) as at:
+    provider = changes("x")
+
+    async def choose(model: str, base_url: str) -> Choice:
+        if model:
+            raise ConfigInvalid(f"there is no model {model!r}")
+        return Choice(provider, "model", "the test says so")
+
+    async with port(tmp_path, choose=choose, tools=[CHANGE], left=LEFT) as at:
         await seed(at)
         await conforms(at, tmp_path, *options, within_s=within_s)

@@ -15,7 +15,7 @@ async def test_a_runs_calls_are_told_with_the_policies_that_decided_and_the_pers
         await served.runtime.ended(run_id, BY_ALICE)
         (call,) = (await read(served, f"/runs/{run_id}/calls")).said["calls"]
         assert (call["tool"], call["arguments"]["value"]) == ("fake.change", "x")
-        assert [each["outcome"] for each in call["decisions"]][0] == "ask"
+        assert call["decisions"][0]["outcome"] == "ask"
         (place,) = call["decisions"][0]["policies"]
         assert (place["id"], place["file"]) == ("write-in-workspace", "preset default")
         assert place["text"].startswith("@id(")

@@ -1,6 +1,7 @@
 """What is said is read strictly, and a key is always the same run."""
 
 import json
+from contextlib import suppress
 
 import attrs
 import msgspec
@@ -95,10 +96,8 @@ def test_a_query_that_says_something_else_is_refused(text: str) -> None:
 @given(st.binary(max_size=200))
 def test_no_body_and_no_query_does_more_than_be_refused(noise: bytes) -> None:
     for read in (lambda: body_of(noise, Outer), lambda: query_of(noise.decode("latin-1"), Query)):
-        try:
+        with suppress(InvalidArgument):
             read()
-        except InvalidArgument:
-            pass
 
 
 @given(st.builds(Outer, name=st.text(st.characters(exclude_categories=["Cs"]))))

@@ -17,7 +17,7 @@ from palyra_trio.core.tape import ApprovalRequested, ModelDelta
 from palyra_trio.transports.console.rendering import environment, read_static
 from palyra_trio.transports.console.session_view import parse_place, place_of
 from palyra_trio.transports.console.site import Visit
-from palyra_trio.transports.console.transcript import Grown, RunStory
+from palyra_trio.transports.console.transcript import End, Grown, RunStory
 from tests.fakes import ME, FakeProvider, in_session, says
 from tests.transports.console.browsing import Browser, Console, Stream, open_console
 from tests.transports.console.dom import Node, apply, parse
@@ -36,6 +36,15 @@ class Sketch:
 TEMPLATE: Any = environment(read_static()).get_template("transcript.html").module
 
 
+def piece(told: RunStory, each: Any) -> Any:
+    match each:
+        case Grown():
+            return TEMPLATE.grown(each)
+        case End():
+            return TEMPLATE.end(Sketch, told)
+    return TEMPLATE.block(Sketch, told, each)
+
+
 def page(told: RunStory) -> Node:
     return parse(str(TEMPLATE.run(Sketch, told)))
 
@@ -49,9 +58,7 @@ def test_a_page_and_its_updates_are_the_page_of_the_longer_tape(cuts: list[int])
     for begin, end in zip(cuts, [*cuts[1:], len(WHOLE)], strict=True):
         told.add_all(rows(*WHOLE)[begin:end])
         for each in told.take_changes():
-            grown = isinstance(each, Grown)
-            apply(shown, str(TEMPLATE.grown(each) if grown else TEMPLATE.block(Sketch, told, each)))
-        apply(shown, str(TEMPLATE.end(Sketch, told)))
+            apply(shown, str(piece(told, each)))
         assert shown.html() == page(story(*WHOLE[:end])).html()
 
 

@@ -26,6 +26,7 @@ class Takes:
     names: tuple[str, ...] = ()
     most: int | None = None
     depth: int = 3
+    quick: bool = True
 
 
 SPEC = ToolSpec("files.walk", "Walk a folder. And more.", Takes, "fs.read", "low", read_only=True, idempotent=True)
@@ -42,6 +43,7 @@ def test_what_a_tool_takes_is_told_argument_by_argument() -> None:
         Argument("names", "list of string", ""),
         Argument("most", "integer or nothing", ""),
         Argument("depth", "integer", "3"),
+        Argument("quick", "boolean", "true"),
     )
 
 

@@ -34,7 +34,7 @@ from palyra_trio.core.tape import (
     ToolProposed,
     ToolStarted,
 )
-from palyra_trio.transports.console.transcript import Asked, Call, Grown, Note, RunStory, Said
+from palyra_trio.transports.console.transcript import Asked, Call, End, Grown, Note, RunStory, Said
 
 RUN = "01RUN"
 ASKED = Input("01SESSION", "user:me", "", "test", "do <b>it</b>", "", agent=AgentSpec("default"))
@@ -173,7 +173,7 @@ def test_what_was_erased_is_said_to_be() -> None:
 
 def test_text_that_grows_is_sent_alone() -> None:
     told = story(*WHOLE[:6])
-    assert [type(each) for each in told.take_changes()] == [Asked, Note, Said]
+    assert [type(each) for each in told.take_changes()] == [Asked, Note, Said, End]
     told.add(rows(*WHOLE)[6])
     assert [*told.take_changes()] == [Grown(f"said-{RUN}-1-text", "<look>")]
     assert [*told.take_changes()] == []
