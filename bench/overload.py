@@ -7,8 +7,11 @@ process, is how long a run takes to begin when there is nothing else, and how ma
 import math
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
+from types import TracebackType
+from typing import Self
 
 import attrs
 import trio
@@ -110,13 +113,17 @@ class _Pool:
         self._served = served
         self._idle: list[Follower] = []
         self._free = trio.Semaphore(CONNECTIONS)
+        self._opened = AsyncExitStack()
 
     async def run(self, model: str, due: float, found: Found) -> None:
         """Start a run that was due at a moment of `time.perf_counter`, and follow it to its end."""
         async with self._free:
-            follower = self._idle.pop() if self._idle else await Follower.connect(self._served.socket)
+            follower = self._idle.pop() if self._idle else await self._connect()
             await self._run(follower, model, due, found)
             self._idle.append(follower)
+
+    async def _connect(self) -> Follower:
+        return await self._opened.enter_async_context(await Follower.connect(self._served.socket))
 
     async def _run(self, follower: Follower, model: str, due: float, found: Found) -> None:
         await follower.begin(RUN_STREAM)
@@ -131,11 +138,19 @@ class _Pool:
                 raise
             found.refused.append((due, time.perf_counter() - due))
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        await self._opened.aclose()
+
 
 async def _open_loop(served: Served, model: str, per_s: float, seconds: float) -> Found:
-    found, pool = Found(), _Pool(served)
+    found = Found()
     began = time.perf_counter()
-    async with trio.open_nursery() as nursery:
+    async with _Pool(served) as pool, trio.open_nursery() as nursery:
         for number in range(int(per_s * seconds)):
             due = began + number / per_s
             await trio.sleep(max(0.0, due - time.perf_counter()))
@@ -145,17 +160,17 @@ async def _open_loop(served: Served, model: str, per_s: float, seconds: float) -
 
 async def _closed_loop(served: Served, model: str, seconds: float) -> int:
     """Return how many runs were followed to their end by callers that begin the next one behind the last."""
-    found, pool = Found(), _Pool(served)
+    found = Found()
     end = time.perf_counter() + seconds
 
-    async def call() -> None:
+    async def call(pool: _Pool) -> None:
         while (now := time.perf_counter()) < end:
             refused = len(found.refused)
             await pool.run(model, now, found)
             if len(found.refused) > refused:
                 await trio.sleep(AGAIN_S)
 
-    async with trio.open_nursery() as nursery:
+    async with _Pool(served) as pool, trio.open_nursery() as nursery:
         for _ in range(CALLERS):
-            nursery.start_soon(call)
+            nursery.start_soon(call, pool)
     return len(found.began_s)

@@ -4,7 +4,22 @@ import json
 
 import pytest
 
-from bench import append, catch_up, gate, idle, injection, live, quic, quic_loads, redact, steps, stream
+from bench import (
+    append,
+    catch_up,
+    console,
+    fan_out,
+    gate,
+    idle,
+    injection,
+    live,
+    overload,
+    quic,
+    quic_loads,
+    redact,
+    steps,
+    stream,
+)
 from bench.contest import NOT_INSTALLED, Peer
 from bench.report import Bar, Report
 from tests.flows.agentdojo.corpus import load
@@ -72,6 +87,21 @@ def test_idle_watches_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(bars, list)
     assert [bar["unit"] for bar in bars] == ["%", "MB"]
     assert bars[1]["value"] > 10
+
+
+def test_console_measures_pages_events_and_overload(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(overload, "ONSET_S", 0.3)
+    monkeypatch.setattr(fan_out, "FOLLOWERS", 5)
+    result = last_line(console.compare(rows=3_000, loads=1, fan_out_rows=50, seconds=0.5), capsys)
+    bars, peers = result["bars"], result["peers"]
+    assert isinstance(bars, list)
+    assert isinstance(peers, dict)
+    assert [bar["unit"] for bar in bars] == ["ms", "KB", "ms", "KB", "x", "ms"]
+    assert peers["server-sent events, 5 followers"]["events/s"] > 0
+    assert peers["runs, unloaded"]["first event p99 ms"] > 0
+    assert peers["runs, at 3 times the capacity"]["capacity/s"] > 0
 
 
 def test_gate_times_both_passes_with_few_and_with_many_policies(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ import trio
 from palyra_trio.cli.settings import user_file
 from palyra_trio.cli.ways import Transport, Way, over_quic, over_stream
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NotFound
+from palyra_trio.core.text import visible
 from palyra_trio.guard.private_file import replace_private
 from palyra_trio.wire.tls import client_context, handshake, open_pinned, shown_chain
 
@@ -182,7 +183,7 @@ def transport() -> Transport:
 def note(text: str) -> None:
     """Say how a daemon is reached, if the command line asks for that with `-v`."""
     if _root_option("verbose"):
-        click.echo(text, err=True)
+        click.echo(visible(text), err=True)  # some of it is what another end says of itself
 
 
 def _root_option(name: str) -> Any:

@@ -19,7 +19,6 @@ from palyra_trio.journal.writer import Ticket
 from palyra_trio.runtime.runs import Settle
 from palyra_trio.runtime.state import RuntimeState
 
-
 STARTING_UNDER_LOAD = 3  # enough to keep the loop busy while one of them waits for the disk
 CALM_S = 1.0
 
@@ -29,7 +28,7 @@ class AdmissionControl:
 
     def __init__(self, state: RuntimeState, paused: AdmissionPaused | None) -> None:
         self._state = state
-        self._preparing = 0
+        self._preparing: dict[object, float] = {}  # since when
         self._refused_s = -math.inf
         self.paused = paused
 
@@ -47,21 +46,22 @@ class AdmissionControl:
         """Let a run be prepared, from a moment of Trio's clock on: the block ends when it is handed on. Raises Busy."""
         self.check()
         self._check_load(now_s)
-        self._preparing += 1
+        self._preparing[this := object()] = now_s
         try:
             yield
         finally:
-            self._preparing -= 1
+            del self._preparing[this]
 
     def _check_load(self, now_s: float) -> None:
         starting, limit_ms = self._state.latencies.starting, self._state.config.latency.first_event_ms
-        waits_ms = starting.longest_s(now_s) * 1000
-        strained = now_s - self._refused_s < CALM_S and self._preparing + starting.count >= STARTING_UNDER_LOAD
-        if waits_ms > limit_ms or strained:
+        count = len(self._preparing) + starting.count
+        waits_ms = max(now_s - next(iter(self._preparing.values()), now_s), starting.longest_s(now_s)) * 1000
+        strained = now_s - self._refused_s < CALM_S
+        if waits_ms > limit_ms or (strained and count >= STARTING_UNDER_LOAD):
             self._refused_s = now_s
             raise Busy(
-                f"{self._preparing + starting.count} runs that were let in have not begun yet, the first of them for"
-                f" {waits_ms:.0f} ms, and {limit_ms} ms are the limit",
+                f"{count} runs that were let in have not begun yet, one of them for {waits_ms:.0f} ms:"
+                f" {limit_ms} ms are the limit",
                 remedy="start fewer at a time, or try again in a second",
             )
 

@@ -23,11 +23,8 @@ class Left:
 
 def left(reader: Reader, run: RunSummary, reason: str) -> Left:
     """Return what a run leaves open that is to end for `reason`, by its tape; nothing where a part of that was erased."""
-    try:
-        view = fold_rows(RunView(), whole_tape(reader, run.run_id))
-    except StateConflict:
-        return Left(run)
-    return Left(run, tuple(loose_ends(view, reason)))
+    view = fold_rows(RunView(), whole_tape(reader, run.run_id))
+    return Left(run) if view.gaps else Left(run, tuple(loose_ends(view, reason)))
 
 
 async def mark_interrupted(state: RuntimeState) -> int:

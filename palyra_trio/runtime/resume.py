@@ -29,8 +29,8 @@ async def bring_back(state: RuntimeState, run_id: RunId) -> tuple[RunOrder, Past
     """
     past = await state.readers.ask(lambda reader: past_of(reader, run_id))
     asked = past.view.input
-    if asked is None:
-        raise JournalInvalid(f"what run {run_id} was asked was erased, so it cannot go on")
+    if asked is None or past.view.gaps:
+        raise JournalInvalid(f"a part of what run {run_id} was asked or did was erased, so it cannot go on")
     config = state.config if asked.confined else await state.look(lambda: state.config_in(asked.workspace))
     choice = await state.choose(asked.model or asked.agent.model or config.model.name, config.model.base_url)
     order = RunOrder(

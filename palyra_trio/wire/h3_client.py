@@ -192,25 +192,30 @@ class H3Channel(H3Pump, Calling):
 
     def shaken(self) -> None:
         if self._trust.fingerprint and self.fingerprint != self._trust.fingerprint:
-            self.established = False
             why = f"the certificate has the SHA-256 {self.fingerprint}, and {self._trust.fingerprint} is pinned"
             self.abort(_BAD_CERTIFICATE, why)
             return
         if self.machine.lacks_certificate:
-            self.established = False
             self.abort(_NO_CERTIFICATE, "the server asks for a client certificate")
             return
         super().shaken()
-        self.greeted.set()
+        self._greet()
+
+    def _greet(self) -> None:
+        if self.established and not self.machine.awaits_verdict:
+            self.greeted.set()
 
     def flush(self) -> None:
         super().flush()
+        if not self.greeted.is_set():
+            self._greet()
         if self._turns and (left := self._turns_left()) > 0:
             self._turns.unpark(count=left)
 
     def lost(self, why: str) -> None:
         self.farewell = self.farewell or why or "the connection was closed"
         self._refuse()
+        self.established &= self.greeted.is_set()
         self.greeted.set()
         super().lost(self.farewell)
 

@@ -64,7 +64,7 @@ class H3Pump(QuicPump):
         super().__init__(endpoint, machine, limits, address)
         self.streams: dict[int, H3Stream] = {}
         self.unread_bytes = 0  # of messages, on all streams
-        self.codec = HeaderCodec()
+        self.codec = HeaderCodec(limits.header_bytes)
         self._ready: dict[int, H3Stream] = {}  # with output, in the order of their turns
         self._full: dict[int, H3Stream] = {}  # with output, and no room for it
         self._control_id = -1

@@ -57,6 +57,7 @@ class StreamKind(IntEnum):
 
 
 MAX_FIELD_SECTION_SIZE = 0x6
+FIELD_BYTES = 32  # that a field counts beside its name and value (section 4.2.2): packed, it may take a single one
 CONTROL_FRAME_BYTES = 4096  # of SETTINGS or GOAWAY; they are small
 
 _OF_HTTP2 = {0x2, 0x6, 0x8, 0x9}  # RFC 9114, section 7.2.8
@@ -191,9 +192,10 @@ def parse_goaway(payload: bytes) -> int:
 
 
 class HeaderCodec:
-    """Encodes and decodes header sections; each stands for itself."""
+    """Encodes header sections, and decodes those of at most `most_bytes`; each stands for itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
         self._encoder = pylsqpack.Encoder()
         self._decoder = pylsqpack.Decoder(0, 0)
 
@@ -208,6 +210,8 @@ class HeaderCodec:
             _, headers = self._decoder.feed_header(0, block)
         except (pylsqpack.DecompressionFailed, pylsqpack.StreamBlocked) as error:
             raise Http3Error(Code.QPACK_DECOMPRESSION_FAILED, "headers cannot be decoded") from error
+        if sum(len(name) + len(value) + FIELD_BYTES for name, value in headers) > self._most_bytes:
+            raise Http3Error(Code.EXCESSIVE_LOAD, f"headers are over the limit of {self._most_bytes} bytes")
         _check(headers, set(pseudo))
         return headers
 

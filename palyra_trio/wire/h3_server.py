@@ -118,7 +118,7 @@ class _ServerConnection(H3Pump):
         self._draining = False
 
     def drain(self, deadline: float) -> None:
-        if self._draining:
+        if self._draining or self.machine.is_over:
             return
         self._draining = True
         if not self.established:

@@ -1,5 +1,6 @@
 """The calling end of QUIC: one connected socket for one connection, which can be exchanged for another under it."""
 
+import math
 import socket
 from contextlib import suppress
 
@@ -10,6 +11,8 @@ from palyra_trio.wire.quic_connection import QuicPump
 from palyra_trio.wire.quic_endpoint import QuicEndpoint
 from palyra_trio.wire.udp_port import Address, UdpPort
 
+MOVES_APART_S = 0.25  # at least: a network that refuses all that is sent would else keep us at exchanging sockets
+
 
 class QuicDialer(QuicEndpoint):
     """Reaches a socket address."""
@@ -18,6 +21,7 @@ class QuicDialer(QuicEndpoint):
         super().__init__(quic)
         self._address = address
         self._reading = trio.CancelScope()
+        self._moves_at = -math.inf
         self._connection: QuicPump
         self._nursery: trio.Nursery
 
@@ -49,9 +53,13 @@ class QuicDialer(QuicEndpoint):
         self._nursery.start_soon(self._read, port, self._reading)
 
     def _move(self) -> None:
-        """Go on from whatever address this machine has now; while it has none, the next datagram tries again."""
+        """Go on from whatever address this machine has now; while it has none, a later datagram tries again."""
+        now = trio.current_time()
+        if now < self._moves_at:
+            return
         with suppress(OSError):
             self.rebind("")
+            self._moves_at = now + MOVES_APART_S
             self._connection.machine.send_ping(0)  # the server learns from us where we are, and has not yet heard it
             self.send_soon(self._connection)
 

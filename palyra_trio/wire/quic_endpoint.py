@@ -176,6 +176,7 @@ class QuicListener(QuicEndpoint):
                     self._keep(connection, header.destination_cid)
                 else:  # noise with a header
                     self._dirty.pop(connection, None)
+                    connection.machine.release()
             case Verdict.RETRY:
                 retried_id, token = self._gatekeeper.retry_token(header, address, wall_s)
                 answer = encode_quic_retry(

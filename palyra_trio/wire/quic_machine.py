@@ -11,9 +11,16 @@ from typing import Any
 
 import aioquic
 from aioquic import tls
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.congestion.base import K_GRANULARITY
-from aioquic.quic.connection import QuicConnection, QuicConnectionId, QuicConnectionState
+from aioquic.quic.connection import (
+    QuicConnection,
+    QuicConnectionError,
+    QuicConnectionId,
+    QuicConnectionState,
+    QuicReceiveContext,
+)
 from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.packet_builder import QuicPacketBuilder
@@ -29,6 +36,7 @@ logging.getLogger("quic").setLevel(logging.ERROR)  # what a peer does wrong is t
 WRITTEN_FOR = "1.7.2"
 RESET_TOKEN_BYTES = 16
 STREAMS_OF_CONTROL = 16  # that a peer may open beside its requests: HTTP/3 has three, and some send grease on others
+HANDSHAKE_BYTES = 64 * 1024  # of TLS, at each level of encryption: a chain of certificates has a few thousand
 _UPDATE = 4  # a window is told anew when a quarter of it was read
 _LOST_SIZE = 2  # questions in a row without an answer, after which large datagrams are suspected
 _VARINT_BYTES = 8
@@ -126,6 +134,11 @@ class Machine(QuicConnection):
     def lacks_certificate(self) -> bool:
         """Whether the server asks for a certificate, and this client has none."""
         return self.tls._certificate_request is not None and self.tls.certificate is None
+
+    @property
+    def awaits_verdict(self) -> bool:
+        """Whether the server has yet to say what it makes of the certificate that it asked this client for."""
+        return self.tls._certificate_request is not None and not self._handshake_confirmed
 
     @property
     def most_streams(self) -> int:
@@ -229,6 +242,16 @@ class Machine(QuicConnection):
             self._max_datagram_size = SAFE_DATAGRAM_BYTES  # RFC 8899, section 4.4: a black hole for large ones
         while loss._pto_count > 1 and loss.get_probe_timeout() * 2**loss._pto_count > self._quic.probe_s:
             loss._pto_count -= 1
+
+    def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        """No window holds for TLS (RFC 9000, section 7.5), and aioquic keeps what a message of 16 MB was begun with."""
+        place = buf.tell()
+        end = buf.pull_uint_var() + buf.pull_uint_var()
+        if end > HANDSHAKE_BYTES:
+            why = f"TLS has more than {HANDSHAKE_BYTES} bytes"
+            raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, why)
+        buf.seek(place)
+        super()._handle_crypto_frame(context, frame_type, buf)
 
     def _is_reset(self, data: bytes) -> bool:
         """RFC 9000, section 10.3.1."""

@@ -142,3 +142,12 @@ def test_nobody_is_chosen_without_the_option(environ: dict[str, str], monkeypatc
     root.params = {"daemon": "there"}
     with root, click.Context(click.Command("runs"), parent=root):
         assert chosen() == PROFILE
+
+
+def test_what_another_end_says_of_itself_does_not_reach_the_terminal_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with click.Context(click.Command("palyra-trio")) as context:
+        context.params["verbose"] = True
+        profiles.note("quic://h:1 cannot be used: \x1b]0;owned\x07")
+    assert capsys.readouterr().err == "quic://h:1 cannot be used: \\u001b]0;owned\\u0007\n"

@@ -1,7 +1,7 @@
 import pytest
 
 from palyra_trio.core.messages import ToolCall
-from palyra_trio.core.words import age, ahead, arguments_in_words, compact, duration, one_line, shortened, size
+from palyra_trio.core.words import age, ahead, arguments_in_words, compact, duration, elapsed, one_line, shortened, size
 
 
 def test_a_long_text_is_cut_to_length() -> None:
@@ -47,3 +47,11 @@ def test_arguments_are_told_in_order_and_cut() -> None:
 )
 def test_a_count_is_said_in_about_three_digits(count: int, words: str) -> None:
     assert compact(count) == words
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [(0, "0.00 s"), (59_994, "59.99 s"), (245_000, "4:05"), (3_723_000, "1:02:03"), (176_523_000, "2 d 1:02:03")],
+)
+def test_how_far_into_something_a_moment_is_reads_as_a_clock(ms: int, said: str) -> None:
+    assert elapsed(ms) == said

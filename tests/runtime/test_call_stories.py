@@ -15,7 +15,7 @@ from palyra_trio.core.tape import (
     ToolProposed,
     ToolStarted,
 )
-from palyra_trio.runtime.call_stories import call_stories
+from palyra_trio.runtime.call_stories import Event, call_stories, in_words
 
 WRITES, READS = ToolCall("c1", "files.write", {"path": "a"}), ToolCall("c2", "files.read", {"path": "b"})
 EVENTS: list[TapeEvent] = [
@@ -54,3 +54,20 @@ def test_a_call_that_is_not_there_is_refused_with_those_that_are() -> None:
         call_stories(ROWS, "c3")
     assert refused.value.remedy == "it has c1, c2"
     assert call_stories([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (PolicyDecision("c", "deny", "rule", "it is too far", "00"), "deny: it is too far"),
+        (ApprovalRequested("A", "c", "May it?"), "a person is asked"),
+        (ApprovalRequested("A", "c", "Which?", question=True), "a person is asked a question"),
+        (ApprovalDecided("A", "c", "granted", "user:me", scope="session"), "granted by user:me (session)"),
+        (ApprovalDecided("A", "c", "denied", "user:me", "no"), "denied by user:me: no"),
+        (ToolStarted("c", "k", grant="G"), "started under G"),
+        (ToolFinished("c", "", 7, "timeout"), "failed (timeout) after 7 ms"),
+        (ToolFinished("c", "", 7), "done after 7 ms"),
+    ],
+)
+def test_each_step_has_its_words(event: Event, words: str) -> None:
+    assert in_words(event) == words

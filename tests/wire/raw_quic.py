@@ -33,7 +33,7 @@ class Raw(QuicPump):
         limits = Limits()
         configuration = client_configuration("localhost", certified().trust, None, limits, quic, OpenTraces())
         super().__init__(self.dialer, Machine(configuration, limits, quic), limits, (*address, 0))
-        self.codec = HeaderCodec()
+        self.codec = HeaderCodec(limits.header_bytes)
         self.got: defaultdict[int, bytearray] = defaultdict(bytearray)
         self.ended: set[int] = set()
         self.resets: dict[int, int] = {}

@@ -26,7 +26,7 @@ from tests.wire.raw_quic import Raw, headers_of, raw_client
 CONTROL = encode_number(StreamKind.CONTROL)
 SETTINGS = encode_settings(1000)
 HELLO = encode_messages([Text(body=b"hello").SerializeToString()])
-TRAILERS = HeaderCodec().encode([("x", "y")])
+TRAILERS = HeaderCodec(Limits().header_bytes).encode([("x", "y")])
 UNKNOWN = 0x21  # RFC 9114, section 7.2.8
 
 
@@ -88,7 +88,7 @@ async def asked(port: int, *parts: bytes, end: bool = True) -> tuple[int, dict[b
 
 def request(method: str = "Say", *more: tuple[str, str]) -> bytes:
     headers: Headers = [*headers_of(method), *more]
-    return HeaderCodec().encode(headers)
+    return HeaderCodec(Limits().header_bytes).encode(headers)
 
 
 async def test_a_request_may_come_byte_by_byte_and_with_frames_that_nobody_knows() -> None:

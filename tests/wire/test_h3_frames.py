@@ -28,7 +28,7 @@ REQUEST: Headers = [(":method", "GET"), (":scheme", "https"), (":authority", "x"
 
 def block_of(headers: Headers) -> bytes:
     """Return what a HEADERS frame carries."""
-    ((kind, block),) = request_reader(LIMIT).feed(HeaderCodec().encode(headers))
+    ((kind, block),) = request_reader(LIMIT).feed(HeaderCodec(LIMIT).encode(headers))
     assert kind == Frame.HEADERS
     return block
 
@@ -72,6 +72,15 @@ def test_headers_over_the_limit_are_refused_before_they_are_here() -> None:
     assert refused.value.code is Code.EXCESSIVE_LOAD
 
 
+def test_headers_that_are_large_only_when_unpacked_are_refused() -> None:
+    """A byte of QPACK may stand for a field of a hundred, and each field of them for as much again in memory."""
+    block = block_of([*REQUEST, *[("accept", "*/*")] * (LIMIT // 10)])
+    assert len(block) < LIMIT
+    with pytest.raises(Http3Error) as refused:
+        decode_request(HeaderCodec(LIMIT), block)
+    assert refused.value.code is Code.EXCESSIVE_LOAD
+
+
 @pytest.mark.parametrize("kind", [Frame.SETTINGS, Frame.GOAWAY, Frame.PUSH_PROMISE, 0x2, 0x9])
 def test_frames_that_do_not_belong_on_a_request_are_refused(kind: int) -> None:
     with pytest.raises(Http3Error) as refused:
@@ -110,7 +119,7 @@ def test_goaway_names_an_id() -> None:
 
 def test_headers_come_back_without_a_table() -> None:
     headers: Headers = [*REQUEST, ("authorization", "Bearer x"), ("x-text", "ü")]
-    first, again = HeaderCodec(), HeaderCodec()
+    first, again = HeaderCodec(LIMIT), HeaderCodec(LIMIT)
     block = first.encode(headers)
     assert block == first.encode(headers) == again.encode(headers)
     decoded = [(name.decode(), value.decode("latin-1")) for name, value in decode_request(again, block_of(headers))]
@@ -137,26 +146,26 @@ def test_headers_come_back_without_a_table() -> None:
 )
 def test_a_malformed_request_is_refused(headers: Headers) -> None:
     with pytest.raises(Http3Error) as refused:
-        decode_request(HeaderCodec(), block_of(headers))
+        decode_request(HeaderCodec(LIMIT), block_of(headers))
     assert refused.value.code is Code.MESSAGE_ERROR
 
 
 @pytest.mark.parametrize("headers", [[("x", "y")], [(":status", "2x0")], [(":status", "200"), (":path", "/")]])
 def test_a_malformed_response_is_refused(headers: Headers) -> None:
     with pytest.raises(Http3Error):
-        decode_response(HeaderCodec(), block_of(headers))
+        decode_response(HeaderCodec(LIMIT), block_of(headers))
 
 
 def test_trailers_have_no_pseudo_headers() -> None:
-    assert list(decode_trailers(HeaderCodec(), block_of([("grpc-status", "0")]))) == [(b"grpc-status", b"0")]
+    assert list(decode_trailers(HeaderCodec(LIMIT), block_of([("grpc-status", "0")]))) == [(b"grpc-status", b"0")]
     with pytest.raises(Http3Error):
-        decode_trailers(HeaderCodec(), block_of([(":status", "200")]))
+        decode_trailers(HeaderCodec(LIMIT), block_of([(":status", "200")]))
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_for_headers_are_headers_or_refused(block: bytes) -> None:
     try:
-        decode_request(HeaderCodec(), block)
+        decode_request(HeaderCodec(LIMIT), block)
     except Http3Error:
         return
 
@@ -170,5 +179,5 @@ def test_any_bytes_for_headers_are_headers_or_refused(block: bytes) -> None:
 )
 def test_a_table_is_refused(kind: StreamKind, data: bytes, code: Code) -> None:
     with pytest.raises(Http3Error) as refused:
-        HeaderCodec().feed(kind, data)
+        HeaderCodec(LIMIT).feed(kind, data)
     assert refused.value.code is code

@@ -216,3 +216,15 @@ async def test_sockets_are_closed_when_serving_ends() -> None:
         await nursery.start(server_of(Echo()).serve, sockets)
         nursery.cancel_scope.cancel()
     assert [each.fileno() for each in sockets] == [-1, -1]
+
+
+async def test_a_drain_has_nothing_to_say_to_a_connection_that_is_just_ending() -> None:
+    server = server_of(Echo())
+    async with listening(server) as port:
+        async with connect("127.0.0.1", port, trust=certified().pin) as channel:
+            await EchoStub(channel).Say(Text())
+            (connection,) = listener_of(server).connections
+        await until(lambda: not listener_of(server).connections)
+        listener_of(server).connections.add(connection)
+        server.drain(trio.current_time())
+        listener_of(server).connections.clear()

@@ -83,3 +83,11 @@ async def test_a_socket_whose_address_is_gone_is_exchanged_and_the_server_hears_
         (connection,) = listener_of(server).connections
         await until(lambda: connection.peer.address == f"127.0.0.1:{channel._dialer.local[1]}")
         assert (await EchoStub(channel).Say(Text(body=b"x"))).body == b"x"
+
+
+async def test_a_network_that_refuses_everything_does_not_have_sockets_exchanged_without_end() -> None:
+    async with listening(server_of(Echo())) as port, connect("127.0.0.1", port, trust=certified().pin) as channel:
+        channel._dialer._ports[0]._failed(OSError(errno.EHOSTUNREACH, ""))
+        moved = channel._dialer.local
+        channel._dialer._ports[0]._failed(OSError(errno.EHOSTUNREACH, ""))
+        assert channel._dialer.local == moved

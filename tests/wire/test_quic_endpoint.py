@@ -6,6 +6,7 @@ import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from palyra_trio.wire.call import ConnectionLost
 from palyra_trio.wire.h3_client import connect
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.quic_config import OpenTraces, client_configuration
+from palyra_trio.wire.quic_connection import QuicPump
 from palyra_trio.wire.quic_machine import Machine
 from tests.wire.echo import Echo
 from tests.wire.echo_grpc import EchoStub
@@ -285,6 +287,28 @@ async def test_connections_that_end_leave_nothing() -> None:
         assert len(listener_of(server)._nursery.child_tasks) == 1  # which waits for the drain
         assert len(os.listdir("/proc/self/fd")) == before + 1
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_noise_leaves_nothing_for_the_collector() -> None:
+    server = server_of(Echo())
+    async with listening(server) as port, speaking(port) as opened:
+        made: list[weakref.ref[Machine]] = []
+        make = listener_of(server)._make
+
+        def watched(*asked: Any) -> QuicPump:
+            connection = make(*asked)
+            made.append(weakref.ref(connection.machine))
+            return connection
+
+        listener_of(server)._make = watched
+        gc.disable()
+        try:
+            real = initial()
+            await opened.send(real[:6] + os.urandom(8) + real[14:])
+            await until(lambda: made)
+            assert [each() for each in made] == [None]
+        finally:
+            gc.enable()
 
 
 async def visit(port: int) -> None:

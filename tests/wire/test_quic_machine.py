@@ -1,11 +1,12 @@
 import aioquic
 import pytest
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StreamDataReceived, StreamReset
+from aioquic.tls import Epoch
 
 from palyra_trio.wire import quic_machine
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.quic_config import OpenTraces, client_configuration, server_configuration
-from palyra_trio.wire.quic_machine import WRITTEN_FOR, Machine, check_version
+from palyra_trio.wire.quic_machine import HANDSHAKE_BYTES, WRITTEN_FOR, Machine, check_version
 from tests.wire.quic import certified
 
 CLIENT, SERVER = ("192.0.2.1", 1000), ("192.0.2.2", 2000)
@@ -237,3 +238,19 @@ def test_an_answer_carries_the_acknowledgement_with_it() -> None:
     ((data, _),) = two.server.datagrams_to_send(two.now)
     two.client.receive_datagram(data, SERVER, two.now)
     assert not two.client.has_output()
+
+
+@pytest.mark.parametrize("place", [0, HANDSHAKE_BYTES], ids=["begun and never ended", "far ahead of the rest"])
+def test_tls_that_nobody_can_use_is_not_kept(place: int) -> None:
+    """What is sent as TLS has no window: a peer could have 16 MB of a message kept, or with one byte half a MB of nothing."""
+    two = Two()
+    sender = two.client._crypto_streams[Epoch.ONE_RTT].sender
+    if place:
+        sender._buffer_start = sender._buffer_stop = place
+        sender.write(b"x")
+    else:
+        sender.write(b"\x04\xff\xff\xff" + bytes(2 * HANDSHAKE_BYTES))
+    two.pass_on(200)
+    assert len(two.server.tls._receive_buffer) <= HANDSHAKE_BYTES
+    assert not two.server._crypto_streams[Epoch.ONE_RTT].receiver._buffer
+    assert "TLS has more than" in two.server.end

@@ -90,7 +90,7 @@ def add(site: Site) -> None:
             spec = spec_of(visit.form.get("name", "").strip(), visit.form, site.gateway.tools.names())
             await site.gateway.submit(DefineAgent(spec, replace=False), visit.context)
         except PalyraError as error:
-            return _refused(await _blank(attrs.evolve(visit, here=NEW), visit.form, error), error)
+            return _refused(await _blank(attrs.evolve(visit, here=NEW), _as_typed(visit), error), error)
         return redirect(f"/agents/{spec.name}")
 
     @site.write("/agents/<name>/define", Scope.ADMIN)
@@ -100,7 +100,7 @@ def add(site: Site) -> None:
             spec = spec_of(name, visit.form, site.gateway.tools.names())
             await site.gateway.submit(DefineAgent(spec), visit.context)
         except PalyraError as error:
-            return _refused(await _agent(_at(visit, name), name, visit.form, error), error)
+            return _refused(await _agent(_at(visit, name), name, _as_typed(visit), error), error)
         return site.done(visit, f"/agents/{name}")
 
     @site.write("/agents/<name>/bindings", Scope.ADMIN)
@@ -172,6 +172,11 @@ def typed_of(spec: AgentSpec) -> dict[str, str]:
     if spec.tools is None:
         return fields | {"tools": "all"}
     return fields | {"tools": "some"} | {f"tool.{name}": "yes" for name in spec.tools}
+
+
+def _as_typed(visit: Visit) -> dict[str, str]:
+    """Return what a form said, and of what it left out what holds without it."""
+    return {**typed_of(AgentSpec("")), **visit.form}
 
 
 def spec_of(name: str, form: Mapping[str, str], tools: Iterable[str]) -> AgentSpec:

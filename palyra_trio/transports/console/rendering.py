@@ -22,8 +22,8 @@ PACKAGE = "palyra_trio.transports.console"
 GIST_CHARACTERS = 100
 _NAMED = re.compile(r"  (?:file|program|host|network|secret) +(\S.*)")
 _CHOICE = re.compile(r"  \| ([1-9][0-9]?)\. (.+)")
-_FENCE = re.compile(r"^```[^\n`]*\n(.*?)\n?```[ \t]*(?:\n|$)", re.DOTALL | re.MULTILINE)
-_PRE = re.compile(r"(<pre>.*?</pre>)", re.DOTALL)
+_FENCE = re.compile(r"^```[^\n`]*\n", re.MULTILINE)
+_FENCE_END = re.compile(r"\n?```[ \t]*(?:\n|$)", re.MULTILINE)
 _CODE = re.compile(r"`([^`\n]+)`")
 _BOLD = re.compile(r"\*\*([^*\n<]+)\*\*")
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
@@ -88,13 +88,17 @@ def moment(ms: int) -> str:
 def prose(text: str) -> Markup:
     """Return what a model wrote with its code, in fences and in backticks, and its **bold** words set as such.
 
-    All else of its markup is left as the plain text that it is.
+    All else of its markup is left as the plain text that it is. It takes time in proportion to the text, whatever that is.
     """
-    shown = str(escape(visible(text)))
-    shown = _FENCE.sub(lambda found: f"<pre><code>{found[1]}</code></pre>", shown)
-    pieces = _PRE.split(shown)  # what is in a fence is nothing else
-    pieces[::2] = (_BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", piece)) for piece in pieces[::2])
-    return Markup("".join(pieces))
+    shown, made, at = str(escape(visible(text))), list[str](), 0
+    while (fence := _FENCE.search(shown, at)) and (end := _FENCE_END.search(shown, fence.end())):
+        made += (_inline(shown[at : fence.start()]), f"<pre><code>{shown[fence.end() : end.start()]}</code></pre>")
+        at = end.end()
+    return Markup("".join((*made, _inline(shown[at:]))))
+
+
+def _inline(escaped: str) -> str:
+    return _BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", escaped))
 
 
 def gist(prompt: str) -> str:

@@ -17,6 +17,7 @@ from palyra_trio.core.run import TERMINAL, RunState
 from palyra_trio.core.tape import (
     ApprovalDecided,
     ApprovalRequested,
+    CancelRequested,
     Input,
     KillReceipt,
     LimitReached,
@@ -73,6 +74,7 @@ class RunPicture:
         self.allowed = 0
         self.usage = Usage()
         self.limit: LimitReached | None = None
+        self.stopped_by = ""
         self.killed = 0
         self.survivors = 0
         self.items: list[Item] = []
@@ -156,6 +158,8 @@ class RunPicture:
                 self._end_turn(row.at_ms, event.failure, failed=True)
             case LimitReached():
                 self.limit = event
+            case CancelRequested():
+                self.stopped_by = event.by
             case ToolProposed(call):
                 self.calls += 1
                 self._proposed[call.call_id] = call

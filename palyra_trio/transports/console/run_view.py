@@ -64,9 +64,11 @@ class RunPage:
         self.timeline.add(rows)
         self.place = place
 
-    def chart(self, most: int) -> Chart:
-        picture = self.picture
-        return draw(picture.items, picture.began_ms, picture.at_ms, most)
+    def chart(self, most: int, upto: int | None = None) -> Chart:
+        """Return the picture of the last `most` items, or of those before the item with the number `upto`."""
+        picture, items = self.picture, self.picture.items[:upto]
+        later = self.picture.items[len(items) :]
+        return draw(items, picture.began_ms, later[0].began_ms if later else picture.at_ms, most)
 
     def changes(self) -> tuple[FileChange, ...]:
         return net_changes(self.picture.changes().told)

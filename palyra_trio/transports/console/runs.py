@@ -24,6 +24,7 @@ from palyra_trio.transports.console.site import Answer, Site, Visit, redirect
 from palyra_trio.transports.console.timeline import Filter, Timeline, page_with
 
 LISTED = 50
+DRAWN = 250  # turns and calls in a picture
 KINDS = tuple(KIND_NAMES[kind] for kind in sorted(KIND_NAMES) if kind < 64)  # those of a run
 
 
@@ -67,10 +68,12 @@ def add(site: Site) -> None:
     async def waterfall(visit: Visit, run_id: str) -> Answer:
         run = await site.gateway.run(run_id, visit.context)
         page = await site.gateway.ask(lambda reader: read_page(reader, run, Timeline(Filter())))
-        return site.render("run_waterfall.html", visit, page=page, chart=page.chart(len(page.picture.items)))
+        upto = _number(visit.query.get("upto", "") or str(len(page.picture.items)))
+        return site.render("run_waterfall.html", visit, page=page, chart=page.chart(DRAWN, upto), upto=upto, most=DRAWN)
 
-    @site.page("/runs/<run_id>/rows/<int:seq>")
-    async def row(visit: Visit, run_id: str, seq: int) -> Answer:
+    @site.page("/runs/<run_id>/rows/<number>")
+    async def row(visit: Visit, run_id: str, number: str) -> Answer:
+        seq = _number(number)
         run = await site.gateway.run(run_id, visit.context)
         rows = await site.gateway.ask(lambda reader: reader.page(run_stream(run.run_id), seq - 1, 1))
         if not rows or rows[0].seq != seq:

@@ -1,6 +1,7 @@
 """Signing in, by a one-time link or a token, and out, here or everywhere; and which colours this browser wants.
 
-Opening a link changes nothing: its page sends the form, so who only looks at an address has not used it up.
+Opening a link changes nothing: its page sends the form, so who only looks at an address has not used it up. Where another
+site opened it, a person must: else that site could sign them in as somebody else.
 """
 
 import trio
@@ -22,7 +23,9 @@ def add(site: Site) -> None:
 
     async def show() -> Response:
         link, target = request.args.get("link", ""), local_path(request.args.get("next", "/"))
-        return Response(site.render("sign_in.html", link=link, next=target, message=""), mimetype="text/html")
+        at_once = request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")  # else a person says so
+        text = site.render("sign_in.html", link=link, next=target, message="", at_once=at_once)
+        return Response(text, mimetype="text/html")
 
     async def enter() -> Response:
         site.check_origin()
@@ -36,7 +39,8 @@ def add(site: Site) -> None:
             if not isinstance(error, Busy):
                 failures.add(address, now_s)
             status = 429 if isinstance(error, Busy) else 403
-            text = site.render("sign_in.html", link="", next=target, message=f"{error.message}: {error.remedy}")
+            message = f"{error.message}: {error.remedy}"
+            text = site.render("sign_in.html", link="", next=target, message=message, at_once=False)
             return Response(text, status, mimetype="text/html")
         response = redirect(target)
         site.sign_in(response, caller)

@@ -16,6 +16,9 @@ from palyra_trio.core.identity import Principal, RequestContext, Scope
 from palyra_trio.core.tape import ModelDelta
 from palyra_trio.guard.auth import Authenticator
 from palyra_trio.runtime.access import Access
+from palyra_trio.transports.api.asgi import Beside
+from palyra_trio.transports.api.resources import Resources
+from palyra_trio.transports.console.security import Hosts
 from palyra_trio.transports.http_listener import HEADER_BYTES, open_http
 from tests.fakes import CONFIG, ME, FakeProvider, open_fake_runtime, says
 from tests.transports.test_http_listener import Served
@@ -132,6 +135,39 @@ async def test_who_leaves_a_stream_ends_the_following_and_not_the_run(tmp_path: 
             assert await stream.receive_some()
         go_on.set()
         await at.served.runtime.ended(run_id)
+
+
+async def test_a_stream_whose_reader_is_gone_is_followed_no_more(tmp_path: Path) -> None:
+    async with port(tmp_path, provider=FakeProvider(["Well. ", trio.sleep_forever]), left=["waiting"]) as at:
+        run_id = (await at.ask("POST", "/api/v1/runs", start(at))).said["run_id"]
+        gateway, streaming = at.served.runtime.gateway, trio.Event()
+        access = Access(Authenticator(gateway.tokens, -1, PRINCIPAL, at.served.runtime.state.now_s), gateway)
+        asked = iter([{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}])
+
+        async def receive() -> dict[str, Any]:
+            message = next(asked)
+            if message["type"] == "http.disconnect":
+                await streaming.wait()
+            return message
+
+        async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.body":
+                streaming.set()
+
+        headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {at.secret}".encode())]
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": f"/api/v1/runs/{run_id}/events",
+            "query_string": b"",
+            "headers": headers,
+        }
+        with trio.fail_after(5):
+            await Beside(Resources(gateway, access), Hosts(()), no_page)(scope, receive, send)
+
+
+async def no_page(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("a page was asked for")
 
 
 async def test_a_connection_is_used_again(tmp_path: Path) -> None:

@@ -112,6 +112,12 @@ async def test_what_is_refused_is_told_beside_what_was_typed(
         assert [each.spec.name for each in await console.runtime.gateway.agents()] == ["default"]
 
 
+@pytest.mark.parametrize("path", ["/agents", "/agents/default/define"])
+async def test_a_form_without_its_fields_is_refused(tmp_path: Path, path: str) -> None:
+    async with open_console(tmp_path) as console:
+        assert (await console.visitor().post(path, {"name": "writer"})).status == 400
+
+
 async def test_a_name_that_is_taken_is_not_defined_over(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         await define(console, name="reviewer", model="the/first")

@@ -19,6 +19,7 @@ HOUR_MS = 3_600_000
 @pytest.mark.parametrize(
     ("form", "decision"),
     [
+        ({"choice": "2", "reason": ""}, DecideApproval("a", True, "2")),
         ({"answer": "once"}, DecideApproval("a", True)),
         ({"answer": "once", "reason": " blue "}, DecideApproval("a", True, "blue")),
         ({"answer": "session"}, DecideApproval("a", True, scope="session")),
@@ -32,11 +33,23 @@ def test_each_button_decides_one_thing(form: dict[str, str], decision: DecideApp
 
 
 @pytest.mark.parametrize(
-    "form", [{}, {"answer": ""}, {"answer": "always"}, {"answer": "time"}, {"answer": "time", "span": "9y"}]
+    "form",
+    [{}, {"choice": ""}, {"answer": ""}, {"answer": "always"}, {"answer": "time"}, {"answer": "time", "span": "9y"}],
 )
 def test_a_form_that_decides_nothing_is_refused(form: dict[str, str]) -> None:
     with pytest.raises(InvalidArgument):
         decision_of("a", form, 5)
+
+
+async def test_enter_in_a_field_decides_nothing(tmp_path: Path) -> None:
+    """The default button of a form, which Enter presses, is its first one; nothing is sent where that is disabled."""
+    call = ToolCall("c1", "files.write", {"path": "a.txt", "text": "x"})
+    async with open_console(tmp_path, FakeProvider([ModelReply("", (call,), "tool_calls")], says("done"))) as console:
+        asked = await console.runtime.until((await console.runtime.start()).run_id, ApprovalRequested)
+        page = (await console.visitor().get("/approvals")).text
+        form = page.partition(f'action="/approvals/{asked.approval_id}/decide"')[2].partition("</form>")[0]
+        assert 'name="reason"' in form
+        assert form.partition("<button")[2].partition(">")[0].split() == ["hidden", "disabled"]
 
 
 @pytest.mark.parametrize(("answer", "outcome"), [("once", "granted"), ("deny", "denied")])

@@ -1,6 +1,19 @@
 """What texts hold stays text: nothing runs, and nothing hides."""
 
-from palyra_trio.transports.console.rendering import clock, environment, gist, moment, number, prose, read_static
+from time import process_time
+
+import pytest
+
+from palyra_trio.transports.console.rendering import (
+    choices,
+    clock,
+    environment,
+    gist,
+    moment,
+    number,
+    prose,
+    read_static,
+)
 
 PAYLOADS = (
     "<script>alert(1)</script>",
@@ -33,6 +46,13 @@ def test_what_a_model_wrote_has_its_code_set_and_nothing_else() -> None:
     assert prose("```\nnot closed") == "```\nnot closed"
 
 
+@pytest.mark.parametrize("text", ["```a\n" * 20_000, "```a\nx```b \n" * 10_000, "```\n" + "``` x\n" * 20_000, "`**" * 40_000])
+def test_what_a_model_wrote_is_set_in_time_whatever_it_is(text: str) -> None:
+    began_s = process_time()
+    prose(text)
+    assert process_time() - began_s < 2  # one thread serves all: what took the square of this took a minute
+
+
 def test_no_payload_becomes_an_element_by_being_set_as_code() -> None:
     for payload in PAYLOADS:
         for element in ("<script", "<img", "<svg", "<i>", "onerror=alert(1)>"):
@@ -43,6 +63,13 @@ def test_the_gist_of_a_question_is_what_it_is_about() -> None:
     assert gist("files.write asks: why\n  workspace  /w\n  file       a.txt (new)\n  risk  low") == "a.txt (new)"
     assert gist("the agent asks:\n  | Which one?") == "Which one?"
     assert gist("") == ""
+
+
+def test_the_choices_of_a_question_are_the_numbered_lines_that_it_ends_with() -> None:
+    asked = "the agent asks:\n  | Which?\n  | 1. not this\n  | but:\n  | 1. red\n  | 2. the <b>blue</b> one"
+    assert choices(asked) == (("1", "red"), ("2", "the <b>blue</b> one"))
+    assert choices(f"{asked}\n  | 7. odd") == ()
+    assert choices("the agent asks:\n  | In 3. words?") == ()
 
 
 def test_numbers_and_times_are_readable() -> None:

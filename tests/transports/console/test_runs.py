@@ -52,6 +52,7 @@ async def test_runs_are_found_by_their_state_a_page_after_the_other(
         assert "write" in waiting
         assert "run 2" not in waiting
         await browser.post(f"/runs/{waits.run_id}/cancel")
+        await runtime.ended(waits.run_id)
 
 
 async def test_a_run_is_read_without_script(tmp_path: Path) -> None:
@@ -79,7 +80,26 @@ async def test_a_run_is_read_without_script(tmp_path: Path) -> None:
         part = await browser.get(f"/runs/{accepted.run_id}/rows/1", HX_Request="true")
         assert part.text.lstrip().startswith("<pre")
         assert (await browser.get(f"/runs/{accepted.run_id}/rows/999")).status == 404
+        assert (await browser.get(f"/runs/{accepted.run_id}/rows/{2**64}")).status == 400
         assert "turn 2" in await browser.get(f"/runs/{accepted.run_id}/waterfall")
+
+
+async def test_a_long_picture_comes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "DRAWN", 2)
+    look = FakeProvider(says("Look.", ToolCall("c1", "files.list", {"path": "."})), says("There is nothing."))
+    async with open_console(tmp_path, look) as console:
+        accepted, browser = await console.runtime.start(), console.visitor()
+        await console.runtime.ended(accepted.run_id)
+        path = f"/runs/{accepted.run_id}/waterfall"
+        last = await browser.get(path)
+        assert "2 to 3 of 3" in last
+        assert "turn 1" not in last
+        assert f'href="{path}?upto=1"' in last.text
+        first = await browser.get(f"{path}?upto=1")
+        assert "1 to 1 of 3" in first
+        assert "turn 1" in first
+        assert f'href="{path}?upto=3"' in first.text
+        assert (await browser.get(f"{path}?upto=x")).status == 400
 
 
 async def test_a_jump_leads_to_the_page_and_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +155,7 @@ async def test_an_open_run_can_be_stopped_with_a_reason(tmp_path: Path) -> None:
         path = f"/runs/{accepted.run_id}"
         assert f'action="{path}/cancel"' in (await browser.get(path)).text
         await browser.post(f"{path}/cancel", {"reason": "enough of it", "next": path})
+        await runtime.ended(accepted.run_id)
         page = await browser.get(path)
         assert "cancelled" in page
         assert "enough of it" in page
