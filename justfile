@@ -38,9 +38,10 @@ zoo *ARGS:
 leaks:
     pytest -q -s -m slow tests/flows/test_no_leaks.py tests/flows/test_long_output.py
 
-# The cases of h2spec 2.6, which must be on the PATH, against the gRPC server
+# The cases of h2spec 2.6, which must be on the PATH, against the gRPC server and the HTTP port
 h2spec:
     python -m tests.wire.h2spec
+    python -m tests.transports.h2spec_http
 
 # The published gRPC interop cases, with the npm package @grpc/grpc-js, which this installs, and with grpcio; then HTTP/3 with
 # ngtcp2, curl, Chromium and picoquic
