@@ -45,6 +45,12 @@ def demanding(authority: Path) -> type[Machine]:
 
 
 class _DemandingContext(tls.Context):
+    def _set_peer_certificate(self, certificate: tls.Certificate) -> None:
+        try:
+            super()._set_peer_certificate(certificate)
+        except x509.InvalidVersion as error:  # the one that is no ValueError
+            raise tls.AlertBadCertificate(str(error)) from error
+
     def _server_handle_certificate(self, input_buf: Buffer) -> None:
         super()._server_handle_certificate(input_buf)
         if self._peer_certificate is None:

@@ -25,8 +25,12 @@ from tests.faults.serving import HTTP, Server
 PATIENCE_MS = 20_000
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 DARK = {"color_scheme": "dark"}
-ASKED = {"calls": [{"tool": "files.write", "arguments": {"path": "asked.txt", "text": "written\n"}}]}
 _CSP = "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
+
+
+def writes(path: str) -> dict[str, Any]:
+    """A scripted turn that writes a file, which a person is asked about. The file says which it is."""
+    return {"calls": [{"tool": "files.write", "arguments": {"path": path, "text": f"this is {path}\n"}}]}
 
 
 @attrs.define
@@ -46,7 +50,7 @@ class Daemon:
             yield self
         finally:
             self.server.kill()
-        assert self.server.tracebacks == []
+        assert self.server.tracebacks == [], self.server.log
 
     def start(self) -> None:
         trio.run(self.server.start)
@@ -127,7 +131,7 @@ class Person:
                 person.page.get_by_role("button", name="Sign in").click()
             expect(person.page.get_by_role("navigation", name="Pages")).to_be_visible()
             yield person
-            assert errors or person.said == []
+            assert errors or person.said == [], person.said
         finally:
             context.close()
 

@@ -6,16 +6,12 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Arrive
-from tests.browser.people import Daemon, Person
+from tests.browser.people import Daemon, Person, writes
 
 CLICKS = 3
 SESSIONS = 200
 APPROVALS = 50
 FOUND = "the figure is forty-two"
-
-
-def writes(path: str) -> dict[str, object]:
-    return {"calls": [{"tool": "files.write", "arguments": {"path": path, "text": "text\n"}}]}
 
 
 @pytest.fixture(scope="package", params=[(0, 0), (SESSIONS, APPROVALS)], ids=["nothing else", "hundreds"])

@@ -3,15 +3,11 @@
 from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import Arrive
-from tests.browser.people import ASKED, Daemon, Person
+from tests.browser.people import Daemon, Person, writes
 
 SLOW = {"deltas": [f"word{number} " for number in range(150)], "delta_pause_s": 0.02}
 HALF = {"deltas": ["Half of ", "a thought"], "hang": True}
 TABS = 60  # more than any page needs to come to its first question
-
-
-def write(path: str) -> dict[str, object]:
-    return {"calls": [{"tool": "files.write", "arguments": {"path": path, "text": f"this is {path}\n"}}]}
 
 
 def reach(person: Person, what: Locator) -> None:
@@ -35,7 +31,7 @@ def test_a_run_is_started_from_the_page_and_its_answer_streams(daemon: Daemon, a
 
 
 def test_one_call_is_allowed_and_another_denied(daemon: Daemon, arrive: Arrive) -> None:
-    daemon.define("two-files", write("first.txt"), write("second.txt"), {"text": "One of them, then."})
+    daemon.define("two-files", writes("first.txt"), writes("second.txt"), {"text": "One of them, then."})
     person = arrive(daemon)
     person.start("two-files", "Write two files")
     person.sees("+this is first.txt")
@@ -51,7 +47,7 @@ def test_one_call_is_allowed_and_another_denied(daemon: Daemon, arrive: Arrive) 
 
 
 def test_a_question_is_found_and_answered_with_the_keyboard_alone(daemon: Daemon, arrive: Arrive) -> None:
-    daemon.define("by-keys", write("keys.txt"), {"text": "By keys."})
+    daemon.define("by-keys", writes("keys.txt"), {"text": "By keys."})
     person = arrive(daemon)
     daemon.begin("by-keys", "Write keys.txt")
     question = person.page.locator(".ask", has_text="keys.txt")
@@ -88,7 +84,7 @@ def test_all_runs_are_stopped_from_the_overview(daemon: Daemon, arrive: Arrive) 
 
 
 def test_a_reload_in_the_middle_of_an_answer_shows_what_was_there(daemon: Daemon, arrive: Arrive) -> None:
-    daemon.define("half", write("half.txt"), HALF)
+    daemon.define("half", writes("half.txt"), HALF)
     person = arrive(daemon)
     person.start("half", "Begin something")
     person.click("Allow once")
@@ -121,7 +117,7 @@ def test_a_page_that_was_reloaded_while_an_answer_streams_ends_as_one_that_was_n
 
 
 def test_what_is_decided_in_one_tab_is_decided_in_the_other(daemon: Daemon, arrive: Arrive) -> None:
-    daemon.define("in-step", ASKED, {"text": "Both saw it."})
+    daemon.define("in-step", writes("in-step.txt"), {"text": "Both saw it."})
     person = arrive(daemon)
     person.start("in-step", "Ask me")
     other = person.tab()

@@ -1,7 +1,7 @@
 """The same tasks in a browser that runs no script: plain forms, and pages that are loaded again."""
 
 from tests.browser.conftest import Arrive
-from tests.browser.people import ASKED, Daemon, Person
+from tests.browser.people import Daemon, Person, writes
 
 PLAIN = {"java_script_enabled": False}
 LOOKS = 50  # at a page, until what is waited for is there
@@ -17,10 +17,10 @@ def look_until(person: Person, text: str) -> None:
 
 
 def test_a_run_is_started_allowed_and_read(daemon: Daemon, arrive: Arrive) -> None:
-    daemon.define("plainly-asks", ASKED, {"text": "It is written."})
+    daemon.define("plainly-asks", writes("plain.txt"), {"text": "It is written."})
     person = arrive(daemon, **PLAIN)
     person.start("plainly-asks", "Write it down")
-    look_until(person, "+written")
+    look_until(person, "+this is plain.txt")
     person.click("Allow once")
     look_until(person, "It is written.")
     person.click("files.write")
@@ -28,7 +28,7 @@ def test_a_run_is_started_allowed_and_read(daemon: Daemon, arrive: Arrive) -> No
 
 
 def test_a_call_is_denied_from_the_overview_and_the_reason_is_read(daemon: Daemon, arrive: Arrive) -> None:
-    daemon.define("plainly-denied", ASKED, {"text": "Then not."})
+    daemon.define("plainly-denied", writes("unwanted.txt"), {"text": "Then not."})
     person = arrive(daemon, **PLAIN)
     daemon.begin("plainly-denied", "Write what nobody wants", wait=True)
     person.open("/")

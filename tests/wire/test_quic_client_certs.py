@@ -13,6 +13,7 @@ import attrs
 import pytest
 import trio
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
 from palyra_trio.core.errors import PeerError
@@ -130,6 +131,19 @@ async def test_a_certificate_that_is_for_servers_only_is_refused(tmp_path: Path)
         asked.server._machine = demanding(tmp_path / "clients.pem")
         leaf = issue_leaf(authority, ["localhost"], time.time())
         assert "lacks the usage clientAuth" in await refused(asked, own(leaf))
+
+
+async def test_a_certificate_of_no_known_version_is_refused_and_is_no_fault_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Garbled:
+        def public_bytes(self, _: Encoding) -> bytes:
+            return mine.certificate.public_bytes(Encoding.DER).replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\x4b")
+
+    async with asking(tmp_path) as asked:
+        mine = asked.issued()
+        assert "not a valid X509 version" in await refused(asked, attrs.evolve(mine, certificate=Garbled()))
+    assert caplog.records == []
 
 
 async def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:

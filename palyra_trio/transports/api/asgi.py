@@ -33,6 +33,9 @@ class Beside:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request. One whose client goes away is given up; what it asked for may still be carried out."""
+        if scope["type"] == "websocket":  # there are none here, and any site may try to open one
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http" or scope["path"] not in self.resources:
             await self.pages(scope, receive, send)
             return

@@ -1,6 +1,6 @@
 """Approvals: what waits for a person, what was answered, and what stands allowed since, each to be taken back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
 
 import attrs
@@ -27,12 +27,12 @@ TEMPLATE = "approval_panels.html"
 
 @attrs.frozen
 class Found:
-    """What the first page shows. `waiting` counts all questions, of which some are in `questions`, each with its words."""
+    """What the first page shows, each approval with the words of its question. `waiting` counts all that wait, some are in `questions`."""
 
     waiting: int
     questions: tuple[tuple[Approval, str], ...]
     standing: tuple[Grant, ...]
-    decided: tuple[Approval, ...]
+    decided: tuple[tuple[Approval, str], ...]
     now_ms: int
 
 
@@ -59,10 +59,13 @@ def add(site: Site) -> None:
     @site.page("/approvals/history")
     async def history(visit: Visit) -> Answer:
         before = visit.query.get("before", "")
-        found = await site.gateway.ask(
-            lambda reader: reader.approvals.listed(visit.context.principal, pending=False, before=before, most=LISTED)
-        )
-        older = urlencode({"before": found[-1].approval_id}) if len(found) == LISTED else ""
+
+        def read(reader: Reader) -> tuple[tuple[Approval, str], ...]:
+            listed = reader.approvals.listed(visit.context.principal, pending=False, before=before, most=LISTED)
+            return _with_words(reader, listed)
+
+        found = await site.gateway.ask(read)
+        older = urlencode({"before": found[-1][0].approval_id}) if len(found) == LISTED else ""
         return site.render("approval_history.html", visit, found=found, older=older)
 
     @site.page("/approvals/grants")
@@ -88,11 +91,15 @@ def _found(reader: Reader, visit: Visit, now_ms: int) -> Found:
     newest = reader.approvals.listed(principal, pending=False, most=DECIDED + len(waiting))
     return Found(
         len(waiting),
-        tuple((each, reader.approvals.prompt(each)) for each in waiting[:QUESTIONS]),
+        _with_words(reader, waiting[:QUESTIONS]),
         reader.approvals.grants(principal, now_ms),
-        tuple(each for each in newest if each.decided_ms)[:DECIDED],
+        _with_words(reader, [each for each in newest if each.decided_ms][:DECIDED]),
         now_ms,
     )
+
+
+def _with_words(reader: Reader, found: Iterable[Approval]) -> tuple[tuple[Approval, str], ...]:
+    return tuple((each, reader.approvals.prompt(each)) for each in found)
 
 
 def _panels(site: Site, visit: Visit, found: Found) -> Mapping[str, Markup]:

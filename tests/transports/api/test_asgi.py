@@ -228,6 +228,17 @@ async def test_another_site_is_told_nothing_that_its_browser_would_let_it_read(t
             assert each.headers["cross-origin-resource-policy"] == "same-origin"
 
 
+@pytest.mark.parametrize("path", ["/", "/api/v1/runs"])
+async def test_no_websocket_is_opened(tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with port(tmp_path) as at:
+        reply = await at.ask(
+            "GET", path, connection="Upgrade", upgrade="websocket", origin="https://evil.example",
+            sec_websocket_version="13", sec_websocket_key="A" * 22 + "==",
+        )  # fmt: skip
+        assert reply.status == 403
+    assert not caplog.records
+
+
 async def test_what_a_form_of_another_site_can_send_does_nothing(tmp_path: Path) -> None:
     async with port(tmp_path) as at:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):

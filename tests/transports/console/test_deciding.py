@@ -45,11 +45,14 @@ async def test_enter_in_a_field_decides_nothing(tmp_path: Path) -> None:
     """The default button of a form, which Enter presses, is its first one; nothing is sent where that is disabled."""
     call = ToolCall("c1", "files.write", {"path": "a.txt", "text": "x"})
     async with open_console(tmp_path, FakeProvider([ModelReply("", (call,), "tool_calls")], says("done"))) as console:
-        asked = await console.runtime.until((await console.runtime.start()).run_id, ApprovalRequested)
-        page = (await console.visitor().get("/approvals")).text
+        accepted, browser = await console.runtime.start(), console.visitor()
+        asked = await console.runtime.until(accepted.run_id, ApprovalRequested)
+        page = (await browser.get("/approvals")).text
         form = page.partition(f'action="/approvals/{asked.approval_id}/decide"')[2].partition("</form>")[0]
         assert 'name="reason"' in form
         assert form.partition("<button")[2].partition(">")[0].split() == ["hidden", "disabled"]
+        await browser.post(f"/approvals/{asked.approval_id}/decide", {"answer": "deny"})
+        await console.runtime.ended(accepted.run_id)
 
 
 @pytest.mark.parametrize(("answer", "outcome"), [("once", "granted"), ("deny", "denied")])

@@ -46,11 +46,11 @@ def test_what_a_model_wrote_has_its_code_set_and_nothing_else() -> None:
     assert prose("```\nnot closed") == "```\nnot closed"
 
 
-@pytest.mark.parametrize("text", ["```a\n" * 20_000, "```a\nx```b \n" * 10_000, "```\n" + "``` x\n" * 20_000, "`**" * 40_000])
+@pytest.mark.parametrize("text", ["```a\n" * 8000, "```a\nx```b \n" * 8000, "```\n" + "``` x\n" * 8000, "`**" * 40_000])
 def test_what_a_model_wrote_is_set_in_time_whatever_it_is(text: str) -> None:
     began_s = process_time()
     prose(text)
-    assert process_time() - began_s < 2  # one thread serves all: what took the square of this took a minute
+    assert process_time() - began_s < 1  # one thread serves all
 
 
 def test_no_payload_becomes_an_element_by_being_set_as_code() -> None:

@@ -49,10 +49,11 @@ async def test_looking_at_a_link_does_not_use_it_up(tmp_path: Path) -> None:
 async def test_a_link_that_another_site_opened_signs_in_who_says_so(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         path = f"/sign-in?link={link(console)}"
-        for where, at_once in (("none", True), ("", True), ("cross-site", False), ("same-site", False)):
+        for where, at_once in (("none", True), ("same-origin", True), ("cross-site", False), ("same-site", False)):
             page = await console.stranger().get(path, Sec_Fetch_Site=where)
             assert ("data-submit" in page.text) is at_once
             assert "Sign in" in page
+        assert "data-submit" in (await console.stranger().get(path)).text
 
 
 async def test_the_cookie_is_for_this_site_and_for_no_script(tmp_path: Path) -> None:
