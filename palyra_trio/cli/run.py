@@ -206,7 +206,9 @@ async def find_session(door: Door, context: RequestContext, session: str | None,
 def terminal_here(*, answers: bool = True) -> Terminal:
     """Return the display for who calls the command. Without `answers` stdout is left to a program's form of them."""
     color = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return Terminal(sys.stdout if answers else None, sys.stderr, stream=sys.stdout.isatty(), color=color, live=sys.stderr.isatty())
+    return Terminal(
+        sys.stdout if answers else None, sys.stderr, stream=sys.stdout.isatty(), color=color, live=sys.stderr.isatty()
+    )
 
 
 def _prompt(prompt: str | None) -> str:

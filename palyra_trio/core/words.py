@@ -53,7 +53,9 @@ def compact(value: int) -> str:
     """Return a count in about three digits: `950`, `1.2k`, `34k`, `5.6M`."""
     for unit, length in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if value >= length:
-            return f"{value / length:.1f}".removesuffix(".0") + unit if value < 10 * length else f"{value // length}{unit}"
+            return (
+                f"{value / length:.1f}".removesuffix(".0") + unit if value < 10 * length else f"{value // length}{unit}"
+            )
     return str(value)
 
 

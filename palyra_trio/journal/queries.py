@@ -271,7 +271,13 @@ class Reader:
         return _only([each for each in found if each is not None], text, "session", lambda session: session.session_id)
 
     def sessions(
-        self, principal: Principal, *, archived: bool = False, before: str = "", containing: str = "", most: int = LIST_ROWS
+        self,
+        principal: Principal,
+        *,
+        archived: bool = False,
+        before: str = "",
+        containing: str = "",
+        most: int = LIST_ROWS,
     ) -> tuple[Session, ...]:
         """Return a principal's sessions, newest first; with `before`, one of them, only those that are older than it.
 

@@ -4,8 +4,6 @@ Whether the caller may was asked before, in `checks`, `intake` and `opening`; wh
 journal's to refuse.
 """
 
-import trio
-
 from palyra_trio.core.approvals import Approval, Grant
 from palyra_trio.core.bindings import AgentBound, AgentUnbound
 from palyra_trio.core.codec import TapeRow

@@ -255,7 +255,9 @@ class _Batch:
         said = f"Error ({result.error}): {result.text}" if result.error else result.text
         text = self._run.state.redactor.recordable(said)
         elapsed_ms = int((trio.current_time() - began) * 1000)
-        finished = ToolFinished(call_id, text, elapsed_ms, result.error, untrusted=spec.untrusted_output, size_bytes=told.kept_bytes)
+        finished = ToolFinished(
+            call_id, text, elapsed_ms, result.error, untrusted=spec.untrusted_output, size_bytes=told.kept_bytes
+        )
         if len(text) <= spec.output_cap_characters:
             return finished, []
         data = text.encode()

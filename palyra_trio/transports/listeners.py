@@ -87,7 +87,9 @@ async def open_edges(
             stack.push_async_callback(listener.aclose)
         udp: list[socket.socket] = []
         if quic is not None and quic.enabled:
-            from palyra_trio.transports import quic_listener  # what these stand on is large, and `run` has no need of it
+            from palyra_trio.transports import (
+                quic_listener,  # what these stand on is large, and `run` has no need of it
+            )
             from palyra_trio.transports.api.resources import Resources
 
             udp = await trio.to_thread.run_sync(quic_listener.open_sockets, quic)
