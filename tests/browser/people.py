@@ -98,10 +98,13 @@ class Daemon:
             return path
 
         async def start_all() -> list[str]:
+            paths: list[str] = []
             async with connect(await trio.open_unix_socket(str(self.server.shell.state_dir / "socket"))) as channel:
                 stub = GatewayServiceStub(channel)  # type: ignore[arg-type]
                 with trio.fail_after(PATIENCE_MS / 1000):
-                    return [await start(stub, text) for text in texts]
+                    for text in texts:
+                        paths.append(await start(stub, text))
+            return paths
 
         return trio.run(start_all)
 

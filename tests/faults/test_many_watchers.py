@@ -37,7 +37,7 @@ TALKS = (
 )
 GOES_ON = {"repeat": {"text": "and on ", "times": 1_000_000}, "delta_pause_s": 0.05}
 LONG = {"repeat": {"text": "0123456789abcdef" * 64, "times": 8_000}}
-LONG_KB = 64 * 1024  # a daemon that kept the text for each of these would need more than twice as much
+LONG_KB = 96 * 1024  # a daemon that kept the text for each of these would need more than twice as much
 EVENTS, PAGE, LATE_EVENTS, LATE_PAGE = "events", "page", "late events", "late page"
 EAGER = (EVENTS, PAGE, EVENTS, PAGE)
 LATE = (LATE_EVENTS, LATE_PAGE)
@@ -69,6 +69,7 @@ class Watchers:
         self.ended = trio.Event()
         self.most_kb = 0
         self.seen: list[str] = []
+        self._saw = trio.Event()
 
     async def open(self, run: runs_pb2.Accepted, way: str) -> EventStream:
         path, headers = f"/api/v1/runs/{run.run_id}/events", {"Authorization": self.server.authorization}
@@ -82,7 +83,7 @@ class Watchers:
             if way in LATE:
                 await self.ended.wait()
             await (self._read_page(run, stream) if way in (PAGE, LATE_PAGE) else self._read_events(run, stream))
-        self.seen.append(way)
+        self._see(way)
 
     async def _read_events(self, run: runs_pb2.Accepted, stream: EventStream) -> None:
         received = []
@@ -116,16 +117,24 @@ class Watchers:
             if way in LATE:
                 await self.ended.wait()
             await stream.next()
-            self.seen.append(way)
+            self._see(way)
             with suppress(OSError, trio.BrokenResourceError, h11.RemoteProtocolError):
                 while await stream.next() is not None:
                     pass
 
     async def let_the_late_read(self, others: int) -> None:
         """Once so many others have seen the end."""
-        while len(self.seen) < others:
-            await trio.sleep(0.02)
+        await self.until_seen(others)
         self.ended.set()
+
+    def _see(self, way: str) -> None:
+        self.seen.append(way)
+        self._saw.set()
+        self._saw = trio.Event()
+
+    async def until_seen(self, count: int) -> None:
+        while len(self.seen) < count:
+            await self._saw.wait()
 
     async def measure(self) -> None:
         while True:
@@ -178,9 +187,7 @@ async def test_the_end_comes_in_time_whoever_watches(tmp_path: Path, runs: int) 
         for run in await begin(watchers.server, "goes-on", runs):
             for way in (*EAGER, LATE_PAGE):
                 nursery.start_soon(watchers.hang_on, run, way)
-        with trio.fail_after(PATIENCE_S):
-            while len(watchers.seen) < runs * len(EAGER):
-                await trio.sleep(0.02)
+        await watchers.until_seen(runs * len(EAGER))
         process.send_signal(signal.SIGTERM)
         with trio.fail_after(DRAIN_S + LAST_ROWS_S + ENDING_S):
             await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)

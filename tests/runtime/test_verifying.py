@@ -55,9 +55,8 @@ async def test_a_check_that_nobody_waits_for_any_more_ends(tmp_path: Path, monke
     monkeypatch.setattr(check, "TOLD_ROWS", 1)
     async with open_fake_runtime(tmp_path) as runtime:
         await runtime.ended((await runtime.start()).run_id)
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
-                verifying = Verifying(runtime.state_dir / FILE_NAME, lambda: 1, nursery)
-                verifying.begin("user:me")
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            verifying = Verifying(runtime.state_dir / FILE_NAME, lambda: 1, nursery)
+            verifying.begin("user:me")
+            nursery.cancel_scope.cancel()
         assert verifying.newest == Checked("user:me", 1)

@@ -100,7 +100,7 @@ async def test_what_is_scraped_under_load_is_what_the_tapes_held_at_that_moment(
         async def scrape() -> None:
             for _ in range(30):
                 scrapes.append(await scraped(served))
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:
             for number in range(6):
