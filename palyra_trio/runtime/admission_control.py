@@ -3,8 +3,8 @@
 It stays closed over a restart: who stopped a daemon's work must not find it working because the machine came back.
 
 It also closes by itself under load: to refuse at once is better than to be late for everybody. A burst is let in whole. But
-once a run has waited for longer than the budget to begin, only a few may be starting at a time, until nobody has had to be
-refused for a while: so those that are let in begin about as fast as on an idle daemon, however many stand at the door.
+once a run has waited for longer than the budget to begin, one may be starting at a time, until nobody has had to be refused
+for a while. That keeps the loop as busy as more of them would, and each begins sooner, however many stand at the door.
 """
 
 import math
@@ -19,7 +19,6 @@ from palyra_trio.journal.writer import Ticket
 from palyra_trio.runtime.runs import Settle
 from palyra_trio.runtime.state import RuntimeState
 
-STARTING_UNDER_LOAD = 3  # enough to keep the loop busy while one of them waits for the disk
 CALM_S = 1.0
 
 
@@ -28,7 +27,7 @@ class AdmissionControl:
 
     def __init__(self, state: RuntimeState, paused: AdmissionPaused | None) -> None:
         self._state = state
-        self._preparing: dict[object, float] = {}  # since when
+        self._entering: dict[object, float] = {}  # since when
         self._refused_s = -math.inf
         self.paused = paused
 
@@ -42,26 +41,24 @@ class AdmissionControl:
             )
 
     @contextmanager
-    def preparing(self, now_s: float) -> Generator[None]:
-        """Let a run be prepared, from a moment of Trio's clock on: the block ends when it is handed on. Raises Busy."""
+    def entering(self, now_s: float) -> Generator[None]:
+        """Let a run in, at a moment of Trio's clock. The block ends when it was accepted or refused. Raises Busy."""
         self.check()
         self._check_load(now_s)
-        self._preparing[this := object()] = now_s
+        self._entering[this := object()] = now_s
         try:
             yield
         finally:
-            del self._preparing[this]
+            del self._entering[this]
 
     def _check_load(self, now_s: float) -> None:
         starting, limit_ms = self._state.latencies.starting, self._state.config.latency.first_event_ms
-        count = len(self._preparing) + starting.count
-        waits_ms = max(now_s - next(iter(self._preparing.values()), now_s), starting.longest_s(now_s)) * 1000
+        waits_ms = max(now_s - next(iter(self._entering.values()), now_s), starting.longest_s(now_s)) * 1000
         strained = now_s - self._refused_s < CALM_S
-        if waits_ms > limit_ms or (strained and count >= STARTING_UNDER_LOAD):
+        if waits_ms > limit_ms or (strained and (self._entering or starting.count)):
             self._refused_s = now_s
             raise Busy(
-                f"{count} runs that were let in have not begun yet, one of them for {waits_ms:.0f} ms:"
-                f" {limit_ms} ms are the limit",
+                f"there are more new runs than this daemon can begin within {limit_ms} ms",
                 remedy="start fewer at a time, or try again in a second",
             )
 

@@ -132,13 +132,9 @@ class Gateway:
         if (existing := await attach(self._state, command, context)) is not None:
             await self.submit(TakeUpRun(existing.run_id), context)
             return existing
-
-        async def prepare_run() -> object:
-            with self._admission.preparing(trio.current_time()):
-                await self._state.secrets.refresh()
-                return await prepare(self._state, command, context)
-
-        return await self._put_racing(prepare_run, command, context)
+        with self._admission.entering(trio.current_time()):
+            await self._state.secrets.refresh()
+            return await self._put_racing(lambda: prepare(self._state, command, context), command, context)
 
     async def _open(self, command: OpenSession, context: RequestContext) -> Reply:
         return await self._put_racing(lambda: prepare_opening(self._state, command, context), command, context)

@@ -139,7 +139,7 @@ def test_a_recorded_tape_decodes_to_what_it_says_and_folds_to_its_end(name: str,
         event = decode(KINDS[line["kind"]], canonical_json(line["body"]))
         assert event is not None
         body = json.loads(canonical_json(event))
-        assert body | line["body"] == body
+        assert _has(body, line["body"])
         assert folder == OLD or body == line["body"]
         fold(view, event)
     assert view.terminal
@@ -151,6 +151,15 @@ def test_a_recorded_tape_decodes_to_what_it_says_and_folds_to_its_end(name: str,
         "cancelled": (RunState.CANCELLED, "cancelled"),
     }
     assert (view.state, view.reason) == expected.get(name, (RunState.DONE, "final_answer"))
+
+
+def _has(now: Any, then: Any) -> bool:
+    """Return whether `now` says all that `then` said; objects may say more."""
+    if isinstance(then, dict):
+        return isinstance(now, dict) and all(key in now and _has(now[key], each) for key, each in then.items())
+    if isinstance(then, list):
+        return isinstance(now, list) and len(now) == len(then) and all(map(_has, now, then))
+    return bool(now == then)
 
 
 def test_every_recorded_tape_is_played() -> None:
