@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -48,10 +49,19 @@ async def application(
             await body(str(taken).encode())
 
 
+def free_port() -> int:
+    """Return a port that neither UDP nor TCP has: it binds both."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            port = udp.getsockname()[1]
+            with suppress(OSError):
+                tcp.bind(("127.0.0.1", port))
+                return int(port)
+
+
 async def main(certificate: str, key: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = Config()
     config.certfile, config.keyfile = certificate, key
     config.bind, config.quic_bind = [f"127.0.0.1:{port}"], [f"127.0.0.1:{port}"]

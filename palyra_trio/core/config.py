@@ -203,7 +203,8 @@ class RatesConfig:
 class LatencyConfig:
     """How long what people wait for may take: a commit of the journal, a judgement of a call, a run's first event.
 
-    A longer one is recorded; new runs are refused while starting one takes longer than `first_event_ms`.
+    A longer one is recorded. Once starting a run took longer than `first_event_ms`, others are refused and they start one at
+    a time, until none had to be refused for a second.
     """
 
     journal_write_ms: int = 25
