@@ -52,6 +52,10 @@ interop:
     python -m tests.wire.interop_quic.picoquic
     python -m tests.wire.interop_quic
 
+# The console in a real browser, whole: wants chromium
+browser *ARGS:
+    pytest -q -m "slow or not slow" tests/browser {{ARGS}}
+
 # What QUIC must stand, whole: cuts and restarts, moves of the client, a bad wire, hostile peers. The last three want root
 quic-faults:
     pytest -q -s -m slow tests/faults/test_quic_cuts.py tests/faults/test_quic_roaming.py tests/faults/test_quic_bad_link.py tests/faults/test_quic_hostile.py
