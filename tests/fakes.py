@@ -14,7 +14,15 @@ import trio
 from palyra_trio.core.agents import Limits
 from palyra_trio.core.codec import KIND_NAMES, TapeRow
 from palyra_trio.core.commands import Accepted, Applied, StartRun
-from palyra_trio.core.config import ApprovalConfig, Config, DaemonConfig, JournalConfig, ModelConfig, SessionConfig
+from palyra_trio.core.config import (
+    ApprovalConfig,
+    Config,
+    DaemonConfig,
+    JournalConfig,
+    LatencyConfig,
+    ModelConfig,
+    SessionConfig,
+)
 from palyra_trio.core.identity import Principal, RequestContext, RunId
 from palyra_trio.core.messages import FinishReason, ModelDelta, ModelReply, ModelRequest, ToolCall
 from palyra_trio.core.policy import Action, PathResource, PolicyRules
@@ -52,6 +60,8 @@ E = TypeVar("E", bound=TapeEvent)
 ME = RequestContext(Principal("user:me"), device="laptop", channel="test", local=True)
 OTHER = RequestContext(Principal("user:other"), device="laptop", channel="test", local=True)
 
+PATIENT = LatencyConfig(journal_write_ms=60_000, gate_ms=60_000, first_event_ms=60_000)
+"""Tests run on machines of any speed: a slow one breaches nothing and refuses nobody, but where that is what is tested."""
 CONFIG = Config(
     model=ModelConfig(attempts=3),
     limits=Limits(turns=6, tool_calls=8, active_s=60, tool_s=10),
@@ -59,6 +69,7 @@ CONFIG = Config(
     approval=ApprovalConfig(expires_s=100),
     journal=JournalConfig(min_free_bytes=1),
     daemon=DaemonConfig(drain_s=0),
+    latency=PATIENT,
 )
 SECRET = "sk-proj-" + "abcdEFGH0123" * 3
 

@@ -23,6 +23,7 @@ from palyra_trio.cli.tape import rows_after
 from palyra_trio.core.codec import json_line
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.queries import Reader, RunSummary
+from tests.fakes import PATIENT
 
 PATIENCE_S = 20.0  # far more than any step takes; only a hang comes to it
 PROGRAM = (sys.executable, "-m", "palyra_trio")
@@ -58,6 +59,7 @@ class Shell:
         own = {"HOME": str(self.home), "PALYRA_STATE_DIR": str(self.state_dir), "PYTHONPATH": str(ROOT)}
         own["PALYRA_HTTP__ENABLED"] = "false"  # several daemons run at once, and most tests need no console
         own["PALYRA_QUIC__ENABLED"] = "false"  # the same holds of HTTP/3
+        own |= {f"PALYRA_LATENCY__{name.upper()}": str(ms) for name, ms in attrs.asdict(PATIENT).items()}
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONDONTWRITEBYTECODE") if name in os.environ}
         return {**kept, "LANG": "C.UTF-8", "TERM": "xterm", **own, **(more or {})}
 

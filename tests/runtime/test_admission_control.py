@@ -15,7 +15,9 @@ from palyra_trio.core.system_events import AdmissionPaused, AdmissionResumed
 from palyra_trio.core.tape import SYSTEM_STREAM, ModelDelta
 from palyra_trio.runtime.admission_control import CALM_S, AdmissionControl
 from palyra_trio.runtime.latency import Latencies
-from tests.fakes import ME, SECRET, FakeProvider, open_fake_runtime, says
+from tests.fakes import CONFIG, ME, SECRET, FakeProvider, open_fake_runtime, says
+
+BUDGETED = attrs.evolve(CONFIG, latency=LatencyConfig())
 
 
 @attrs.frozen
@@ -63,7 +65,7 @@ async def test_a_pause_holds_over_a_restart_and_both_ends_of_it_are_on_the_tape(
 
 
 async def test_new_runs_are_refused_at_once_while_one_that_was_let_in_does_not_begin(tmp_path: Path) -> None:
-    async with open_fake_runtime(tmp_path) as runtime:
+    async with open_fake_runtime(tmp_path, config=BUDGETED) as runtime:
         starting = runtime.state.latencies.starting
         starting.admitted("slow", trio.current_time() - 1.0)
         with pytest.raises(Busy, match="more new runs than this daemon can begin within 100 ms"):
@@ -105,7 +107,7 @@ def test_the_door_is_wide_again_when_nobody_was_refused_for_a_while() -> None:
 
 
 async def test_a_run_that_is_refused_for_another_reason_does_not_keep_the_door(tmp_path: Path) -> None:
-    async with open_fake_runtime(tmp_path) as runtime:
+    async with open_fake_runtime(tmp_path, config=BUDGETED) as runtime:
         starting = runtime.state.latencies.starting
         starting.admitted("slow", trio.current_time() - 1.0)
         with pytest.raises(Busy):

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from palyra_trio.core.codec import KIND_NAMES
 from palyra_trio.core.commands import PauseAdmission
-from palyra_trio.core.config import HttpConfig, LatencyConfig
+from palyra_trio.core.config import HttpConfig
 from palyra_trio.core.identity import Scope
 from palyra_trio.journal.feed import Feed
 from palyra_trio.runtime.counters import Counters
@@ -87,9 +87,9 @@ async def test_metrics_are_for_who_may_read_unless_they_are_open(tmp_path: Path)
 
 
 async def test_what_is_scraped_under_load_is_what_the_tapes_held_at_that_moment(tmp_path: Path) -> None:
-    counters, config = Counters(), attrs.evolve(CONFIG, latency=LatencyConfig(first_event_ms=60_000))
+    counters = Counters()
     feed = Feed(watch=counters.take)
-    async with open_served(tmp_path, feed=feed, counters=counters, config=config) as served:
+    async with open_served(tmp_path, feed=feed, counters=counters) as served:
         scrapes: list[dict[str, float]] = []
 
         async def load(number: int) -> None:
