@@ -24,8 +24,6 @@ RENEWED_BEFORE = timedelta(days=30)
 SKEW = timedelta(minutes=10)  # by which a client's clock may be behind ours
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
-_KEY_BEGINS = b"-----BEGIN PRIVATE KEY-----"  # RFC 7468, section 10
-
 
 @attrs.frozen
 class CertifiedKey:
@@ -116,10 +114,9 @@ def issue_leaf(authority: CertifiedKey, names: Iterable[str], now_s: float) -> C
 
 def parse_certified_key(raw: bytes) -> CertifiedKey:
     """Return what `CertifiedKey.pem` wrote. Raises ValueError saying what is wrong with it."""
-    chain, begins, key_pem = raw.partition(_KEY_BEGINS)
     try:
-        certificates = x509.load_pem_x509_certificates(chain)
-        key = serialization.load_pem_private_key(begins + key_pem, password=None)
+        certificates = x509.load_pem_x509_certificates(raw)  # each takes what is its own of the file
+        key = serialization.load_pem_private_key(raw, password=None)
         is_its_key = key.public_key() == certificates[0].public_key()
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from error
