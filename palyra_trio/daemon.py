@@ -39,9 +39,9 @@ from palyra_trio.runtime.gateway import Gateway, open_gateway
 from palyra_trio.runtime.jobs import open_jobs
 from palyra_trio.runtime.latency import Latencies
 from palyra_trio.runtime.policies import read_checked
+from palyra_trio.runtime.recent_log import RecentLog
 from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.state import RuntimeState
-from palyra_trio.runtime.telemetry import RecentLog
 from palyra_trio.tools import overlay
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.job import Bounds

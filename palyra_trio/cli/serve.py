@@ -23,7 +23,8 @@ from palyra_trio.core.config_values import KEYS, value_of
 from palyra_trio.core.errors import ConfigInvalid, PalyraError
 from palyra_trio.daemon import Daemon, calm_collector, open_daemon
 from palyra_trio.guard.redactor import Redactor
-from palyra_trio.runtime.telemetry import RecentLog, log_crashes, set_up_logging
+from palyra_trio.runtime.recent_log import RecentLog
+from palyra_trio.runtime.telemetry import log_crashes, set_up_logging
 from palyra_trio.wire.authority import spelled
 
 AT_START = ("model", "journal", "grpc", "quic", "http", "log")  # sections that are read once

@@ -53,12 +53,12 @@ from palyra_trio.runtime.live_tree import LiveTree, live_tree
 from palyra_trio.runtime.notify import notify
 from palyra_trio.runtime.opening import prepare_opening
 from palyra_trio.runtime.policies import Policies, put_in_force
+from palyra_trio.runtime.recent_log import RecentLog
 from palyra_trio.runtime.recovery import mark_interrupted
 from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.sessions import Sessions, find_waiting
 from palyra_trio.runtime.state import RuntimeState
 from palyra_trio.runtime.stopping import Stop, Stopped, stop_all
-from palyra_trio.runtime.telemetry import RecentLog
 from palyra_trio.runtime.tokens import Tokens
 from palyra_trio.runtime.undo import undo_run
 from palyra_trio.runtime.verifying import Verifying

@@ -18,8 +18,8 @@ from palyra_trio.providers.choose import Choice
 from palyra_trio.runtime.counters import Counters
 from palyra_trio.runtime.jobs import Jobs
 from palyra_trio.runtime.latency import Latencies
+from palyra_trio.runtime.recent_log import RecentLog
 from palyra_trio.runtime.secrets import Secrets
-from palyra_trio.runtime.telemetry import RecentLog
 from palyra_trio.tools.registry import Registry
 from palyra_trio.tools.sandbox import Sandbox
 from palyra_trio.tools.workspace import Workspace

@@ -9,49 +9,15 @@ import logging
 import resource
 import sys
 import threading
-from collections import deque
 from typing import Any, TextIO
 
-import attrs
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from palyra_trio.guard.redactor import Redactor
+from palyra_trio.runtime.recent_log import RecentLog
 
 _PR_SET_DUMPABLE = 4
-RECENT_LINES = 500
-LINE_CHARACTERS = 4000
-
-
-@attrs.frozen
-class LogLine:
-    """A line as it was logged, secrets masked. `at_ms` is Unix time."""
-
-    at_ms: int
-    level: str
-    logger: str
-    text: str
-
-
-class RecentLog(logging.Handler):
-    """The newest lines of the log, in memory. Any thread may log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: deque[LogLine] = deque(maxlen=RECENT_LINES)
-
-    @property
-    def lines(self) -> tuple[LogLine, ...]:
-        """The lines, oldest first."""
-        return tuple(self._lines.copy())
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = self.format(record)[:LINE_CHARACTERS]
-        except Exception:
-            self.handleError(record)
-        else:
-            self._lines.append(LogLine(int(record.created * 1000), record.levelname.lower(), record.name, text))
 
 
 def set_up_logging(

@@ -3,25 +3,16 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Generator
 from datetime import datetime, timedelta
 
 import pytest
 
 from palyra_trio.guard.redactor import Redactor
-from palyra_trio.runtime.telemetry import LINE_CHARACTERS, RECENT_LINES, RecentLog, set_up_logging
+from palyra_trio.runtime.telemetry import set_up_logging
 from tests.fakes import SECRET
 
 log = logging.getLogger("palyra_trio.test")
-
-
-@pytest.fixture(autouse=True)
-def _root_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    monkeypatch.setattr(log, "disabled", False)  # import-linter, in another test, disables all loggers that there are
-    yield
-    root.handlers, root.level = handlers, level
+pytestmark = pytest.mark.usefixtures("own_root_logger")
 
 
 def logging_to(level: str = "info", *, as_json: bool = True) -> io.StringIO:
@@ -148,25 +139,3 @@ def test_what_nobody_catches_is_logged_without_its_secrets_and_leaves_no_core() 
     entries = [json.loads(line) for line in done.stderr.splitlines()]
     told = ("in a thread: ", "last: ", "a warning: ", "in the end: ")
     assert [next(each for each in told if f"{each}[redacted:" in json.dumps(entry)) for entry in entries] == [*told]
-
-
-def test_the_newest_lines_are_kept_for_a_person_masked_and_no_more_of_them_than_there_is_room() -> None:
-    recent = RecentLog()
-    set_up_logging("info", as_json=True, redactor=Redactor(), out=io.StringIO(), recent=recent)
-    for number in range(RECENT_LINES + 2):
-        log.info("line", extra={"number": number})
-    log.debug("not this")
-    log.warning("a key: %s", SECRET, extra={"long": "x" * LINE_CHARACTERS})
-    assert len(recent.lines) == RECENT_LINES
-    last = recent.lines[-1]
-    assert (last.level, last.logger, len(last.text)) == ("warning", "palyra_trio.test", LINE_CHARACTERS)
-    assert "a key" in last.text
-    assert SECRET not in last.text
-    assert recent.lines[0].text == "line number=3"
-
-
-def test_a_line_that_cannot_be_made_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    recent = RecentLog()
-    recent.handle(logging.LogRecord("x", logging.INFO, "", 0, "%d", ("no number",), None))
-    assert recent.lines == ()
