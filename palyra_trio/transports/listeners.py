@@ -23,7 +23,6 @@ import trio
 from palyra_trio.core.config import GrpcConfig, QuicConfig
 from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.runtime.gateway import Gateway
-from palyra_trio.transports.certificates import FOLDER, Certificates
 from palyra_trio.transports.console_service import no_console
 from palyra_trio.transports.door import Access
 from palyra_trio.transports.grpc_services import SERVICES, grpc_services
@@ -35,7 +34,8 @@ from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.served_calls import handlers_of
 from palyra_trio.wire.tls import server_context
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what these stand on is large, and `run` has no need of it
+    from palyra_trio.transports.certificates import Certificates
     from palyra_trio.wire.h3_server import H3Server
 
 SOCKET_NAME = "socket"
@@ -50,7 +50,7 @@ class Edges:
     """
 
     addresses: tuple[str, ...]
-    certificates: Certificates | None
+    certificates: "Certificates | None"
     _servers: "tuple[H2Server | H3Server, ...]"
     _health: HealthService
 
@@ -79,7 +79,7 @@ async def open_edges(
     async with AsyncExitStack() as stack:
         unix = await stack.enter_async_context(_unix_listener(path))
         stack.callback(path.unlink, missing_ok=True)
-        certificates = await _certificates(state_dir / FOLDER, grpc, quic)
+        certificates = await _certificates(state_dir, grpc, quic)
         if certificates is not None:
             await stack.enter_async_context(_renewing(certificates))
         tcp = await _tcp_listeners(grpc, certificates) if grpc is not None else []
@@ -87,9 +87,7 @@ async def open_edges(
             stack.push_async_callback(listener.aclose)
         udp: list[socket.socket] = []
         if quic is not None and quic.enabled:
-            from palyra_trio.transports import (
-                quic_listener,  # what these stand on is large, and `run` has no need of it
-            )
+            from palyra_trio.transports import quic_listener
             from palyra_trio.transports.api.resources import Resources
 
             udp = await trio.to_thread.run_sync(quic_listener.open_sockets, quic)
@@ -126,7 +124,7 @@ async def open_edges(
 
 
 @asynccontextmanager
-async def _renewing(certificates: Certificates) -> AsyncGenerator[None, None]:
+async def _renewing(certificates: "Certificates") -> AsyncGenerator[None, None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(certificates.keep)
         yield
@@ -165,14 +163,16 @@ def _unix_listener(path: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
 
 
-async def _certificates(folder: Path, grpc: GrpcConfig | None, quic: QuicConfig | None) -> Certificates | None:
+async def _certificates(state_dir: Path, grpc: GrpcConfig | None, quic: QuicConfig | None) -> "Certificates | None":
     """Return the daemon's own certificates, for every name that it is configured with, where TCP or UDP shows them."""
     if not (quic is not None and quic.enabled) and not (grpc is not None and _shows_own(grpc)):
         return None
+    from palyra_trio.transports.certificates import FOLDER, Certificates
+
     hosts = [each.host for each in (grpc, quic) if each is not None and not _is_wildcard(each.host)]
     names = (*(quic.names if quic is not None else ()), *hosts)
     try:
-        return await trio.to_thread.run_sync(Certificates, folder, names, time.time)
+        return await trio.to_thread.run_sync(Certificates, state_dir / FOLDER, names, time.time)
     except ValueError as error:
         raise ConfigInvalid(
             f"no certificate can be issued for {', '.join(names)}: {error}",
@@ -181,7 +181,7 @@ async def _certificates(folder: Path, grpc: GrpcConfig | None, quic: QuicConfig 
 
 
 async def _tcp_listeners(
-    grpc: GrpcConfig, certificates: Certificates | None
+    grpc: GrpcConfig, certificates: "Certificates | None"
 ) -> list[trio.abc.Listener[trio.abc.Stream]]:
     context = _context(grpc, certificates)
     try:
@@ -194,7 +194,7 @@ async def _tcp_listeners(
     return [listener if context is None else trio.SSLListener(listener, context) for listener in listeners]
 
 
-def _context(grpc: GrpcConfig, certificates: Certificates | None) -> ssl.SSLContext | None:
+def _context(grpc: GrpcConfig, certificates: "Certificates | None") -> ssl.SSLContext | None:
     if _shows_own(grpc):
         assert certificates is not None
         context = server_context(certificates.leaf_file, certificates.leaf_file)
