@@ -13,16 +13,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 import click
 import trio
 
-from palyra_trio.cli.open import model_settings, read_settings, request_context, state_dir
+from palyra_trio.cli.open import is_held, model_settings, read_settings, request_context, state_dir
 from palyra_trio.cli.profiles import chosen, note, transport
-from palyra_trio.cli.remote import RemoteGateway, Rows, nursery_of_our_own, open_remote
+from palyra_trio.cli.remote import RemoteGateway, Rows, Stub, nursery_of_our_own, open_remote
 from palyra_trio.cli.settings import Settings
 from palyra_trio.cli.ways import Transport, Way, over_quic, over_stream
 from palyra_trio.core.codec import TapeRow
@@ -286,6 +286,24 @@ def submit(command: Command) -> Reply:
 async def _submit(command: Command, settings: Settings) -> Reply:
     async with open_door(settings) as (door, context):
         return await door.submit(command, context)
+
+
+def ask_process(stub: Stub, method: str, request: Any) -> Any:
+    """Return what the process that holds the state directory answers to a unary call, or None when none does.
+
+    Raises the refusal; and NoDaemon when a process holds the directory and does not answer, or with `--daemon`.
+    """
+    return trio.run(_ask_process, stub, method, request)
+
+
+async def _ask_process(stub: Stub, method: str, request: Any) -> Any:
+    try:
+        async with open_remote_door(state_dir()) as (door, _):
+            return await door.service_call(stub, method, request)
+    except NoDaemon:
+        if chosen() is not None or is_held(state_dir()):
+            raise
+        return None
 
 
 def watch(run_id: RunId, after_seq: int, show: Callable[[Iterable[TapeRow]], None]) -> None:

@@ -3,9 +3,8 @@
 import click
 import trio
 
-from palyra_trio.cli.door import open_door, submit
+from palyra_trio.cli.door import ask_process, open_door, submit
 from palyra_trio.cli.open import has_journal, principal, read_settings, reading
-from palyra_trio.cli.policy_sets import ask_process
 from palyra_trio.cli.tables import json_option, print_json, safe_for_stdout
 from palyra_trio.core.commands import CancelRun, PauseAdmission, ResumeAdmission, StopJob
 from palyra_trio.core.errors import InvalidArgument, NoDaemon, PeerError, StateConflict
@@ -118,9 +117,7 @@ def debug() -> None:
 @json_option
 def tasks(as_json: bool) -> None:
     """Show the tree of the daemon's tasks, and where in the code each one waits."""
-    answer = ask_process(
-        lambda there: there.service_call(OperationsServiceStub, "ListTasks", operations_pb2.ListTasksRequest())
-    )
+    answer = ask_process(OperationsServiceStub, "ListTasks", operations_pb2.ListTasksRequest())
     if answer is None:
         raise NoDaemon("no daemon runs here, so there are no tasks", remedy="`palyra-trio serve` starts one")
     if as_json:

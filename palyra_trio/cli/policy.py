@@ -8,10 +8,11 @@ import click
 import trio
 
 from palyra_trio.cli import exit_codes
+from palyra_trio.cli.door import ask_process
 from palyra_trio.cli.open import confirm, read_settings
 from palyra_trio.cli.policy_cases import read_cases, try_cases
 from palyra_trio.cli.policy_questions import diff, explain, why
-from palyra_trio.cli.policy_sets import CURRENT, NamedSet, ask_process, in_force, known_tools, named
+from palyra_trio.cli.policy_sets import CURRENT, NamedSet, in_force, known_tools, named
 from palyra_trio.cli.profiles import chosen
 from palyra_trio.cli.tables import json_option, print_json, print_table, safe_for_stdout
 from palyra_trio.core.errors import ConfigInvalid, InvalidArgument, NoDaemon, NotFound
@@ -24,6 +25,7 @@ from palyra_trio.guard.policy_folder import change_file
 from palyra_trio.guard.policy_text import PolicySource, statements
 from palyra_trio.guard.presets import policy_hash, preset
 from palyra_trio.pb import policy_pb2
+from palyra_trio.pb.policy_grpc import PolicyServiceStub
 from palyra_trio.runtime.policies import check_set
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -143,7 +145,7 @@ def reload(as_json: bool) -> None:
 
     A file with a fault is refused with file, line and reason (exit status 78), and the old policies stay in force.
     """
-    answer = ask_process(lambda there: there.policy_call("ReloadPolicies", policy_pb2.ReloadPoliciesRequest()))
+    answer = ask_process(PolicyServiceStub, "ReloadPolicies", policy_pb2.ReloadPoliciesRequest())
     if answer is None:
         raise NoDaemon(
             "no daemon runs here, so there is nothing to reload", remedy="your policies hold from its next start"
@@ -189,7 +191,7 @@ def import_claude(file: Path, yes: bool) -> None:
 
     trio.run(write)
     click.echo(f"wrote {visible(str(path))}", err=True)
-    if ask_process(lambda there: there.policy_call("ReloadPolicies", policy_pb2.ReloadPoliciesRequest())) is not None:
+    if ask_process(PolicyServiceStub, "ReloadPolicies", policy_pb2.ReloadPoliciesRequest()) is not None:
         click.echo("in force now", err=True)
 
 

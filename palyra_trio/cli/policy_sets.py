@@ -4,19 +4,15 @@ Whatever builds an engine here has its policies checked first, in a process of t
 """
 
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import attrs
 import trio
 
-from palyra_trio.cli.door import open_remote_door
-from palyra_trio.cli.open import is_held, read_settings, state_dir
-from palyra_trio.cli.profiles import chosen
-from palyra_trio.cli.remote import RemoteGateway
+from palyra_trio.cli.door import ask_process
+from palyra_trio.cli.open import read_settings
 from palyra_trio.cli.settings import current_folder
-from palyra_trio.core.errors import InvalidArgument, NoDaemon
+from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.policy import PolicyRules, Preset
 from palyra_trio.core.text import name_to_text
 from palyra_trio.guard.cedar import CedarEngine
@@ -25,12 +21,11 @@ from palyra_trio.guard.policy_set import sources
 from palyra_trio.guard.policy_text import PolicySource
 from palyra_trio.guard.presets import policy_hash
 from palyra_trio.pb import policy_pb2
+from palyra_trio.pb.policy_grpc import PolicyServiceStub
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.registry import Registry
 
 CURRENT = "current"
-
-T = TypeVar("T")
 
 
 @attrs.frozen
@@ -57,9 +52,7 @@ class NamedSet:
 def in_force(workspace: str = "") -> NamedSet:
     """Return what decides on runs in a folder, or in the current one. Raises ConfigInvalid, and NoDaemon with `--daemon`."""
     workspace = workspace or current_workspace()
-    answer = ask_process(
-        lambda there: there.policy_call("GetPolicies", policy_pb2.GetPoliciesRequest(workspace=workspace))
-    )
+    answer = ask_process(PolicyServiceStub, "GetPolicies", policy_pb2.GetPoliciesRequest(workspace=workspace))
     if answer is None:
         settings = read_settings()
         return NamedSet(read_policy_files(settings.policies_dir), settings.sources.config_in(workspace).policy)
@@ -83,24 +76,6 @@ def named(name: str) -> NamedSet:
             f"{name!r} is no set of policies", remedy=f"say {CURRENT}, {', '.join(Preset)}, or a folder of .cedar files"
         )
     return NamedSet(read_policy_files(Path(name)), current.rules)
-
-
-def ask_process(question: Callable[[RemoteGateway], Awaitable[T]]) -> T | None:
-    """Return what the process that holds the state directory answers, or None when none does.
-
-    Raises the refusal; and NoDaemon when a process holds the directory and does not answer, or with `--daemon`.
-    """
-    return trio.run(_asked, question)
-
-
-async def _asked(question: Callable[[RemoteGateway], Awaitable[T]]) -> T | None:
-    try:
-        async with open_remote_door(state_dir()) as (door, _):
-            return await question(door)
-    except NoDaemon:
-        if chosen() is not None or is_held(state_dir()):
-            raise
-        return None
 
 
 def current_workspace() -> str:

@@ -64,7 +64,6 @@ from palyra_trio.pb.approvals_grpc import ApprovalsServiceStub
 from palyra_trio.pb.gateway_grpc import GatewayServiceStub
 from palyra_trio.pb.jobs_grpc import JobsServiceStub
 from palyra_trio.pb.operations_grpc import OperationsServiceStub
-from palyra_trio.pb.policy_grpc import PolicyServiceStub
 from palyra_trio.pb.tokens_grpc import TokenServiceStub
 from palyra_trio.transports import convert
 from palyra_trio.transports.convert_approvals import decision_message
@@ -77,6 +76,7 @@ BACK_OFF_MAX_S = 2.0
 BATCHES = 4  # of rows on their way to the screen; the rest waits in the daemon's journal
 
 Left = Callable[[RunId, int], Iterable[tuple[TapeRow, ...]]]  # a run, and after which seq: nothing if it has not ended
+Stub = Callable[[Any], Any]  # a service's class of stubs, which is made of a channel
 
 
 class Rows(Protocol):
@@ -176,38 +176,20 @@ class RemoteGateway:
 
     async def gateway_call(self, method: str, request: Any) -> Any:
         """Return the response of a unary method of the GatewayService. Raises the refusal, and NoDaemon."""
-        with _refusals():
-            return await getattr(GatewayServiceStub(await self._connected()), method)(request)
+        return await self.service_call(GatewayServiceStub, method, request)
 
-    async def approvals_call(self, method: str, request: Any) -> Any:
-        """Return the response of a unary method of the ApprovalsService. Raises the refusal, and NoDaemon."""
-        with _refusals():
-            return await getattr(ApprovalsServiceStub(await self._connected()), method)(request)
-
-    async def policy_call(self, method: str, request: Any) -> Any:
-        """Return the response of a unary method of the PolicyService. Raises the refusal, and NoDaemon."""
-        with _refusals():
-            return await getattr(PolicyServiceStub(await self._connected()), method)(request)
-
-    async def service_call(self, stub: Callable[[Any], Any], method: str, request: Any) -> Any:
+    async def service_call(self, stub: Stub, method: str, request: Any) -> Any:
         """Return the response of a unary method of the service that `stub` is of. Raises the refusal, and NoDaemon."""
         with _refusals():
             return await getattr(stub(await self._connected()), method)(request)
 
-    async def stream_call(
-        self, stub: Callable[[Any], Any], method: str, request: Any, take: Callable[[Any], None]
-    ) -> None:
+    async def stream_call(self, stub: Stub, method: str, request: Any, take: Callable[[Any], None]) -> None:
         """Hand each response to one request to `take`, until the last. Raises the refusal, and NoDaemon."""
         with _refusals():
             async with getattr(stub(await self._connected()), method).open() as stream:
                 await stream.send_message(request, end=True)
                 async for response in stream:
                     take(response)
-
-    async def token_call(self, method: str, request: Any) -> Any:
-        """Return the response of a unary method of the TokenService. Raises the refusal, and NoDaemon."""
-        with _refusals():
-            return await getattr(TokenServiceStub(await self._connected()), method)(request)
 
     async def health(self) -> gateway_pb2.GetHealthResponse:
         found: gateway_pb2.GetHealthResponse = await self.gateway_call("GetHealth", gateway_pb2.GetHealthRequest())

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from palyra_trio.cli.policy_sets import ask_process
+from palyra_trio.cli.door import ask_process
 from palyra_trio.core.identity import RunId
 from palyra_trio.core.trees import beneath
 from palyra_trio.core.words import ahead, duration, one_line
@@ -15,8 +15,9 @@ ARGV_CHARACTERS = 100
 
 def ask_tree(run_id: RunId) -> pb.GetRunTreeResponse | None:
     """Return the tree as the process that holds the state directory sees it, None where none does."""
-    request = pb.GetRunTreeRequest(run_id=run_id)
-    return ask_process(lambda there: there.service_call(JobsServiceStub, "GetRunTree", request))
+    tree: pb.GetRunTreeResponse | None
+    tree = ask_process(JobsServiceStub, "GetRunTree", pb.GetRunTreeRequest(run_id=run_id))
+    return tree
 
 
 def tree_lines(tree: pb.GetRunTreeResponse, state: str, now_ms: int) -> Iterator[str]:

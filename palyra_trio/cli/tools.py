@@ -16,8 +16,9 @@ import attrs
 import click
 import trio
 
+from palyra_trio.cli.door import ask_process
 from palyra_trio.cli.open import principal, read_settings, reading
-from palyra_trio.cli.policy_sets import ask_process, current_workspace, in_force, known_tools
+from palyra_trio.cli.policy_sets import current_workspace, in_force, known_tools
 from palyra_trio.cli.spans import span_ms
 from palyra_trio.cli.tables import json_option, print_json, print_table
 from palyra_trio.core.policy import PolicyRules
@@ -27,6 +28,7 @@ from palyra_trio.guard.policy_folder import postures_of
 from palyra_trio.guard.posture import Posture, PostureVerdict, Scope
 from palyra_trio.guard.posture import in_force as still_in_force
 from palyra_trio.pb import policy_pb2
+from palyra_trio.pb.policy_grpc import PolicyServiceStub
 from palyra_trio.runtime.policies import change_postures, removing, setting
 from palyra_trio.transports.policy_service import posture_message, scope_number
 
@@ -148,7 +150,7 @@ def _saying(verdict: PostureVerdict, summary: str) -> click.Command:
     def say(tool: str, scope: Scope, name: str | None, until_s: int | None, as_json: bool) -> None:
         posture = Posture(tool, verdict, scope, _named(scope, name), until_s)
         request = policy_pb2.SetPostureRequest(posture=posture_message(posture))
-        live = ask_process(lambda there: there.policy_call("SetPosture", request)) is not None
+        live = ask_process(PolicyServiceStub, "SetPosture", request) is not None
         if not live:
             settings = read_settings()
             edit = setting(posture, known_tools().names())
@@ -175,7 +177,7 @@ def reset(tool: str, scope: Scope, name: str | None, as_json: bool) -> None:
     """Take back what was said of TOOL, as it was written, for this scope."""
     name = _named(scope, name)
     request = policy_pb2.RemovePostureRequest(tool=tool, scope=scope_number(scope), name=name)
-    live = ask_process(lambda there: there.policy_call("RemovePosture", request)) is not None
+    live = ask_process(PolicyServiceStub, "RemovePosture", request) is not None
     if not live:
         settings = read_settings()
         edit = removing(tool, scope, name)
