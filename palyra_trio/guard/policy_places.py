@@ -33,6 +33,11 @@ def places_of(sources: Iterable[PolicySource]) -> Mapping[str, Place]:
     }
 
 
+def named(ids: Iterable[str], places: Mapping[str, Place]) -> tuple[Place, ...]:
+    """Return the places of some policies. One that is in force no more has nothing but its id."""
+    return tuple(places.get(each, Place(each, "", 0, "")) for each in ids)
+
+
 def _id(statement: str) -> str:
     import cedarpy  # loads the engine: only when somebody asks why
 

@@ -9,14 +9,11 @@ from collections.abc import Iterable, Mapping
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import Caller
 from palyra_trio.core.policy import Approval, Verdict
-from palyra_trio.core.tape import ApprovalDecided, PolicyDecision, ToolFinished, ToolStarted
-from palyra_trio.guard.policy_places import Place, ids_in, places_of
-from palyra_trio.guard.policy_set import sources
+from palyra_trio.guard.policy_places import Place, named, places_of
 from palyra_trio.guard.posture import Posture, PostureVerdict, Scope
-from palyra_trio.journal.queries import Reader, whole_tape
 from palyra_trio.pb import policy_pb2 as pb
 from palyra_trio.pb.policy_grpc import PolicyServiceBase
-from palyra_trio.runtime.call_stories import Story, call_stories
+from palyra_trio.runtime.call_accounts import CallAccount, call_accounts
 from palyra_trio.runtime.hypothetical import described
 from palyra_trio.transports.door import Service, unary
 
@@ -70,17 +67,8 @@ class PolicyService(Service, PolicyServiceBase):
 
     @unary
     async def WhyCall(self, request: pb.WhyCallRequest, caller: Caller) -> pb.WhyCallResponse:
-        principal = caller.context.principal
-
-        def read(reader: Reader) -> tuple[str, str, tuple[Story, ...]]:
-            run = reader.find_run(request.run_id, principal)
-            return run.run_id, run.workspace, call_stories(whole_tape(reader, run.run_id), request.call_id)
-
-        run_id, workspace, stories = await self.gateway.ask(read)
-        rules = await self.gateway.policies.rules_in(workspace, caller.context)
-        places = places_of(sources(self.gateway.policies.files, rules))
-        now = self.gateway.policies.hash_under(rules)
-        return pb.WhyCallResponse(run_id=run_id, calls=[_story(each, places, now) for each in stories])
+        found = await call_accounts(self.gateway, request.run_id, request.call_id, caller.context)
+        return pb.WhyCallResponse(run_id=found.run_id, calls=map(_story, found.calls))
 
     @unary
     async def ListPostures(self, request: pb.ListPosturesRequest, caller: Caller) -> pb.ListPosturesResponse:
@@ -137,35 +125,33 @@ def _scope(number: pb.PostureScope) -> Scope:
 
 
 def _pass(approval: Approval, verdict: Verdict, places: Mapping[str, Place]) -> pb.PolicyPass:
-    deciding = _deciding(verdict.policies, places)
+    deciding = _deciding(named(verdict.policies, places))
     return pb.PolicyPass(approval=approval, allowed=verdict.allowed, policies=deciding, errors=verdict.errors)
 
 
-def _deciding(ids: Iterable[str], places: Mapping[str, Place]) -> list[pb.DecidingPolicy]:
-    found = [places.get(each, Place(each, "", 0, "")) for each in ids]
-    return [pb.DecidingPolicy(id=each.id, file=each.file, line=each.line, text=each.text) for each in found]
+def _deciding(places: Iterable[Place]) -> list[pb.DecidingPolicy]:
+    return [pb.DecidingPolicy(id=each.id, file=each.file, line=each.line, text=each.text) for each in places]
 
 
-def _story(story: Story, places: Mapping[str, Place], now: str) -> pb.CallStory:
+def _story(account: CallAccount) -> pb.CallStory:
     message = pb.CallStory(
-        call_id=story.call.call_id, tool=story.call.tool, arguments_json=json.dumps(story.call.arguments)
+        call_id=account.call_id,
+        tool=account.tool,
+        arguments_json=json.dumps(account.arguments),
+        started=account.started,
+        grant_id=account.grant_id,
+        error=account.error,
     )
-    for step in story.steps:
-        match step.event:
-            case PolicyDecision() as decision:
-                message.decisions.add(
-                    outcome=decision.outcome,
-                    reason=decision.reason,
-                    policies=_deciding(ids_in(decision.rule, places), places),
-                    policy_hash=decision.policy_hash,
-                    changed_since=decision.policy_hash not in ("", now),
-                )
-            case ApprovalDecided(outcome=outcome, by=by, reason=reason, scope=scope):
-                message.answers.add(outcome=outcome, by=by, reason=reason, scope=scope)
-            case ToolStarted(grant=grant):
-                message.started, message.grant_id = True, grant
-            case ToolFinished(error=error):
-                message.error = error
+    for each in account.decisions:
+        message.decisions.add(
+            outcome=each.outcome,
+            reason=each.reason,
+            policies=_deciding(each.policies),
+            policy_hash=each.policy_hash,
+            changed_since=each.changed_since,
+        )
+    for answer in account.answers:
+        message.answers.add(outcome=answer.outcome, by=answer.by, reason=answer.reason, scope=answer.scope)
     return message
 
 

@@ -1,7 +1,7 @@
 """Where a policy stands, by its id: for a person who asks what decided."""
 
 from palyra_trio.guard.cedar import CedarEngine
-from palyra_trio.guard.policy_places import Place, ids_in, places_of
+from palyra_trio.guard.policy_places import Place, ids_in, named, places_of
 from palyra_trio.guard.policy_text import PolicySource
 from palyra_trio.guard.posture import Posture, posture_file
 from palyra_trio.guard.presets import PRESETS, preset
@@ -37,3 +37,8 @@ def test_the_ids_of_a_recorded_decision_are_told_apart_even_with_commas_in_them(
     assert ids_in("", places) == ()
     assert ids_in('gone, two, or "three", one', places) == ("gone", 'two, or "three"', "one")
     assert ids_in("invalid_argument", {}) == ("invalid_argument",)
+
+
+def test_a_policy_that_is_in_force_no_more_has_nothing_but_its_id() -> None:
+    places = places_of([MINE])
+    assert named(["one", "gone"], places) == (places["one"], Place("gone", "", 0, ""))

@@ -1,6 +1,6 @@
 """Questions to the policies: why a call of a run went as it did, and what would be decided of one that nobody made."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import attrs
@@ -16,7 +16,7 @@ from palyra_trio.core.tape import (
 )
 from palyra_trio.core.words import IF_APPROVED, arguments_in_words
 from palyra_trio.guard.policy_diff import outcome_words
-from palyra_trio.guard.policy_places import Place, ids_in, places_of
+from palyra_trio.guard.policy_places import Place, ids_in, named, places_of
 from palyra_trio.guard.policy_set import sources
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.runtime.call_stories import Event, Story, call_stories, in_words
@@ -157,7 +157,7 @@ def _said(event: Event, at_ms: int, places: Mapping[str, Place], now: str) -> Sa
     match event:
         case PolicyDecision(outcome=outcome, rule=rule, policy_hash=decided_by):
             state = {"allow": "done", "ask": "asked", "deny": "denied"}.get(outcome, "")
-            return Said(state, words, at_ms, _places(ids_in(rule, places), places), decided_by not in ("", now))
+            return Said(state, words, at_ms, named(ids_in(rule, places), places), decided_by not in ("", now))
         case ApprovalRequested():
             return Said("asked", words, at_ms)
         case ApprovalDecided(outcome=outcome):
@@ -169,8 +169,4 @@ def _said(event: Event, at_ms: int, places: Mapping[str, Place], now: str) -> Sa
 
 
 def _pass(approval: Approval, verdict: Verdict, places: Mapping[str, Place]) -> Pass:
-    return Pass(IF_APPROVED[approval], verdict, _places(verdict.policies, places))
-
-
-def _places(ids: Iterable[str], places: Mapping[str, Place]) -> tuple[Place, ...]:
-    return tuple(places.get(each, Place(each, "", 0, "")) for each in ids)
+    return Pass(IF_APPROVED[approval], verdict, named(verdict.policies, places))
