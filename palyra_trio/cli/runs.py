@@ -14,8 +14,7 @@ from palyra_trio.cli.tables import json_option, print_json, print_newest, safe_f
 from palyra_trio.core.commands import CancelRun, TakeUpRun, UndoRun
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.run import TERMINAL, RunState
-from palyra_trio.core.tape import RunFinished
-from palyra_trio.core.why import waits_of
+from palyra_trio.core.why import standing
 from palyra_trio.core.words import age, ahead, one_line
 from palyra_trio.journal.queries import LIST_ROWS, RunSummary, whole_tape
 from palyra_trio.pb.jobs_pb2 import GetRunTreeResponse
@@ -129,21 +128,19 @@ def why(run: str, as_json: bool) -> None:
         found = reader.find_run(run, principal())
         rows = whole_tape(reader, found.run_id)
     word = state_word(found, is_held(state_dir()))
-    finished = rows[-1].event() if rows else None
-    ending = f"{finished.reason} {finished.detail}".strip() if isinstance(finished, RunFinished) else ""
-    waits = waits_of(rows) if word != INTERRUPTED else ()
+    stands = standing(rows, interrupted=word == INTERRUPTED)
     if as_json:
         shown = {
             "run_id": found.run_id,
             "state": word,
-            "ending": ending,
-            "waits": [attrs.asdict(each) for each in waits],
+            "ending": stands.ending,
+            "waits": [attrs.asdict(each) for each in stands.waits],
         }
         print_json(shown)
         return
-    click.echo(f"run {found.run_id} is {word}{f': {one_line(ending)}' if ending else ''}")
+    click.echo(f"run {found.run_id} is {word}{f': {one_line(stands.ending)}' if stands.ending else ''}")
     now_ms = time.time_ns() // 1_000_000
-    for each in waits:
+    for each in stands.waits:
         until = f", for {ahead(each.until_ms, now_ms)} more at most" if each.until_ms else ""
         click.echo(f"waits for {one_line(each.what)}, for {age(each.since_ms, now_ms)}{until}")
         if each.approval_id:

@@ -1,12 +1,12 @@
 """Why a run does not go on right now: what it waits for, since when, and until when at most, as its tape tells it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.run import CallState, RunState
-from palyra_trio.core.tape import ApprovalRequested, Input, ProviderRequest, TapeEvent, ToolStarted
+from palyra_trio.core.tape import ApprovalRequested, Input, ProviderRequest, RunFinished, TapeEvent, ToolStarted
 from palyra_trio.core.view import RunView, fold
 
 
@@ -70,6 +70,21 @@ def waits_of(rows: Iterable[TapeRow]) -> tuple[Wait, ...]:
     for row in rows:
         waiting.take(row.at_ms, row.event())
     return waiting.waits()
+
+
+@attrs.frozen
+class Standing:
+    """How a run stands: what it ended with, in words, or else what it waits for."""
+
+    ending: str
+    waits: tuple[Wait, ...]
+
+
+def standing(rows: Sequence[TapeRow], *, interrupted: bool) -> Standing:
+    """Return how the run of this whole tape stands. One that is interrupted waits for nothing: nobody goes on with it."""
+    end = rows[-1].event() if rows else None
+    ending = f"{end.reason} {end.detail}".strip() if isinstance(end, RunFinished) else ""
+    return Standing(ending, () if interrupted else waits_of(rows))
 
 
 def _people(view: RunView, asked_ms: dict[str, int]) -> Iterable[Wait]:

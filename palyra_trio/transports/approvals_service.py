@@ -5,9 +5,9 @@ from palyra_trio.core.identity import Caller
 from palyra_trio.journal.queries import Reader
 from palyra_trio.pb import approvals_pb2 as pb
 from palyra_trio.pb.approvals_grpc import ApprovalsServiceBase
-from palyra_trio.transports.convert import page_size
 from palyra_trio.transports.convert_approvals import approval_message, decision, grant_message
 from palyra_trio.transports.door import Service, unary
+from palyra_trio.transports.paging import next_page, page_size
 
 
 class ApprovalsService(Service, ApprovalsServiceBase):
@@ -21,7 +21,7 @@ class ApprovalsService(Service, ApprovalsServiceBase):
                 caller.context.principal, pending=not request.decided, before=request.page_token, most=size
             )
         )
-        more = found[-1].approval_id if len(found) == size else ""
+        more = next_page(found, size, lambda each: each.approval_id)
         return pb.ListApprovalsResponse(approvals=map(approval_message, found), next_page_token=more)
 
     @unary
@@ -47,7 +47,7 @@ class ApprovalsService(Service, ApprovalsServiceBase):
                 caller.context.principal, now_ms, ended=request.ended, before=request.page_token, most=size
             )
         )
-        more = found[-1].grant_id if len(found) == size else ""
+        more = next_page(found, size, lambda each: each.grant_id)
         return pb.ListGrantsResponse(grants=map(grant_message, found), next_page_token=more)
 
     @unary

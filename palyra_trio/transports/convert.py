@@ -20,13 +20,12 @@ from palyra_trio.core.run import RunState
 from palyra_trio.core.session import Session, SessionRef, WhenBusy
 from palyra_trio.core.tape import FileChange
 from palyra_trio.core.tokens import Token
-from palyra_trio.journal.queries import LIST_ROWS, PAGE_BYTES, RunSummary
+from palyra_trio.journal.queries import PAGE_BYTES, RunSummary
 from palyra_trio.journal.usage import Used
 from palyra_trio.pb import activity_pb2, agents_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
 from palyra_trio.runtime.agents import Answering, KnownAgent
 
 BATCH_BYTES = 1024 * 1024  # of bodies: well below the 4 MiB that a client takes, and soon sent
-DEFAULT_PAGE = 100
 RECENT_BODY_BYTES = 64 * 1024
 
 K = TypeVar("K")
@@ -70,13 +69,6 @@ def known(table: dict[K, T], number: K, what: str) -> T:
         return table[number]
     except KeyError:
         raise InvalidArgument(f"{number} is no {what}", remedy="see proto/palyra/gateway/v1") from None
-
-
-def page_size(asked: int, *, default: int = DEFAULT_PAGE, most: int = LIST_ROWS) -> int:
-    """Return how many rows a page may hold; 0 stands for the default. Raises InvalidArgument beyond `most`."""
-    if asked > most:
-        raise InvalidArgument(f"a page of {asked} is too large", remedy=f"ask for {most} at most, page by page")
-    return asked or default
 
 
 def cut(text: str, most_bytes: int) -> tuple[str, bool]:

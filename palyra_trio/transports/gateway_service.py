@@ -49,7 +49,6 @@ from palyra_trio.transports.convert import (
     cut,
     fill_page,
     journal_row,
-    page_size,
     run_message,
     run_states,
     session_message,
@@ -61,6 +60,7 @@ from palyra_trio.transports.convert import (
 from palyra_trio.transports.convert_approvals import decision
 from palyra_trio.transports.door import Access, Service, require_for_start, streaming, unary
 from palyra_trio.transports.health import Where
+from palyra_trio.transports.paging import next_page, page_size
 from palyra_trio.transports.run_stream import RunStream
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class GatewayService(Service, GatewayServiceBase):
                 most=size,
             )
         )
-        more = found[-1].run_id if len(found) == size else ""
+        more = next_page(found, size, lambda each: each.run_id)
         return runs.ListRunsResponse(runs=map(run_message, found), next_page_token=more)
 
     @unary
@@ -227,7 +227,7 @@ class GatewayService(Service, GatewayServiceBase):
                 caller.context.principal, archived=request.archived, before=request.page_token, most=size
             )
         )
-        more = found[-1].session_id if len(found) == size else ""
+        more = next_page(found, size, lambda each: each.session_id)
         return sessions.ListSessionsResponse(sessions=map(session_message, found), next_page_token=more)
 
     @unary

@@ -13,9 +13,9 @@ from palyra_trio.core.jobs import SessionJob
 from palyra_trio.journal.queries import Reader
 from palyra_trio.pb import jobs_pb2 as pb
 from palyra_trio.pb.jobs_grpc import JobsServiceBase
-from palyra_trio.transports.convert import page_size
 from palyra_trio.transports.convert_jobs import job_message, tree_message, where_to_begin
 from palyra_trio.transports.door import Service, streaming, unary
+from palyra_trio.transports.paging import next_page, page_size
 
 if TYPE_CHECKING:
     from grpclib.server import Stream
@@ -37,7 +37,7 @@ class JobsService(Service, JobsServiceBase):
             )
 
         found = await self.gateway.ask(read)
-        more = found[-1].job_id if len(found) == size else ""
+        more = next_page(found, size, lambda each: each.job_id)
         return pb.ListJobsResponse(jobs=map(job_message, found), next_page_token=more)
 
     @unary

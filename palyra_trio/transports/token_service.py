@@ -4,8 +4,9 @@ from palyra_trio.core.commands import CreateToken, RevokeToken, RotateToken, Tok
 from palyra_trio.core.identity import Caller
 from palyra_trio.pb import tokens_pb2 as tokens
 from palyra_trio.pb.tokens_grpc import TokenServiceBase
-from palyra_trio.transports.convert import page_size, scopes, token_message
+from palyra_trio.transports.convert import scopes, token_message
 from palyra_trio.transports.door import Service, unary
+from palyra_trio.transports.paging import next_page, page_size
 
 
 class TokenService(Service, TokenServiceBase):
@@ -25,7 +26,7 @@ class TokenService(Service, TokenServiceBase):
         found = await self.gateway.ask(
             lambda reader: reader.tokens(before=request.page_token, revoked=request.revoked, most=size)
         )
-        more = found[-1].token_id if len(found) == size else ""
+        more = next_page(found, size, lambda each: each.token_id)
         return tokens.ListTokensResponse(tokens=map(token_message, found), next_page_token=more)
 
     @unary

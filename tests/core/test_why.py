@@ -4,7 +4,7 @@ import attrs
 
 from palyra_trio.core.codec import TapeRow, encode
 from palyra_trio.core.tape import CancelRequested, RunFinished, TapeEvent
-from palyra_trio.core.why import Wait, waits_of
+from palyra_trio.core.why import Standing, Wait, standing, waits_of
 from tests.core.tapes import (
     ASSEMBLED,
     CANCELLED,
@@ -67,3 +67,11 @@ def test_what_was_answered_is_waited_for_no_longer() -> None:
 def test_a_run_that_has_ended_waits_for_nothing() -> None:
     ended = RunFinished(RUNNING, CANCELLED, "cancelled")
     assert waits_of(rows(*MODEL, CancelRequested("user:alice"), ended)) == ()
+
+
+def test_how_a_run_stands_is_its_end_or_what_it_waits_for_and_nothing_where_nobody_goes_on_with_it() -> None:
+    ended = RunFinished(RUNNING, CANCELLED, "provider_failed", "no answer")
+    assert standing(rows(*TURN, ended), interrupted=False) == Standing("provider_failed no answer", ())
+    assert standing(rows(*MODEL), interrupted=False) == Standing("", (Wait("the answer of scripted/m", 5000),))
+    assert standing(rows(*MODEL), interrupted=True) == Standing("", ())
+    assert standing((), interrupted=True) == Standing("", ())

@@ -18,7 +18,7 @@ from palyra_trio.core.run import RunState
 from palyra_trio.core.session import Session, SessionRef, WhenBusy
 from palyra_trio.core.tape import FileChange
 from palyra_trio.core.tokens import Token
-from palyra_trio.journal.queries import LIST_ROWS, PAGE_BYTES, RunSummary
+from palyra_trio.journal.queries import PAGE_BYTES, RunSummary
 from palyra_trio.journal.usage import ToolUsage, Used
 from palyra_trio.pb import agents_pb2, runs_pb2, tape_pb2, tokens_pb2
 from palyra_trio.runtime.agents import Answering, KnownAgent
@@ -32,7 +32,6 @@ from palyra_trio.transports.convert import (
     cut,
     fill_page,
     journal_row,
-    page_size,
     put_row,
     run_message,
     run_states,
@@ -278,12 +277,6 @@ def test_what_was_used_is_told_whole() -> None:
     (tool,) = message.tool_calls
     assert (tool.tool, tool.proposed, tool.succeeded, tool.failed) == ("t", 1, 2, 3)
     assert (tool.denied_by_policy, tool.not_approved) == (4, 5)
-
-
-def test_a_page_has_a_default_and_a_bound() -> None:
-    assert [page_size(0), page_size(1), page_size(LIST_ROWS), page_size(0, default=7, most=9)] == [100, 1, LIST_ROWS, 7]
-    with pytest.raises(InvalidArgument, match=f"a page of {LIST_ROWS + 1} is too large"):
-        page_size(LIST_ROWS + 1)
 
 
 @given(TEXT, st.integers(0, 40))

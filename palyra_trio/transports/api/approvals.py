@@ -13,6 +13,7 @@ from palyra_trio.core.policy import GrantScope
 from palyra_trio.journal.queries import Reader
 from palyra_trio.transports.api.reading import Number, Paged, Said
 from palyra_trio.transports.api.route import API, Ask, get, post
+from palyra_trio.transports.paging import next_page
 
 
 class ApprovalsQuery(Paged, frozen=True):
@@ -71,7 +72,7 @@ async def list_approvals(ask: Ask, query: ApprovalsQuery) -> ApprovalPage:
             ask.context.principal, pending=not query.decided, before=query.page_token, most=query.page_size
         )
     )
-    return ApprovalPage(found, found[-1].approval_id if len(found) == query.page_size else "")
+    return ApprovalPage(found, next_page(found, query.page_size, lambda each: each.approval_id))
 
 
 @get(f"{API}/approvals/{{approval}}")
@@ -124,7 +125,7 @@ async def list_grants(ask: Ask, query: GrantsQuery) -> GrantPage:
             ask.context.principal, now_ms, ended=query.ended, before=query.page_token, most=query.page_size
         )
     )
-    return GrantPage(found, found[-1].grant_id if len(found) == query.page_size else "")
+    return GrantPage(found, next_page(found, query.page_size, lambda each: each.grant_id))
 
 
 @post(f"{API}/grants/{{grant}}/revoke", Scope.APPROVE, refuses=("state_conflict",))

@@ -18,7 +18,7 @@ from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import ULID_RANDOM_BYTES, Principal, RunId, mint_ulid
 from palyra_trio.guard.auth import Metadata
 from palyra_trio.journal.queries import LIST_ROWS
-from palyra_trio.transports.convert import DEFAULT_PAGE
+from palyra_trio.transports.paging import DEFAULT_PAGE
 
 IDEMPOTENCY_KEY = "idempotency-key"
 KEY_CHARACTERS = 255

@@ -8,14 +8,14 @@ from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.identity import RunId, Scope, SessionId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
-from palyra_trio.core.tape import RunFinished
-from palyra_trio.core.why import Wait, waits_of
+from palyra_trio.core.why import Wait, standing
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.runtime.runs import INTERRUPTED
 from palyra_trio.transports.api.exchange import JSON, HttpResponse, answer
 from palyra_trio.transports.api.reading import Paged, Reason, Said, run_id_of
 from palyra_trio.transports.api.route import API, Answered, Ask, get, post
 from palyra_trio.transports.door import require_for_start
+from palyra_trio.transports.paging import next_page
 
 STARTING = (
     "run_conflict", "session_conflict", "state_conflict", "session_busy", "not_found", "workspace_refused", "config_invalid",
@@ -100,7 +100,7 @@ async def list_runs(ask: Ask, query: RunsQuery) -> RunPage:
             most=query.page_size,
         )
     )
-    return RunPage(found, found[-1].run_id if len(found) == query.page_size else "")
+    return RunPage(found, next_page(found, query.page_size, lambda each: each.run_id))
 
 
 @get(f"{API}/runs/{{run}}")
@@ -116,10 +116,9 @@ async def why(ask: Ask, run: str) -> Standing:
     def read(reader: Reader) -> Standing:
         found = reader.find_run(run, ask.context.principal)
         rows = whole_tape(reader, found.run_id)
-        end = rows[-1].event() if rows else None
-        ending = f"{end.reason} {end.detail}".strip() if isinstance(end, RunFinished) else ""
         interrupted = found.reason == INTERRUPTED
-        return Standing(found.run_id, found.state, interrupted, ending, () if interrupted else waits_of(rows))
+        stands = standing(rows, interrupted=interrupted)
+        return Standing(found.run_id, found.state, interrupted, stands.ending, stands.waits)
 
     return await ask.gateway.ask(read)
 

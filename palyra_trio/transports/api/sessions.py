@@ -6,6 +6,7 @@ from palyra_trio.core.session import Session
 from palyra_trio.runtime.agents import KnownAgent
 from palyra_trio.transports.api.reading import Paged
 from palyra_trio.transports.api.route import API, Ask, get
+from palyra_trio.transports.paging import next_page
 
 
 class SessionsQuery(Paged, frozen=True):
@@ -39,7 +40,7 @@ async def list_sessions(ask: Ask, query: SessionsQuery) -> SessionPage:
             most=query.page_size,
         )
     )
-    return SessionPage(found, found[-1].session_id if len(found) == query.page_size else "")
+    return SessionPage(found, next_page(found, query.page_size, lambda each: each.session_id))
 
 
 @get(f"{API}/sessions/{{session}}")

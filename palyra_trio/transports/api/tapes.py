@@ -15,7 +15,8 @@ from palyra_trio.transports import run_events
 from palyra_trio.transports.api.exchange import HEADERS, HttpResponse
 from palyra_trio.transports.api.reading import Number, PageSize, Said
 from palyra_trio.transports.api.route import API, Answered, Ask, get
-from palyra_trio.transports.convert import DEFAULT_PAGE, RECENT_BODY_BYTES, kind_name
+from palyra_trio.transports.convert import RECENT_BODY_BYTES, kind_name
+from palyra_trio.transports.paging import DEFAULT_PAGE
 from palyra_trio.transports.run_events import open_run_events
 
 
