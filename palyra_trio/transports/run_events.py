@@ -17,9 +17,7 @@ from palyra_trio.transports.refusals import problem_of
 
 CONTENT_TYPE = "text/event-stream"
 LAST_EVENT_ID = "last-event-id"
-HEARTBEAT_S = (
-    15.0  # the silence after which proxies and clients begin to think that the other end is gone is 30 s and more
-)
+HEARTBEAT_S = 15.0  # proxies and clients begin to think after 30 s and more of silence that the other end is gone
 HEARTBEAT = b": still here\n\n"
 PAGE_ROWS = 100  # in one chunk: what a slow client is sent is not kept in memory by the thousand
 _SEQ_DIGITS = 15

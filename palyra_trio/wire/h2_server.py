@@ -12,7 +12,7 @@ import trio
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame, SettingsFrame
 
-from palyra_trio.core.errors import Busy, PeerError
+from palyra_trio.core.errors import PeerError
 from palyra_trio.wire.call import Translate
 from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.h2_connection import H2Pump
@@ -151,11 +151,7 @@ class _ServerConnection(H2Pump):
                 stream.refuse(error)
 
     def check_unread(self) -> None:
-        if self.unread_bytes > self.limits.unread_bytes:
-            raise Busy(
-                f"over {self.limits.unread_bytes} bytes of requests on this connection are not read yet",
-                remedy="send fewer large requests at a time",
-            )
+        self.limits.check_unread(self.unread_bytes)
 
     def closed(self, stream: CallStream) -> None:
         self._calls.closed(stream)

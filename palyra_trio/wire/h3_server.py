@@ -12,7 +12,6 @@ import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from palyra_trio.core.errors import Busy
 from palyra_trio.wire.call import Translate
 from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.h3_connection import H3Pump, H3Stream
@@ -172,11 +171,7 @@ class _ServerConnection(H3Pump):
             del self._exchanges[stream_id]
 
     def check_unread(self) -> None:
-        if self.unread_bytes > self.limits.unread_bytes:
-            raise Busy(
-                f"over {self.limits.unread_bytes} bytes of requests on this connection are not read yet",
-                remedy="send fewer large requests at a time",
-            )
+        self.limits.check_unread(self.unread_bytes)
 
     def closed(self, stream: CallStream) -> None:
         self._calls.closed(stream)

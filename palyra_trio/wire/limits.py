@@ -2,6 +2,8 @@
 
 import attrs
 
+from palyra_trio.core.errors import Busy
+
 
 @attrs.frozen
 class Limits:
@@ -26,6 +28,14 @@ class Limits:
     resets_per_s: float = 50
     control_frames: int = 1000  # PING, SETTINGS, PRIORITY, GOAWAY, empty DATA: frames that cost us and carry nothing
     control_frames_per_s: float = 100
+
+    def check_unread(self, unread_bytes: int) -> None:
+        """Return if a connection may have so many bytes of requests that nobody has read. Raises Busy."""
+        if unread_bytes > self.unread_bytes:
+            raise Busy(
+                f"over {self.unread_bytes} bytes of requests on this connection are not read yet",
+                remedy="send fewer large requests at a time",
+            )
 
 
 @attrs.frozen

@@ -1,4 +1,7 @@
-from palyra_trio.wire.limits import Bucket
+import pytest
+
+from palyra_trio.core.errors import Busy
+from palyra_trio.wire.limits import Bucket, Limits
 
 
 def test_a_bucket_allows_its_burst_and_then_its_rate() -> None:
@@ -10,3 +13,10 @@ def test_a_bucket_allows_its_burst_and_then_its_rate() -> None:
 def test_a_bucket_saves_no_more_than_its_burst() -> None:
     bucket = Bucket(2, 1, now=0)
     assert [bucket.take(1000) for _ in range(3)] == [True, True, False]
+
+
+def test_what_nobody_has_read_yet_is_bounded() -> None:
+    limits = Limits(unread_bytes=10)
+    limits.check_unread(10)
+    with pytest.raises(Busy, match="over 10 bytes of requests on this connection"):
+        limits.check_unread(11)

@@ -16,10 +16,7 @@ from quart import Response
 from quart.wrappers.response import ResponseBody
 
 from palyra_trio.core.errors import PalyraError
-
-HEARTBEAT_S = 15.0
-HEARTBEAT = b": still here\n\n"
-CONTENT_TYPE = "text/event-stream"
+from palyra_trio.transports.run_events import CONTENT_TYPE, HEARTBEAT, HEARTBEAT_S
 
 
 @attrs.frozen
