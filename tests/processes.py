@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Generator, Mapping
@@ -23,6 +24,7 @@ from palyra_trio.cli.tape import rows_after
 from palyra_trio.core.codec import json_line
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.queries import Reader, RunSummary
+from palyra_trio.tools import bubblewrap
 from tests.fakes import PATIENT
 
 PATIENCE_S = 20.0  # far more than any step takes; only a hang comes to it
@@ -50,6 +52,13 @@ class Shell:
     @property
     def state_dir(self) -> Path:
         return self.root / "state"
+
+    def configure(self, text: str) -> Path:
+        """Write the user's own configuration, and return the file."""
+        path = self.home / ".config" / "palyra-trio" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path
 
     @property
     def journal(self) -> Path:
@@ -176,6 +185,22 @@ class Shell:
 
     def assert_verifies(self) -> None:
         assert check_file(self.journal).faults == ()
+
+
+@contextmanager
+def shell_for_programs(config: str = "") -> Generator[Shell]:
+    """Yield a shell whose folder the programs of a run can work in: who is root has them run as `nobody`.
+
+    Skips where there is no bubblewrap.
+    """
+    if bubblewrap.find() is None:
+        pytest.skip("unavailable: there is no bubblewrap to run the program in")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        shell = Shell.below(Path(folder))
+        for each in (shell.root, shell.folder):
+            each.chmod(0o755)
+        shell.configure(f'[sandbox]\nuser = "nobody"\n{config}')
+        yield shell
 
 
 def _at_the_terminal() -> None:

@@ -5,7 +5,6 @@ import os
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import pytest
 
 from palyra_trio.core.chain import digest
 from palyra_trio.core.session_events import JobEnded, JobOutput, JobStarted
 from palyra_trio.core.tape import SESSION_STREAM
 from palyra_trio.journal.store import entry
-from palyra_trio.tools import bubblewrap, processes
+from palyra_trio.tools import processes
 from tests.cli.conftest import RUN, SESSION, Home, Palyra
-from tests.processes import PATIENCE_S, PROGRAM, Shell
+from tests.processes import PATIENCE_S, PROGRAM, Shell, shell_for_programs
 
 JOB, OTHER_JOB = "01J00000000000000000000001", "01J00000000000000000000002"
 STARTED = JobStarted(
@@ -140,25 +138,9 @@ class Serving:
                 os.close(fd)
 
 
-@contextmanager
-def surroundings() -> Generator[Shell]:
-    """A shell whose folder programs of another user can work in."""
-    if bubblewrap.find() is None:
-        pytest.skip("unavailable: there is no bubblewrap to run the program in")
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        shell = Shell.below(root)
-        for each in (root, shell.folder):
-            each.chmod(0o755)
-        path = shell.home / ".config" / "palyra-trio" / "config.toml"
-        path.parent.mkdir(parents=True)
-        path.write_text('[sandbox]\nuser = "nobody"\n')
-        shell.folder.joinpath("server.py").write_text(SERVER)
-        yield shell
-
-
 def start(shell: Shell) -> dict[str, Any]:
     """Let a run start the job, allow it, follow the run to its end, and return the job."""
+    shell.folder.joinpath("server.py").write_text(SERVER)
     call = {"tool": "process.start", "arguments": {"argv": ["python3", "server.py"], "deadline_s": 50}}
     model = shell.script({"calls": [call]}, {"text": "it serves"})
     left = shell.run("run", "--detach", "--model", model, "serve it")
@@ -178,7 +160,7 @@ def listed(shell: Shell, *options: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def serving() -> Generator[Serving]:
-    with surroundings() as shell, shell.process("serve", "--port", "0") as daemon:
+    with shell_for_programs() as shell, shell.process("serve", "--port", "0") as daemon:
         assert daemon.stdout is not None
         address = daemon.stdout.readline().split()[-1]
         job = start(shell)
@@ -271,7 +253,7 @@ def test_an_archived_session_has_no_job_left() -> None:
 
 
 def test_a_job_of_a_run_without_a_daemon_ends_with_it_and_that_is_said() -> None:
-    with surroundings() as shell:
+    with shell_for_programs() as shell:
         call = {"tool": "process.start", "arguments": {"argv": ["sleep", "60"]}}
         model = shell.script({"calls": [call]}, {"text": "it sleeps"})
         ran = shell.run("run", "--yes-to", "process.start", "--model", model, "sleep")

@@ -98,9 +98,7 @@ def test_a_journal_whose_rows_were_changed_is_found_out(shell: Shell) -> None:
 
 
 def test_a_user_configuration_that_is_damaged(shell: Shell) -> None:
-    path = shell.home / ".config" / "palyra-trio" / "config.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text("[limits]\nturns = 'many'\nno_such = 1\n[nowhere]\nx = 1\n")
+    path = shell.configure("[limits]\nturns = 'many'\nno_such = 1\n[nowhere]\nx = 1\n")
     told(shell.run("run", "x"), 78, "limits.turns", "no_such", "nowhere", str(path))
     path.write_bytes(b"[limits\n")
     told(shell.run("run", "x"), 78, str(path))

@@ -159,9 +159,7 @@ def test_beyond_loopback_it_speaks_tls_with_a_certificate_of_its_own(shell: Shel
 
 def test_it_serves_http_3_beside_the_others_and_its_own_commands_can_come_in_that_way(shell: Shell) -> None:
     # A token's principal may work nowhere, unless that is configured.
-    config = shell.home / ".config" / "palyra-trio" / "config.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text(f'[workspaces]\nroots = {{ "{principal()}" = ["{shell.folder}"] }}\n')
+    shell.configure(f'[workspaces]\nroots = {{ "{principal()}" = ["{shell.folder}"] }}\n')
     with serving(shell, "--port", "0", "--quic-port", "0", environ=WITH_QUIC) as daemon:
         quic = daemon.addresses[2]
         assert quic.startswith("quic://127.0.0.1:")
@@ -293,9 +291,7 @@ def _thinking(shell: Shell) -> Generator[None]:
 
 
 def test_a_reload_tells_what_it_applied_what_needs_a_restart_and_what_it_refused(shell: Shell) -> None:
-    path = shell.home / ".config" / "palyra-trio" / "config.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text("[limits]\nturns = 7\n")
+    path = shell.configure("[limits]\nturns = 7\n")
     with serving(shell) as daemon:
         daemon.logged("ready")
         path.write_text('[limits]\nturns = 1\ntool_calls = 3\n[log]\nlevel = "error"\n[grpc]\nport = 1\n')
@@ -317,9 +313,7 @@ def test_a_reload_tells_what_it_applied_what_needs_a_restart_and_what_it_refused
 
 
 def test_a_reload_in_a_folder_that_was_deleted_does_what_it_can(shell: Shell) -> None:
-    path = shell.home / ".config" / "palyra-trio" / "config.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text("")
+    path = shell.configure("")
     with serving(shell) as daemon:
         daemon.logged("ready")
         shell.folder.rmdir()

@@ -50,11 +50,7 @@ class Server:
     def below(cls, root: Path, **environ: str) -> "Server":
         """Make the surroundings: the local user's token may work in the project's folder."""
         shell = Shell.below(root)
-        folder = shell.home / ".config" / "palyra-trio"
-        folder.mkdir(parents=True)
-        folder.joinpath("config.toml").write_text(
-            f'[workspaces]\nroots = {{ "{principal()}" = [{json.dumps(str(shell.folder))}] }}\n', "utf-8"
-        )
+        shell.configure(f'[workspaces]\nroots = {{ "{principal()}" = [{json.dumps(str(shell.folder))}] }}\n')
         return cls(shell, environ)
 
     @asynccontextmanager

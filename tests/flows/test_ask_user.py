@@ -191,9 +191,7 @@ def test_another_surface_answers_for_who_sits_at_the_terminal(shell: Shell) -> N
 
 
 def test_a_person_elsewhere_is_notified_by_the_command_of_their_own_configuration(shell: Shell) -> None:
-    config = shell.home / ".config" / "palyra-trio" / "config.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text(f"""[notify]\ncommand = ["sh", "-c", 'cat > "$0"', "{shell.root}/told"]\n""")
+    shell.configure(f"""[notify]\ncommand = ["sh", "-c", 'cat > "$0"', "{shell.root}/told"]\n""")
     os.mkfifo(shell.root / "told")
 
     async def flow(me: Client) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from palyra_trio.tools import overlay
-from tests.processes import Shell
+from tests.processes import Shell, shell_for_programs
 from tests.tools.layered import for_all, tree
 
 WORKS = """
@@ -32,11 +31,7 @@ time.sleep(60)
 
 @contextmanager
 def shell_with(program: str) -> Generator[Shell]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        shell = Shell.below(Path(folder))
-        config = shell.home / ".config" / "palyra-trio" / "config.toml"
-        config.parent.mkdir(parents=True)
-        config.write_text('[sandbox]\nuser = "nobody"\n')
+    with shell_for_programs() as shell:
         shell.folder.joinpath("src").mkdir()
         for name in ("notes.txt", "old.txt", "tool", "src/a.py"):
             shell.folder.joinpath(name).write_text(f"{name}\n")

@@ -170,9 +170,7 @@ SECRET_PLACES = [".env", "deploy/.env.local", "id_ed25519", "server.pem", ".aws/
 
 
 def test_secrets_always_ask_whatever_was_allowed(shell: Shell) -> None:
-    config = shell.home / ".config" / "palyra-trio" / "config.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text('[policy]\nallow = ["files.*"]\n')
+    shell.configure('[policy]\nallow = ["files.*"]\n')
     for place in SECRET_PLACES:
         path = shell.folder / place
         path.parent.mkdir(exist_ok=True)

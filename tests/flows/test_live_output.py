@@ -1,12 +1,6 @@
 """A person watches a program that takes its time."""
 
-import tempfile
-from pathlib import Path
-
-import pytest
-
-from palyra_trio.tools import bubblewrap
-from tests.processes import Shell
+from tests.processes import shell_for_programs
 
 SLOW = """
 import os, time
@@ -18,16 +12,7 @@ print("ended")
 
 
 def test_what_a_program_writes_is_seen_before_it_ends() -> None:
-    if bubblewrap.find() is None:
-        pytest.skip("unavailable: there is no bubblewrap to run the program in")
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        shell = Shell.below(root)
-        for each in (root, shell.folder):
-            each.chmod(0o755)
-        config = shell.home / ".config" / "palyra-trio" / "config.toml"
-        config.parent.mkdir(parents=True)
-        config.write_text('[sandbox]\nuser = "nobody"\n')
+    with shell_for_programs() as shell:
         shell.folder.joinpath("slow.py").write_text(SLOW)
         shell.folder.joinpath("signals").mkdir()
         call = {"tool": "process.run", "arguments": {"argv": ["python3", "slow.py"]}}

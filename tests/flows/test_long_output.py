@@ -2,7 +2,6 @@
 
 import hashlib
 import subprocess
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from palyra_trio.tools import bubblewrap
-from tests.processes import PROGRAM, Shell
+from tests.processes import PROGRAM, Shell, shell_for_programs
 
 LINES = """
 import sys
@@ -37,20 +35,10 @@ class Daemon:
 
 @contextmanager
 def serving() -> Generator[Daemon]:
-    if bubblewrap.find() is None:
-        pytest.skip("unavailable: there is no bubblewrap to run the program in")
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        shell = Shell.below(root)
-        for each in (root, shell.folder):
-            each.chmod(0o755)
-        path = shell.home / ".config" / "palyra-trio" / "config.toml"
-        path.parent.mkdir(parents=True)
-        path.write_text('[sandbox]\nuser = "nobody"\n')
-        with shell.process("serve", "--port", "0") as process:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("ready")
-            yield Daemon(shell, process.pid)
+    with shell_for_programs() as shell, shell.process("serve", "--port", "0") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready")
+        yield Daemon(shell, process.pid)
 
 
 def write(daemon: Daemon, megabytes: int, timeout_s: int) -> str:

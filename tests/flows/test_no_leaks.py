@@ -4,7 +4,6 @@ import json
 import random
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -22,10 +21,9 @@ from palyra_trio.core.codec import decode
 from palyra_trio.guard.redactor import MARKER
 from palyra_trio.pb import runs_pb2 as pb
 from palyra_trio.pb.gateway_grpc import GatewayServiceStub
-from palyra_trio.tools import bubblewrap
 from palyra_trio.wire.h2_client import connect
 from tests.flows.planting import MASK, Planter, Secret, vault_values
-from tests.processes import PATIENCE_S, Shell
+from tests.processes import PATIENCE_S, Shell, shell_for_programs
 
 EMIT = """
 import json, sys
@@ -94,18 +92,11 @@ class Daemon:
 @contextmanager
 def serving(seed: int, kept: int) -> Generator[tuple[Daemon, list[str]]]:
     """Serve in a new folder, with a vault of so many values, its log at the level debug."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        shell = Shell.below(root)
-        for each in (root, shell.folder):
-            each.chmod(0o755)
-        config = shell.home / ".config" / "palyra-trio"
-        config.mkdir(parents=True)
-        config.joinpath("config.toml").write_text('[sandbox]\nuser = "nobody"\n[log]\nlevel = "debug"\n')
+    with shell_for_programs('[log]\nlevel = "debug"\n') as shell:
         vault = list(vault_values(random.Random(seed), kept))
         for number, value in enumerate(vault):
             assert shell.run("secrets", "set", f"kept-{number}", "--stdin", stdin=value.encode()).returncode == 0
-        with open(root / "log", "wb") as log:
+        with open(shell.root / "log", "wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.flows.sabotaged", "serve", "--port", "0"],
                 stdin=subprocess.DEVNULL,
@@ -116,7 +107,7 @@ def serving(seed: int, kept: int) -> Generator[tuple[Daemon, list[str]]]:
             )
         try:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith(b"ready"), (root / "log").read_text()
+            assert process.stdout.readline().startswith(b"ready"), (shell.root / "log").read_text()
             yield Daemon(shell, process), vault
         finally:
             process.kill()
@@ -217,8 +208,6 @@ async def crash(daemon: Daemon, secret: Secret, how: str) -> None:
 
 async def told_everywhere(seed: int, runs: int, each: int) -> None:
     with serving(seed, kept=8) as (daemon, vault):
-        if bubblewrap.find() is None:
-            pytest.skip("unavailable: programs that print secrets need bubblewrap")
         planter = Planter(seed, vault)
         for number in range(runs):
             await plant(daemon, planter, each)

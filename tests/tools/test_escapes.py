@@ -1,6 +1,7 @@
 """What a program must not reach, tier by tier and user by user, and by which word it is refused."""
 
 import os
+import pwd
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ for attempt in {attempts!r}:
 # What is tried, and how tiers 4 and 3 refuse it.
 ATTEMPTS = {
     "the passwords": ("open('/etc/shadow').read()", HIDDEN, REFUSED),
-    "files of root": ("os.listdir('/root') or open('/root/.bashrc')", HIDDEN, REFUSED),
+    "files of root": ("os.listdir({root!r}) or open({root!r} + '/.bashrc')", HIDDEN, REFUSED),
     "files of other users": ("open({outside!r}).read()", HIDDEN, REFUSED),
     "a write into the system": ("open('/usr/bin/new', 'w')", "OSError", REFUSED),
     "a write to a file outside": ("open({outside!r}, 'a')", HIDDEN, REFUSED),
@@ -74,6 +75,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, obje
                 "path": str(folder / "socket"),
                 "port": server.getsockname()[1],
                 "daemon": str(os.getpid()),
+                "root": pwd.getpwuid(0).pw_dir,
                 "clone": 56 if os.uname().machine == "x86_64" else 220,
             }
 

@@ -36,6 +36,11 @@ def elsewhere() -> Iterator[int]:
         popen.kill()
 
 
+def left() -> tuple[set[str], set[int]]:
+    """Return the descriptors of this process, and its tree."""
+    return set(os.listdir("/proc/self/fd")), {each.pid for each in processes.tree(os.getpid())}
+
+
 async def test_it_listens_there_and_not_here(elsewhere: int) -> None:
     with await listener_in(elsewhere, PORT, None) as found:
         assert found.getsockname() == ("127.0.0.1", PORT)
@@ -47,10 +52,9 @@ async def test_it_listens_there_and_not_here(elsewhere: int) -> None:
 
 async def test_it_leaves_no_process_and_no_descriptor(elsewhere: int) -> None:
     gc.collect()  # what other tests left open is not closed meanwhile
-    before = set(os.listdir("/proc/self/fd"))
+    before = left()
     (await listener_in(elsewhere, PORT, None)).close()
-    assert set(os.listdir("/proc/self/fd")) == before
-    assert {each.pid for each in processes.tree(os.getpid())} == {os.getpid(), elsewhere}
+    assert left() == before
 
 
 async def test_where_it_cannot_be_made_that_is_said(elsewhere: int) -> None:
