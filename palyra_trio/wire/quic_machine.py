@@ -30,6 +30,7 @@ from cryptography import x509
 
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.quic_config import SAFE_DATAGRAM_BYTES
+from palyra_trio.wire.quic_pacer import BurstPacer
 
 logging.getLogger("quic").setLevel(logging.ERROR)  # what a peer does wrong is told by `end`, and no warning of ours
 
@@ -78,6 +79,7 @@ class Machine(QuicConnection):
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = requests
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = STREAMS_OF_CONTROL
         self._mark(self._host_cids[0])
+        self._loss._pacer = BurstPacer(max_datagram_size=quic.datagram_bytes)
 
     # --- for the connection ---
 
