@@ -10,11 +10,12 @@ import trio
 from palyra_trio.transports.refusals import grpc_error
 from palyra_trio.wire.h3_exchange import Exchange
 from palyra_trio.wire.h3_server import H3Server
-from palyra_trio.wire.limits import Limits
+from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.quic_config import Identity, open_udp_sockets
 
 PIECE = bytes(64 * 1024)
 CONNECTIONS = Limits(connections=2000)
+ONE_CLIENT = QuicLimits(address_share=1)  # which may have all of them
 
 
 async def handle(exchange: Exchange) -> None:
@@ -39,7 +40,8 @@ async def handle(exchange: Exchange) -> None:
 
 async def main(certificate: str, key: str) -> None:
     identity = Identity.load(Path(certificate), Path(key))
-    server = H3Server({}, grpc_error, identity, secret=os.urandom(32), limits=CONNECTIONS, exchange=handle)
+    secret = os.urandom(32)
+    server = H3Server({}, grpc_error, identity, secret=secret, limits=CONNECTIONS, quic=ONE_CLIENT, exchange=handle)
     sockets = open_udp_sockets("127.0.0.1", 0)
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(server.serve, sockets))

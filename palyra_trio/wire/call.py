@@ -174,6 +174,8 @@ class Call:
             self._finish(failure, translate)
         except Exception as error:  # a status that cannot be told
             self._end(self._unexpected(error))
+        if failure is not None:
+            failure.__traceback__ = None  # else all of it would be left to the collector
         wait_s = math.inf if self._outcome is None or self._outcome.status is Status.OK else STATUS_WAIT_S
         with trio.CancelScope(deadline=min(self.scope.deadline, trio.current_time() + wait_s)) as self.scope:
             await self._carrier.drained()
@@ -187,7 +189,8 @@ class Call:
     def _end(self, outcome: GRPCError, metadata: MetadataLike = (), *, drop: bool = False) -> None:
         headers = trailers(outcome.status, outcome.message, outcome.details, metadata)
         self._carrier.end(headers if self._begun else response_headers() + headers, drop=drop)
-        self._outcome = outcome
+        # Not the error itself: the frames that it came from lead back here.
+        self._outcome = GRPCError(outcome.status, outcome.message, outcome.details)
 
     def _cut(self) -> None:
         """Tell at once what is to be told: a failure that waits already, or that it is too late for what does."""

@@ -55,6 +55,7 @@ class H3Stream(CallStream):
         self.reader = request_reader(pump.limits.header_bytes)
         self.sections = 0  # of headers that have arrived: the first, and the trailers
         self.plain = False  # whether the answer is to be any of HTTP, not gRPC's only
+        self.left_bytes: int | None = None  # of DATA that are still to come, where the headers say how many
 
 
 class H3Pump(QuicPump):
@@ -64,6 +65,7 @@ class H3Pump(QuicPump):
         super().__init__(endpoint, machine, limits, address)
         self.streams: dict[int, H3Stream] = {}
         self.unread_bytes = 0  # of messages, on all streams
+        self._queued_bytes = 0  # in all; what waits counts anew whenever more comes
         self.codec = HeaderCodec(limits.header_bytes)
         self._ready: dict[int, H3Stream] = {}  # with output, in the order of their turns
         self._full: dict[int, H3Stream] = {}  # with output, and no room for it
@@ -74,6 +76,16 @@ class H3Pump(QuicPump):
         self._control = control_reader()
         self._costly = Bucket(limits.control_frames, limits.control_frames_per_s, trio.current_time())
 
+    @property
+    def moved_bytes(self) -> int:
+        """How much has come and gone since the beginning, at least: what is kept grows by no more."""
+        return self.machine.moved_bytes + self._queued_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        of_streams = sum(each.reader.kept_bytes + each.queued_bytes for each in self.streams.values())
+        return super().kept_bytes + self.unread_bytes + of_streams
+
     def go_away(self, first_id: int) -> None:
         """Tell the peer that no request with this id or a later one is taken. The streams live on (RFC 9114, section 5.2)."""
         self.machine.write(self._control_id, encode_frame(Frame.GOAWAY, encode_number(first_id)))
@@ -83,7 +95,11 @@ class H3Pump(QuicPump):
 
     def has_output(self, stream: CallStream) -> None:
         self._ready[stream.id] = self.streams[stream.id]
-        self._endpoint.send_soon(self)
+        self._queued_bytes += stream.queued_bytes
+        if stream.last is not None and len(self.streams) == 1:
+            self._endpoint.send_now(self)  # it has said all, and nobody else could
+        else:
+            self._endpoint.send_soon(self)
 
     def send_headers(self, stream: CallStream, headers: Headers) -> None:
         self.machine.write(stream.id, self.codec.encode(headers))
@@ -203,6 +219,10 @@ class H3Pump(QuicPump):
                 if not piece:
                     self._count_costly()
                 elif stream.gone is None:
+                    if stream.left_bytes is not None:
+                        stream.left_bytes -= len(piece)
+                        if stream.left_bytes < 0:
+                            raise Http3Error(Code.MESSAGE_ERROR, "a body is longer than its content-length")
                     body_bytes += len(piece)
                     stream.has_arrived(piece, len(piece))
             elif kind == Frame.HEADERS:
@@ -221,6 +241,8 @@ class H3Pump(QuicPump):
     def _has_ended(self, stream: H3Stream) -> None:
         if stream.gone is not None:
             return
+        if stream.left_bytes:
+            raise Http3Error(Code.MESSAGE_ERROR, "a body is shorter than its content-length")
         stream.has_ended()
         if stream.local_ended:
             self.close(stream, GRPCError(Status.OK))

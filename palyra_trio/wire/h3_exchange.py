@@ -12,10 +12,12 @@ import trio
 from multidict import MultiDict
 
 from palyra_trio.core.identity import Peer
+from palyra_trio.core.words import one_line
 from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.metadata import Headers, RawHeaders
 
 TEXT = "text/plain; charset=utf-8"
+LOGGED = 200  # characters of what a client has asked for
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +67,12 @@ class Exchange:
             with self.scope:
                 await handle(self)
                 if not self._begun:
-                    raise RuntimeError(f"{self.method} {self.path} was not answered")
+                    raise RuntimeError("it was not answered")
         except Exception as error:
             if self._stream.gone is not None:
+                error.__traceback__ = None  # the stream may keep it, and its frames keep the stream
                 return
-            _log.error("%s %s failed", self.method, self.path, exc_info=error)
+            _log.error("%s failed", one_line(f"{self.method} {self.path}", LOGGED), exc_info=error)
             if self._begun:
                 self._stream.reset()
                 return

@@ -69,6 +69,8 @@ _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?:[^\0\r\n\t ](?:[^\0\r\n]*[^\0\r\n\t ])?)?")
 _OF_A_CONNECTION = {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}  # section 4.2
 _OF_REQUESTS = {b":method", b":scheme", b":authority", b":path"}
+_AUTHORITY = (b":authority", b"host")
+_LENGTH_DIGITS = 19  # more bytes than QUIC can carry on a stream
 
 
 class Http3Error(Exception):
@@ -128,6 +130,11 @@ class FrameReader:
     @property
     def unfinished(self) -> bool:
         return bool(self._buffer) or self._kind >= 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of a piece that is to be whole is here."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Return frames, or pieces of them, with their kind. Raises Http3Error."""
@@ -231,10 +238,26 @@ class HeaderCodec:
 def decode_request(codec: HeaderCodec, block: bytes) -> RawHeaders:
     """Return the headers of a request. Raises Http3Error, also for one without what every request has (section 4.3.1)."""
     headers = codec.decode(block, _OF_REQUESTS)
-    found = {name for name, value in headers if value}
-    if b":method" not in found or b":path" not in found or not {b":authority", b"host"} & found:
-        raise Http3Error(Code.MESSAGE_ERROR, "a request lacks its method, path or authority")
+    first = dict(headers)
+    if not first.get(b":method") or not first.get(b":path"):
+        raise Http3Error(Code.MESSAGE_ERROR, "a request lacks its method or path")
+    if first.get(b":scheme") != b"https":
+        raise Http3Error(Code.MESSAGE_ERROR, "the scheme of a request is not https")
+    (authority, *others) = {value for name, value in headers if name in _AUTHORITY} or {b""}
+    if others or not authority or b"@" in authority:
+        raise Http3Error(Code.MESSAGE_ERROR, "a request has no authority, several, or a user in it")
     return headers
+
+
+def content_length(headers: RawHeaders) -> int | None:
+    """Return how long a request says its body is, if it does (RFC 9110, section 8.6). Raises Http3Error."""
+    said = {value for name, value in headers if name == b"content-length"}
+    if not said:
+        return None
+    (value, *others) = said
+    if others or not value.isdigit() or len(value) > _LENGTH_DIGITS:
+        raise Http3Error(Code.MESSAGE_ERROR, "a content-length is no number, or there are several")
+    return int(value)
 
 
 def decode_response(codec: HeaderCodec, block: bytes) -> RawHeaders:

@@ -16,7 +16,7 @@ from palyra_trio.wire.call import Translate
 from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.h3_connection import H3Pump, H3Stream
 from palyra_trio.wire.h3_exchange import Exchange, Handle
-from palyra_trio.wire.h3_frames import Code, decode_request, decode_trailers
+from palyra_trio.wire.h3_frames import Code, content_length, decode_request, decode_trailers
 from palyra_trio.wire.limits import Bucket, Limits, QuicLimits
 from palyra_trio.wire.metadata import NotGrpc
 from palyra_trio.wire.quic_admission import Admission
@@ -108,6 +108,8 @@ class _ServerConnection(H3Pump):
     ) -> None:
         limits = service.limits
         super().__init__(listener, machine, limits, address)
+        self._listener = listener
+        self._weighed_at = 0  # bytes that had moved
         self._handle = handle
         self._calls = ServedCalls(service)
         self._exchanges: dict[int, Exchange] = {}
@@ -115,6 +117,20 @@ class _ServerConnection(H3Pump):
         self._skipped: set[int] = set()  # ids before it that were not heard of: datagrams may overtake each other
         self._resets = Bucket(limits.resets, limits.resets_per_s, trio.current_time())
         self._draining = False
+
+    def receive(self, data: bytes, address: Address, now: float) -> None:
+        super().receive(data, address, now)
+        self._weigh()
+
+    def transmit(self, now: float) -> None:
+        super().transmit(now)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        moved = self.moved_bytes
+        if moved - self._weighed_at >= self._listener.quic.weighed_bytes:
+            self._weighed_at = moved
+            self._listener.weigh(self)
 
     def drain(self, deadline: float) -> None:
         if self._draining or self.machine.is_over:
@@ -153,6 +169,7 @@ class _ServerConnection(H3Pump):
             decode_trailers(self.codec, block)  # which mean nothing to a call
             return True
         headers = decode_request(self.codec, block)
+        stream.left_bytes = content_length(headers)
         try:
             self._calls.accept(stream, headers, self._nursery)
         except NotGrpc as error:

@@ -43,11 +43,14 @@ class QuicLimits:
     """Bounds of a UDP endpoint, of its handshakes and of the silence on its connections."""
 
     always_retry: bool = False  # have every client show that it is where it says it is, not only under load
-    retry_above: int = 32  # handshakes in flight, beyond which every client has to show it
-    handshakes: int = 256  # in flight; beyond it nobody is answered
+    retry_above: int = 32  # handshakes in flight of clients that have not shown it, beyond which every client has to
+    handshakes: int = 256  # in flight of clients that have shown it; the oldest makes room for one more
+    address_share: int = 4  # the part of these, and of all connections, that one address may have: a fourth
     address_handshakes: int = 64  # of one address in a burst, before it has to show that it is there, and then
     address_handshakes_per_s: float = 16
-    addresses: int = 4096  # that are counted; the one that was not seen for longest is forgotten
+    addresses: int = 4096  # that are counted once they were shown; the one that was not seen for longest is forgotten
+    kept_bytes: int = 256 * 1024 * 1024  # unread or not acknowledged, of all connections; then the heaviest one ends
+    weighed_bytes: int = 64 * 1024  # that a connection takes and gives before it is weighed again
     resets_per_s: float = 100  # stateless resets, which cost us a packet and no state
     datagram_bytes: int = 1452  # an Ethernet frame's worth; falls back to what every path carries
     window_datagrams: int = 64  # that are read before anybody else has a turn
@@ -68,11 +71,15 @@ class Bucket:
         self._left = burst
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """Count one. Return False when it is one too many."""
+    def has(self, now: float) -> bool:
+        """Return whether one more is not too many."""
         self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
         self._at = now
-        if self._left < 1:
+        return self._left >= 1
+
+    def take(self, now: float) -> bool:
+        """Count one. Return False when it is one too many."""
+        if not self.has(now):
             return False
         self._left -= 1
         return True

@@ -6,10 +6,10 @@ going on. Pure: time is an argument, and what to do about it is the endpoint's.
 
 import hashlib
 import hmac
-import ipaddress
 import os
 from collections import OrderedDict
 from enum import Enum, auto
+from typing import Generic
 
 import attrs
 from aioquic.quic.packet import QuicHeader
@@ -17,6 +17,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from palyra_trio.wire.limits import Bucket, QuicLimits
+from palyra_trio.wire.quic_crowd import Crowd, Guest, is_loopback, network_of
 from palyra_trio.wire.quic_machine import RESET_TOKEN_BYTES
 from palyra_trio.wire.udp_port import Address
 
@@ -57,22 +58,22 @@ class Admission:
     retried_id: bytes | None = None
 
 
-class Gatekeeper:
-    """Decides, and counts what each address has begun."""
+class Gatekeeper(Generic[Guest]):
+    """Decides, beside the crowd that is there, and counts how often each address comes.
+
+    Counted is who has shown where it is, by a token or by finishing a handshake, and nobody else: a flood of lies makes
+    the count of no address grow, and none forgotten. Who really has more than `addresses` networks can have it forgotten,
+    and gains nothing by it: the burst that an address then has anew it has anew after seconds, too.
+    """
 
     def __init__(self, secrets: Secrets, quic: QuicLimits, connections: int) -> None:
+        self.crowd: Crowd[Guest] = Crowd(quic, connections)
         self._secrets = secrets
         self._quic = quic
-        self._connections = connections
-        self._asked: OrderedDict[bytes, Bucket] = OrderedDict()
+        self._came: OrderedDict[bytes, Bucket] = OrderedDict()
 
-    def admit(
-        self, header: QuicHeader, address: Address, *, handshakes: int, connections: int, now: float, wall_s: float
-    ) -> Admission:
-        """Judge a first datagram, beside so many handshakes in flight and connections in all.
-
-        `now` is of the endpoint's clock, `wall_s` Unix time: tokens outlive the process.
-        """
+    def admit(self, header: QuicHeader, address: Address, *, now: float, wall_s: float) -> Admission:
+        """Judge a first datagram. `now` is of the endpoint's clock, `wall_s` Unix time: tokens outlive the process."""
         original_id, retried_id = header.destination_cid, None
         if header.token.startswith(_OURS):
             token = header.token.removeprefix(_OURS)
@@ -83,16 +84,24 @@ class Gatekeeper:
             except ValueError:
                 return Admission(Verdict.INVALID_TOKEN)
             retried_id = header.destination_cid
-        if connections >= self._connections:
+        network = network_of(address)
+        if self.crowd.is_full(network):
             return Admission(Verdict.FULL)
-        if handshakes >= self._quic.handshakes:
+        if retried_id is None:
+            if self._quic.always_retry or self.crowd.unproven >= self._quic.retry_above or self._owes(network, now):
+                return Admission(Verdict.RETRY)
+        elif not self._take(network, now):
             return Admission(Verdict.SILENCE)
-        shown = retried_id is not None
-        if not shown and (self._quic.always_retry or handshakes >= self._quic.retry_above):
-            return Admission(Verdict.RETRY)
-        if not self._take(address, now):
-            return Admission(Verdict.SILENCE if shown else Verdict.RETRY)
         return Admission(Verdict.ACCEPT, original_id, retried_id)
+
+    def lets_in(self, guest: Guest, admission: Admission, address: Address) -> Guest | None:
+        """An accepted client has become a guest. Return another one that is to go for it, if there must be one."""
+        return self.crowd.comes(guest, network_of(address), shown=admission.retried_id is not None)
+
+    def stands(self, guest: Guest, now: float) -> None:
+        """A guest has finished its handshake."""
+        if (network := self.crowd.stands(guest)) is not None:
+            self._take(network, now)
 
     def retry_token(self, header: QuicHeader, address: Address, wall_s: float) -> tuple[bytes, bytes]:
         """Return the connection id that the client is to send to next, and the token that it is to show with it."""
@@ -105,17 +114,19 @@ class Gatekeeper:
         )
         return retried_id, _OURS + token
 
-    def _take(self, address: Address, now: float) -> bool:
-        host = ipaddress.ip_address(address[0].partition("%")[0])
-        if host.is_loopback:
+    def _owes(self, network: bytes, now: float) -> bool:
+        bucket = self._came.get(network)
+        return bucket is not None and not bucket.has(now)
+
+    def _take(self, network: bytes, now: float) -> bool:
+        if is_loopback(network):
             return True  # who is on this machine has easier ways to wear it out
-        key = host.packed[:8]  # a network of IPv6 is one household
-        bucket = self._asked.pop(key, None)
+        bucket = self._came.pop(network, None)
         if bucket is None:
             bucket = Bucket(self._quic.address_handshakes, self._quic.address_handshakes_per_s, now)
-        self._asked[key] = bucket
-        if len(self._asked) > self._quic.addresses:
-            self._asked.popitem(last=False)
+        self._came[network] = bucket
+        if len(self._came) > self._quic.addresses:
+            self._came.popitem(last=False)
         return bucket.take(now)
 
 

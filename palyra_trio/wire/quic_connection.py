@@ -27,6 +27,8 @@ class Sender(Protocol):
 
     def send_soon(self, connection: "QuicPump") -> None: ...
 
+    def send_now(self, connection: "QuicPump") -> None: ...
+
     def send(self, data: bytes, address: Address) -> None: ...
 
     def established(self, connection: "QuicPump") -> None: ...
@@ -43,6 +45,7 @@ class QuicPump:
         self.machine = machine
         self.limits = limits
         self.established = False
+        self.at_work = False  # taking what has happened, or sending
         self._endpoint = endpoint
         self._address = address
         self._running = False
@@ -59,6 +62,11 @@ class QuicPump:
         """Who is there; the address is where it was when it was last asked for."""
         host, port = (self.machine.get_peer_address() or self._address)[:2]
         return Peer(None, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", self.machine.subject)
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much is kept of what has arrived and was not read, and of what is to be sent or not acknowledged."""
+        return self.machine.kept_bytes
 
     @property
     def channel_binding(self) -> bytes:
@@ -98,13 +106,19 @@ class QuicPump:
         """The system says that nobody listens at the other end. Anybody may have told it so, and so it is not believed at once."""
         self._refusals += 1
         if not self.established or self._refusals >= REFUSALS:
-            self.machine.forget("nobody listens there")
-            self._alarm.cancel()
+            self.give_up("nobody listens there")
+
+    def give_up(self, why: str) -> None:
+        """End the connection now, without a word."""
+        self._stopping = True
+        self.machine.forget(why)
+        self._alarm.cancel()
 
     def transmit(self, now: float) -> None:
         """Send what there is to send, and set the timer. Before `run` nothing is sent: an answer could not be taken yet."""
         if not self._running:
             return
+        self.at_work = True
         try:
             self.flush()
             for data, address in self.machine.datagrams_to_send(now):
@@ -157,6 +171,7 @@ class QuicPump:
     # ---
 
     def _take_events(self) -> None:
+        self.at_work = True
         while (event := self.machine.next_event()) is not None:
             match event:
                 case events.StreamDataReceived() | events.StreamReset() | events.StopSendingReceived():
@@ -179,6 +194,7 @@ class QuicPump:
         elif self.machine.is_closing:
             self._stopping = True
             self.lost(self.machine.end)
+        self.at_work = False
 
     def _close_if_done(self) -> None:
         if not self.machine.is_closing and not self.machine.has_output():
@@ -190,9 +206,7 @@ class QuicPump:
 
     def _fail(self, error: Exception) -> None:
         _log.error("a connection to %s failed", self.peer.address, exc_info=error)
-        self._stopping = True
-        self.machine.forget("it has failed")
-        self._alarm.cancel()
+        self.give_up("it has failed")
 
     # --- silence and timers ---
 

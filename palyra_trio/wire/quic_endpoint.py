@@ -28,6 +28,7 @@ from palyra_trio.wire.limits import Bucket, Limits, QuicLimits
 from palyra_trio.wire.quic_admission import ID_BYTES, Admission, Gatekeeper, Secrets, Verdict
 from palyra_trio.wire.quic_config import SAFE_DATAGRAM_BYTES, VERSIONS
 from palyra_trio.wire.quic_connection import QuicPump
+from palyra_trio.wire.quic_memory import Memory
 from palyra_trio.wire.udp_port import Address, UdpPort
 
 _LONG = 0x80  # RFC 9000, section 17.2
@@ -43,7 +44,8 @@ class QuicEndpoint:
     def __init__(self, quic: QuicLimits) -> None:
         self.quic = quic
         self._ports: list[UdpPort] = []
-        self._dirty: dict[QuicPump, None] = {}
+        self._dirty: dict[QuicPump, None] = {}  # those with something to send
+        self._next: dict[QuicPump, None] = {}  # those of them whose turn it is
         self._writer = trio.lowlevel.ParkingLot()
 
     def send_soon(self, connection: QuicPump) -> None:
@@ -52,6 +54,14 @@ class QuicEndpoint:
             self._writer.unpark_all()
         self._dirty[connection] = None
 
+    def send_now(self, connection: QuicPump) -> None:
+        """Ask the connection for datagrams at once, unless it is at work already or others wait for their turn."""
+        if connection.at_work or (self._dirty.keys() | self._next.keys()) - {connection}:
+            self.send_soon(connection)
+        else:
+            self._has_sent(connection)
+            connection.transmit(trio.current_time())
+
     def send(self, data: bytes, address: Address) -> None:
         """Send a datagram from the port that the address names."""
         self._ports[address[-1]].send(data, address[:-1])
@@ -59,13 +69,19 @@ class QuicEndpoint:
     async def write(self) -> None:
         """Send for connections until cancelled."""
         while True:
-            if not self._dirty:
+            while not self._dirty:
                 await self._writer.park()
+            self._next, self._dirty = self._dirty, self._next
             await trio.lowlevel.checkpoint()  # handlers that were woken with us speak first
-            dirty, self._dirty = self._dirty, {}
-            now = trio.current_time()
-            for connection in dirty:
-                connection.transmit(now)
+            self._transmit(trio.current_time())
+
+    def _transmit(self, now: float) -> None:
+        while self._next:
+            self._next.popitem()[0].transmit(now)
+
+    def _has_sent(self, connection: QuicPump) -> None:
+        self._dirty.pop(connection, None)
+        self._next.pop(connection, None)
 
 
 class QuicListener(QuicEndpoint):
@@ -87,8 +103,8 @@ class QuicListener(QuicEndpoint):
         self.connections: set[QuicPump] = set()
         self._make = make
         self._by_id: dict[bytes, QuicPump] = {}
-        self._shaking: set[QuicPump] = set()
-        self._gatekeeper = Gatekeeper(self.secrets, quic, limits.connections)
+        self._gatekeeper: Gatekeeper[QuicPump] = Gatekeeper(self.secrets, quic, limits.connections)
+        self._memory: Memory[QuicPump] = Memory(quic.kept_bytes)
         self._resets = Bucket(quic.resets_per_s, quic.resets_per_s, trio.current_time())
         self._draining = False
         self._opened = trio.CancelScope()
@@ -117,7 +133,23 @@ class QuicListener(QuicEndpoint):
 
     def established(self, connection: QuicPump) -> None:
         """It has finished its handshake."""
-        self._shaking.discard(connection)
+        self._gatekeeper.stands(connection, trio.current_time())
+
+    def weigh(self, connection: QuicPump) -> None:
+        """Look at what the connection keeps. While all of them keep too much, the heaviest ends without a word.
+
+        Its client hears at once that it is gone, when it next sends something.
+        """
+        self._memory.note(connection, connection.kept_bytes)
+        if not self._memory.is_over:
+            return
+        for each in self.connections:
+            self._memory.note(each, 0 if each.machine.is_over else each.kept_bytes)
+        while self._memory.is_over:
+            heaviest = self._memory.heaviest(self._gatekeeper.crowd.network_of)
+            _log.warning("%s made this server keep too much: %d bytes", heaviest.peer.address, heaviest.kept_bytes)
+            heaviest.give_up("it made the server keep too much")
+            self._memory.forget(heaviest)
 
     def listen_for(self, connection: QuicPump, connection_id: bytes) -> None:
         """Give the connection what is sent to an id of it."""
@@ -165,17 +197,17 @@ class QuicListener(QuicEndpoint):
 
     def _begin(self, header: QuicHeader, data: bytes, address: Address, now: float) -> None:
         wall_s = time.time()
-        admission = self._gatekeeper.admit(
-            header, address, handshakes=len(self._shaking), connections=len(self.connections), now=now, wall_s=wall_s
-        )
+        admission = self._gatekeeper.admit(header, address, now=now, wall_s=wall_s)
         match admission.verdict:
             case Verdict.ACCEPT:
                 connection = self._make(self, admission, address)
                 connection.receive(data, address, now)
                 if connection.machine.has_begun:
+                    if (oldest := self._gatekeeper.lets_in(connection, admission, address)) is not None:
+                        oldest.give_up("its handshake took longer than that of others who wait")
                     self._keep(connection, header.destination_cid)
                 else:  # noise with a header
-                    self._dirty.pop(connection, None)
+                    self._has_sent(connection)
                     connection.machine.release()
             case Verdict.RETRY:
                 retried_id, token = self._gatekeeper.retry_token(header, address, wall_s)
@@ -196,7 +228,6 @@ class QuicListener(QuicEndpoint):
 
     def _keep(self, connection: QuicPump, first_id: bytes) -> None:
         self.connections.add(connection)
-        self._shaking.add(connection)
         for each in (first_id, *connection.machine.ids):
             self._by_id[each] = connection
         self._nursery.start_soon(self._live, connection, first_id)
@@ -208,8 +239,9 @@ class QuicListener(QuicEndpoint):
             _log.error("a connection failed", exc_info=error)
         finally:
             self.connections.discard(connection)
-            self._shaking.discard(connection)
-            self._dirty.pop(connection, None)
+            self._gatekeeper.crowd.leaves(connection)
+            self._memory.forget(connection)
+            self._has_sent(connection)
             for each in (first_id, *connection.machine.ids):
                 self.forget(connection, each)
             connection.machine.release()

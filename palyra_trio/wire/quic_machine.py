@@ -28,6 +28,7 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from cryptography import x509
 
+from palyra_trio.core.words import one_line
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.quic_config import SAFE_DATAGRAM_BYTES
 from palyra_trio.wire.quic_pacer import BurstPacer
@@ -41,6 +42,7 @@ HANDSHAKE_BYTES = 64 * 1024  # of TLS, at each level of encryption: a chain of c
 _UPDATE = 4  # a window is told anew when a quarter of it was read
 _LOST_SIZE = 2  # questions in a row without an answer, after which large datagrams are suspected
 _VARINT_BYTES = 8
+_REASON = 200  # characters of it that are told
 _ROUNDING_S = 1e-6  # a timer that rings when it should may else find that it is too early, and be set for now
 
 ResetToken = Callable[[bytes], bytes]  # of a connection id
@@ -75,6 +77,7 @@ class Machine(QuicConnection):
         self._stream_told_bytes = limits.stream_window_bytes // _UPDATE
         self._asked_at = -math.inf
         self._answering = False  # stream data is to be sent: an acknowledgement goes with it
+        self._written_bytes = 0
         requests = 0 if configuration.is_client else limits.streams
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = requests
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = STREAMS_OF_CONTROL
@@ -102,7 +105,9 @@ class Machine(QuicConnection):
     def end(self) -> str:
         """Why it is closing or over, or ""."""
         event = self._close_event
-        return "" if event is None else event.reason_phrase or f"it was closed with the code {event.error_code:#x}"
+        if event is None:
+            return ""
+        return one_line(event.reason_phrase, _REASON) or f"it was closed with the code {event.error_code:#x}"
 
     @property
     def is_distrusted(self) -> bool:
@@ -166,6 +171,16 @@ class Machine(QuicConnection):
         if (stream := self._streams.get(stream_id)) is not None:
             self._local_max_data.value += stream.receiver.highest_offset - stream.receiver.starting_offset()
 
+    @property
+    def moved_bytes(self) -> int:
+        """How much has arrived and was written since the beginning: what is kept grows by no more."""
+        return self._local_max_data.used + self._written_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much is kept here: what arrived before what it follows, with the gaps, and what is not acknowledged."""
+        return sum(len(each.receiver._buffer) + len(each.sender._buffer) for each in self._streams.values())
+
     def held_bytes(self, stream_id: int) -> int:
         """Return how much of a stream's output is kept here: not sent yet, or not acknowledged."""
         stream = self._streams.get(stream_id)
@@ -183,6 +198,7 @@ class Machine(QuicConnection):
         stream = self._get_or_create_stream_for_send(stream_id)
         if stream.sender._reset_error_code is None:
             self._answering = True
+            self._written_bytes += len(data)
             stream.sender.write(data, end_stream=end)
 
     def drop(self, stream_id: int, code: int) -> None:

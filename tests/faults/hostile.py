@@ -111,6 +111,7 @@ class Client:
         while (event := self.quic.next_event()) is not None:
             completed = completed or isinstance(event, HandshakeCompleted)
             self.over = self.over or isinstance(event, ConnectionTerminated)
+        self.over = self.over or self.quic._close_event is not None  # refused: no use in draining
         return completed
 
 

@@ -98,6 +98,20 @@ async def test_a_request_may_come_byte_by_byte_and_with_frames_that_nobody_knows
         assert trailers == {b"grpc-status": b"0"}
 
 
+async def test_a_body_of_the_length_that_was_said_is_taken() -> None:
+    assert len(HELLO) == 12
+    async with listening(server_of(Echo())) as port:
+        whole = request("Say", ("content-length", "12")) + encode_frame(Frame.DATA, HELLO)
+        _, trailers = await asked(port, whole[:-5], whole[-5:])
+        assert trailers == {b"grpc-status": b"0"}
+
+
+async def test_a_body_that_is_too_long_is_not_waited_for_to_end() -> None:
+    async with listening(server_of(Echo())) as port, raw_client(port) as raw:
+        raw.say(0, request("Wait", ("content-length", "5")) + encode_frame(Frame.DATA, HELLO))
+        assert await raw.told() == Code.MESSAGE_ERROR
+
+
 async def test_trailers_of_a_client_are_taken_and_mean_nothing() -> None:
     async with listening(server_of(Echo())) as port:
         _, trailers = await asked(port, request(), encode_frame(Frame.DATA, HELLO), TRAILERS)
@@ -123,6 +137,11 @@ async def test_a_request_without_headers_is_reset() -> None:
         (request() + TRAILERS + TRAILERS, Code.FRAME_UNEXPECTED),
         (request() + TRAILERS + encode_frame(Frame.DATA, b"x"), Code.FRAME_UNEXPECTED),
         (request() + request(), Code.MESSAGE_ERROR),
+        (request("Say", ("content-length", "11")) + encode_frame(Frame.DATA, HELLO), Code.MESSAGE_ERROR),
+        (request("Wait", ("content-length", "13")) + encode_frame(Frame.DATA, HELLO), Code.MESSAGE_ERROR),
+        (request("Wait", ("content-length", "1")), Code.MESSAGE_ERROR),
+        (request("Say", ("content-length", "x")) + encode_frame(Frame.DATA, HELLO), Code.MESSAGE_ERROR),
+        (request("Say", ("host", "y")) + encode_frame(Frame.DATA, HELLO), Code.MESSAGE_ERROR),
         (request()[:-1], Code.FRAME_ERROR),
         (request() + encode_frame(Frame.DATA, b"12345")[:-1], Code.FRAME_ERROR),
         (request("Wait") + encode_frame(Frame.DATA, b"") * 2000, Code.EXCESSIVE_LOAD),

@@ -152,6 +152,19 @@ async def test_a_handler_that_fails_is_told_and_logged(caplog: pytest.LogCapture
     ]
 
 
+async def test_what_a_client_asks_for_is_logged_on_one_line_that_nobody_obeys(caplog: pytest.LogCaptureFixture) -> None:
+    async def nothing(exchange: Exchange) -> None:
+        pass
+
+    async with asking(nothing) as (channel, _):
+        async with channel.fetch("GET", "/%0aERROR%20all%20is%20lost%1b%5b2J" + "x" * 1000) as response:
+            assert response.status == 500
+    (record,) = caplog.records
+    assert record.message.startswith("GET / ⏎ ERROR all is lost\\u001b[2Jxxx")
+    assert len(record.message) == 200 + len(" failed")
+    assert "lost" not in str(record.exc_info)
+
+
 async def test_a_body_that_nobody_reads_is_stopped_and_the_answer_arrives() -> None:
     async def refuse(exchange: Exchange) -> None:
         await exchange.answer(413, b"too much")

@@ -9,6 +9,7 @@ from palyra_trio.wire.h3_frames import (
     Http3Error,
     StreamKind,
     check_settings,
+    content_length,
     control_reader,
     decode_number,
     decode_request,
@@ -64,6 +65,15 @@ def test_a_frame_that_is_cut_short_is_unfinished(cut: int) -> None:
     reader = request_reader(LIMIT)
     reader.feed(encode_frame(Frame.DATA, b"12345678")[:cut])
     assert reader.unfinished
+
+
+def test_the_beginning_of_headers_is_kept_and_of_a_body_it_is_not() -> None:
+    reader = request_reader(LIMIT)
+    reader.feed(encode_frame(Frame.HEADERS, bytes(100))[:50])
+    assert reader.kept_bytes > 40
+    reader = request_reader(LIMIT)
+    reader.feed(encode_frame(Frame.DATA, bytes(100))[:50])
+    assert reader.kept_bytes == 0
 
 
 def test_headers_over_the_limit_are_refused_before_they_are_here() -> None:
@@ -141,12 +151,39 @@ def test_headers_come_back_without_a_table() -> None:
         [*REQUEST, ("x", " a")],
         [*REQUEST, ("connection", "close")],
         [*REQUEST, ("te", "gzip")],
+        [REQUEST[0], (":scheme", "http"), *REQUEST[2:]],
+        [REQUEST[0], *REQUEST[2:]],
+        [*REQUEST, ("host", "y")],
+        [*REQUEST, ("host", "x"), ("host", "y")],
+        [REQUEST[0], REQUEST[1], REQUEST[3], ("host", "")],
+        [REQUEST[0], REQUEST[1], (":authority", "root@x"), REQUEST[3]],
     ],
     ids=str,
 )
 def test_a_malformed_request_is_refused(headers: Headers) -> None:
     with pytest.raises(Http3Error) as refused:
         decode_request(HeaderCodec(LIMIT), block_of(headers))
+    assert refused.value.code is Code.MESSAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    "headers", [[*REQUEST, ("host", "x")], [REQUEST[0], REQUEST[1], REQUEST[3], ("host", "x")]], ids=str
+)
+def test_the_host_may_be_said_in_either_way(headers: Headers) -> None:
+    assert dict(decode_request(HeaderCodec(LIMIT), block_of(headers)))[b"host"] == b"x"
+
+
+@pytest.mark.parametrize(
+    ("said", "length"), [([], None), ([b"0"], 0), ([b"17"], 17), ([b"17", b"17"], 17), ([b"9" * 19], 10**19 - 1)]
+)
+def test_the_length_of_a_body_is_what_was_said(said: list[bytes], length: int | None) -> None:
+    assert content_length([(b"x", b"5"), *((b"content-length", each) for each in said)]) == length
+
+
+@pytest.mark.parametrize("said", [[b""], [b"-1"], [b"+1"], [b"1, 1"], [b"1", b"2"], [b"1" * 20], ["\u0661".encode()]])
+def test_a_length_that_is_none_is_refused(said: list[bytes]) -> None:
+    with pytest.raises(Http3Error) as refused:
+        content_length([(b"content-length", each) for each in said])
     assert refused.value.code is Code.MESSAGE_ERROR
 
 

@@ -12,12 +12,13 @@ from palyra_trio.core.errors import PeerError
 from palyra_trio.wire.call import ConnectionLost
 from palyra_trio.wire.framing import encode_messages
 from palyra_trio.wire.h3_client import connect
-from palyra_trio.wire.h3_frames import Code, Frame, decode_number, encode_frame
+from palyra_trio.wire.h3_exchange import Exchange
+from palyra_trio.wire.h3_frames import Code, Frame, decode_number, encode_frame, encode_number
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.quic_config import Identity, Trust, open_udp_sockets
 from tests.wire.echo import Echo
 from tests.wire.echo_grpc import EchoStub
-from tests.wire.echo_pb2 import Text
+from tests.wire.echo_pb2 import Order, Text
 from tests.wire.quic import certified, listener_of, listening, server_of, until
 from tests.wire.raw_quic import Raw, headers_of, raw_client
 
@@ -152,6 +153,79 @@ async def test_requests_that_are_begun_and_not_ended_are_held_up_to_a_bound() ->
                 await raw.heard.wait()
         (refused,) = ended
         assert b"300000%20bytes" in raw.answer(refused)[-1][b"grpc-message"].replace(b" ", b"%20")
+
+
+SMALL = QuicLimits(kept_bytes=500_000, weighed_bytes=10_000)
+
+
+async def test_when_all_keep_too_much_of_what_is_not_read_who_keeps_the_most_is_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = server_of(Echo(), quic=SMALL)
+    async with listening(server) as port, raw_client(port) as light, raw_client(port) as heavy:
+        begun = encode_frame(Frame.DATA, message(1_000_000)[:140_000])
+        light.ask(0, "Collect")
+        light.say(0, begun)
+        await until(lambda: sum(each.kept_bytes for each in listener_of(server).connections) >= 140_000)
+        for stream_id in (0, 4, 8):
+            heavy.ask(stream_id, "Collect")
+            heavy.say(stream_id, begun)
+        await until(lambda: len(listener_of(server).connections) == 1)
+        heavy.say(12, b"")
+        with trio.fail_after(5):
+            await heavy.over.wait()
+        light.ask(4, "Say")
+        light.say(4, encode_frame(Frame.DATA, message(1)), end=True)
+        await light.until(4)
+        assert light.answer(4)[-1] == {b"grpc-status": b"0"}
+    assert "made this server keep too much" in caplog.text
+
+
+async def test_what_a_client_does_not_take_is_bounded_for_all_of_them_too() -> None:
+    server = server_of(Echo(), quic=SMALL)
+    async with listening(server) as port, raw_client(port) as raw:
+        for stream_id in (0, 4, 8):
+            raw.ask(stream_id, "Count")
+            order = Order(messages=10**6, bytes_each=1000).SerializeToString()
+            raw.say(stream_id, encode_frame(Frame.DATA, encode_messages([order])))
+        await until(lambda: not listener_of(server).connections)
+
+
+async def test_what_waits_behind_that_counts_as_soon_as_it_waits() -> None:
+    go_on = trio.Event()
+    window = Limits().stream_window_bytes
+
+    async def fill(exchange: Exchange) -> None:
+        exchange.begin(200)
+        for _ in range(8):
+            await exchange.send(bytes(window // 4))
+        await go_on.wait()
+        await exchange.send(bytes(400_000))
+
+    server = server_of(Echo(), quic=SMALL, exchange=fill)
+    async with listening(server) as port, raw_client(port) as raw:
+        get = [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/")]
+        raw.say(0, raw.codec.encode(get), end=True)
+        (connection,) = listener_of(server).connections
+        await until(lambda: len(raw.got[0]) == window and window <= connection.kept_bytes < window + 1000)
+        go_on.set()
+        await until(lambda: not listener_of(server).connections)
+
+
+async def test_headers_that_are_begun_count_too() -> None:
+    """Each stream keeps 30 kB of a HEADERS frame that does not end; the window is open for more all the time."""
+    server = server_of(Echo(), quic=SMALL)
+    async with listening(server) as port, raw_client(port) as raw:
+        for stream_id in range(0, 80, 4):
+            raw.say(stream_id, encode_number(Frame.HEADERS) + encode_number(32_000) + bytes(30_000))
+        await until(lambda: not listener_of(server).connections)
+
+
+async def test_who_is_read_keeps_nothing_however_much_it_sends() -> None:
+    server = server_of(Echo(), quic=SMALL)
+    async with listening(server) as port, connect("127.0.0.1", port, trust=certified().pin) as channel:
+        for _ in range(20):
+            assert len((await EchoStub(channel).Say(Text(body=bytes(100_000)))).body) == 100_000
 
 
 async def test_messages_over_the_limit_are_refused() -> None:

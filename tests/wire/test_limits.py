@@ -15,6 +15,11 @@ def test_a_bucket_saves_no_more_than_its_burst() -> None:
     assert [bucket.take(1000) for _ in range(3)] == [True, True, False]
 
 
+def test_looking_into_a_bucket_takes_nothing() -> None:
+    bucket = Bucket(1, 1, now=0)
+    assert [bucket.has(0), bucket.has(0), bucket.take(0), bucket.has(0), bucket.has(1)] == [True] * 3 + [False, True]
+
+
 def test_what_nobody_has_read_yet_is_bounded() -> None:
     limits = Limits(unread_bytes=10)
     limits.check_unread(10)

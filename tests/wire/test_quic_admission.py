@@ -24,23 +24,36 @@ def first(token: bytes = b"", to: bytes = b"original") -> QuicHeader:
     )
 
 
-def keeper(quic: QuicLimits | None = None, secret: bytes = SECRET) -> Gatekeeper:
+def keeper(quic: QuicLimits | None = None, secret: bytes = SECRET) -> Gatekeeper[int]:
     return Gatekeeper(Secrets(secret), quic or QuicLimits(), CONNECTIONS)
 
 
 def judge(
-    gatekeeper: Gatekeeper,
+    gatekeeper: Gatekeeper[int],
     header: QuicHeader | None = None,
     address: Address = HERE,
     *,
-    handshakes: int = 0,
-    connections: int = 0,
     now: float = 0.0,
     wall_s: float = WALL_S,
 ) -> Admission:
-    return gatekeeper.admit(
-        header or first(), address, handshakes=handshakes, connections=connections, now=now, wall_s=wall_s
-    )
+    return gatekeeper.admit(header or first(), address, now=now, wall_s=wall_s)
+
+
+def shown(gatekeeper: Gatekeeper[int], address: Address = HERE) -> QuicHeader:
+    """Return the first datagram of a client that was told to retry."""
+    retried_id, token = gatekeeper.retry_token(first(), address, WALL_S)
+    return first(token, retried_id)
+
+
+def come(gatekeeper: Gatekeeper[int], guest: int, address: Address, header: QuicHeader | None = None) -> None:
+    """Begin a handshake."""
+    admission = judge(gatekeeper, header, address)
+    assert admission.verdict is Verdict.ACCEPT
+    gatekeeper.lets_in(guest, admission, address)
+
+
+def host(number: int) -> Address:
+    return (f"198.51.{number // 250}.{number % 250}", 4000, 0)
 
 
 def test_who_asks_first_is_let_in() -> None:
@@ -49,7 +62,11 @@ def test_who_asks_first_is_let_in() -> None:
 
 @pytest.mark.parametrize("quic", [QuicLimits(always_retry=True), QuicLimits(retry_above=5)])
 def test_by_option_and_under_load_an_address_has_to_be_shown(quic: QuicLimits) -> None:
-    assert judge(keeper(quic), handshakes=5).verdict is Verdict.RETRY
+    gatekeeper = keeper(quic)
+    if not quic.always_retry:
+        for number in range(5):
+            come(gatekeeper, number, host(number))
+    assert judge(gatekeeper).verdict is Verdict.RETRY
 
 
 def test_a_token_lets_in_where_it_was_given_also_by_the_next_process() -> None:
@@ -62,15 +79,15 @@ def test_a_token_lets_in_where_it_was_given_also_by_the_next_process() -> None:
 def test_a_token_is_of_no_use_elsewhere_later_or_changed() -> None:
     gatekeeper = keeper(QuicLimits(always_retry=True))
     retried_id, token = gatekeeper.retry_token(first(), HERE, WALL_S)
-    shown = first(token, retried_id)
+    good = first(token, retried_id)
     changed = first(token[:-1] + bytes([token[-1] ^ 1]), retried_id)
     judged = [
-        judge(gatekeeper, shown, ("192.0.2.2", 4000, 0)),
-        judge(gatekeeper, shown, ("192.0.2.1", 4001, 0)),
-        judge(gatekeeper, shown, wall_s=WALL_S + 31),
+        judge(gatekeeper, good, ("192.0.2.2", 4000, 0)),
+        judge(gatekeeper, good, ("192.0.2.1", 4001, 0)),
+        judge(gatekeeper, good, wall_s=WALL_S + 31),
         judge(gatekeeper, first(token, b"else_123")),
         judge(gatekeeper, changed),
-        judge(keeper(secret=bytes(32)), shown),
+        judge(keeper(secret=bytes(32)), good),
     ]
     assert [each.verdict for each in judged] == [Verdict.INVALID_TOKEN] * 6
 
@@ -80,35 +97,91 @@ def test_a_token_of_another_server_is_no_token() -> None:
     assert judge(keeper(QuicLimits(always_retry=True)), first(b"somebody else's")).verdict is Verdict.RETRY
 
 
-def test_an_address_that_asks_often_has_to_be_shown_and_then_to_wait() -> None:
+def test_an_address_that_comes_often_has_to_be_shown_and_then_to_wait() -> None:
     gatekeeper = keeper(QuicLimits(address_handshakes=3, address_handshakes_per_s=1))
-    assert [judge(gatekeeper).verdict for _ in range(4)] == [Verdict.ACCEPT] * 3 + [Verdict.RETRY]
-    retried_id, token = gatekeeper.retry_token(first(), HERE, WALL_S)
-    shown = first(token, retried_id)
-    assert judge(gatekeeper, shown).verdict is Verdict.SILENCE
-    assert judge(gatekeeper, shown, now=1.0).verdict is Verdict.ACCEPT
-    assert judge(gatekeeper, address=("198.51.100.1", 4000, 0)).verdict is Verdict.ACCEPT
+    for guest in range(3):
+        come(gatekeeper, guest, HERE)
+        gatekeeper.stands(guest, 0.0)
+        gatekeeper.crowd.leaves(guest)
+    assert judge(gatekeeper).verdict is Verdict.RETRY
+    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.SILENCE
+    assert judge(gatekeeper, shown(gatekeeper), now=1.0).verdict is Verdict.ACCEPT
+    assert judge(gatekeeper, address=host(1)).verdict is Verdict.ACCEPT
 
 
-def test_a_network_of_ipv6_is_one_address_and_loopback_is_not_counted() -> None:
+def test_what_others_begin_in_its_name_is_not_counted_for_an_address() -> None:
+    gatekeeper = keeper(QuicLimits(address_handshakes=1, address_handshakes_per_s=0, retry_above=5))
+    for guest in range(5):
+        come(gatekeeper, guest, HERE)
+        gatekeeper.crowd.leaves(guest)
+    assert judge(gatekeeper).verdict is Verdict.ACCEPT
+    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.ACCEPT
+
+
+def test_lies_make_nobody_forgotten_whom_a_limit_holds() -> None:
+    gatekeeper = keeper(QuicLimits(addresses=8, address_handshakes=1, address_handshakes_per_s=0))
+    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.ACCEPT
+    for number in range(1000):
+        come(gatekeeper, number, host(number))
+        gatekeeper.crowd.leaves(number)
+    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.SILENCE
+
+
+def test_a_network_of_ipv6_is_one_address_and_loopback_may_come_as_often_as_it_likes() -> None:
     gatekeeper = keeper(QuicLimits(address_handshakes=1, address_handshakes_per_s=0))
-    assert judge(gatekeeper, address=("2001:db8::1", 1, 0, 0, 1)).verdict is Verdict.ACCEPT
-    assert judge(gatekeeper, address=("2001:db8::2", 1, 0, 0, 1)).verdict is Verdict.RETRY
-    assert judge(gatekeeper, address=("2001:db8:0:1::2", 1, 0, 0, 1)).verdict is Verdict.ACCEPT
+    judged = [
+        judge(gatekeeper, shown(gatekeeper, address), address).verdict
+        for address in (("2001:db8::1", 1, 0, 0, 1), ("2001:db8::2", 1, 0, 0, 1), ("2001:db8:0:1::2", 1, 0, 0, 1))
+    ]
+    assert judged == [Verdict.ACCEPT, Verdict.SILENCE, Verdict.ACCEPT]
     for address in (("127.0.0.1", 1, 0), ("::1", 1, 0, 0, 1)):
-        assert [judge(gatekeeper, address=address).verdict for _ in range(3)] == [Verdict.ACCEPT] * 3
+        again = [judge(gatekeeper, shown(gatekeeper, address), address).verdict for _ in range(3)]
+        assert again == [Verdict.ACCEPT] * 3
 
 
 def test_a_million_addresses_are_not_kept() -> None:
     gatekeeper = keeper(QuicLimits(addresses=8))
     for number in range(1000):
-        judge(gatekeeper, address=(f"192.0.{number // 250}.{number % 250}", 1, 0))
-    assert len(gatekeeper._asked) == 8
+        judge(gatekeeper, shown(gatekeeper, host(number)), host(number))
+    assert len(gatekeeper._came) == 8
 
 
-def test_beyond_the_limits_somebody_is_refused_or_not_answered() -> None:
-    assert judge(keeper(), connections=CONNECTIONS).verdict is Verdict.FULL
-    assert judge(keeper(), handshakes=QuicLimits().handshakes).verdict is Verdict.SILENCE
+def test_beyond_the_connections_somebody_is_refused() -> None:
+    gatekeeper = keeper()
+    for number in range(CONNECTIONS):
+        come(gatekeeper, number, host(number))
+        gatekeeper.stands(number, 0.0)
+    assert judge(gatekeeper).verdict is Verdict.FULL
+    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.FULL
+    gatekeeper.crowd.leaves(0)
+    assert judge(gatekeeper).verdict is Verdict.ACCEPT
+
+
+def test_an_address_has_a_share_of_the_connections_and_leaves_the_others_room() -> None:
+    gatekeeper = keeper(QuicLimits(address_share=5))
+    for guest in range(CONNECTIONS // 5):
+        come(gatekeeper, guest, HERE)
+        gatekeeper.stands(guest, 0.0)
+    assert judge(gatekeeper).verdict is Verdict.FULL
+    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.FULL
+    assert judge(gatekeeper, address=host(1)).verdict is Verdict.ACCEPT
+
+
+def test_handshakes_of_who_may_be_lying_keep_nobody_out_who_is_not() -> None:
+    quic = QuicLimits(retry_above=5, handshakes=8)
+    gatekeeper = keeper(quic)
+    for number in range(quic.retry_above):
+        come(gatekeeper, number, host(number))
+    assert judge(gatekeeper).verdict is Verdict.RETRY
+    for number in range(quic.retry_above, quic.retry_above + quic.handshakes):
+        come(gatekeeper, number, host(number), shown(gatekeeper, host(number)))
+
+
+def test_handshakes_of_who_has_shown_where_it_is_make_nobody_else_show_it() -> None:
+    gatekeeper = keeper(QuicLimits(retry_above=5))
+    for number in range(8):
+        come(gatekeeper, number, host(number), shown(gatekeeper, host(number)))
+    assert judge(gatekeeper).verdict is Verdict.ACCEPT
 
 
 def test_a_short_secret_is_refused() -> None:

@@ -5,27 +5,32 @@ import socket
 import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from grpclib.const import Status
 from grpclib.exceptions import GRPCError
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from palyra_trio.core.errors import PeerError
-from palyra_trio.wire.call import ConnectionLost
-from palyra_trio.wire.h3_client import connect
+from palyra_trio.wire.call import Call, ConnectionLost
+from palyra_trio.wire.h3_client import H3Channel, connect
+from palyra_trio.wire.h3_exchange import Exchange
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.quic_config import OpenTraces, client_configuration
 from palyra_trio.wire.quic_connection import QuicPump
+from palyra_trio.wire.quic_endpoint import QuicEndpoint
 from palyra_trio.wire.quic_machine import Machine
 from tests.wire.echo import Echo
 from tests.wire.echo_grpc import EchoStub
-from tests.wire.echo_pb2 import Order, Text
+from tests.wire.echo_pb2 import Failure, Order, Text
 from tests.wire.quic import certified, endpoint_of, listener_of, listening, server_of, serving, until
+from tests.wire.raw_quic import Raw
 
 SEED = 11
 
@@ -127,8 +132,8 @@ async def test_a_token_of_the_process_before_is_good_after_a_restart() -> None:
         assert len(listener_of(server).connections) == 1
 
 
-async def test_many_handshakes_that_are_not_finished_bring_retry_and_then_silence() -> None:
-    quic = QuicLimits(retry_above=5, handshakes=8)
+async def test_many_handshakes_that_are_not_finished_bring_retry_and_keep_out_nobody_who_is_there() -> None:
+    quic = QuicLimits(retry_above=5)
     server = server_of(Echo(), quic=quic)
     async with listening(server) as port:
         kinds = []
@@ -154,18 +159,58 @@ async def test_a_flood_of_first_datagrams_is_forgotten_after_the_time_for_a_hand
         await trio.sleep(10)
         assert not listener_of(server).connections
         assert not listener_of(server)._by_id
-        assert not listener_of(server)._shaking
+        assert listener_of(server)._gatekeeper.crowd.unproven == 0
         assert await say(port) == b"fine"
 
 
 async def test_one_connection_too_many_is_refused_at_once_and_room_is_used_again() -> None:
-    server = server_of(Echo(), Limits(connections=2))
+    server = server_of(Echo(), Limits(connections=2), QuicLimits(address_share=1))
     async with listening(server) as port:
         async with connect("127.0.0.1", port, trust=certified().pin), connect("127.0.0.1", port, trust=certified().pin):
             with pytest.raises(PeerError, match="closed with the code 0x2"):
                 await say(port)
         await until(lambda: not listener_of(server).connections)
         assert await say(port) == b"fine"
+
+
+async def test_one_address_has_its_share_of_connections() -> None:
+    server = server_of(Echo(), Limits(connections=8))
+    async with listening(server) as port:
+        async with connect("127.0.0.1", port, trust=certified().pin), connect("127.0.0.1", port, trust=certified().pin):
+            with pytest.raises(PeerError, match="closed with the code 0x2"):
+                await say(port)
+        await until(lambda: not listener_of(server).connections)
+        assert await say(port) == b"fine"
+
+
+async def test_the_oldest_handshake_of_many_is_given_up_for_a_new_one() -> None:
+    server = server_of(Echo(), quic=QuicLimits(always_retry=True, handshakes=2, address_share=1))
+    async with listening(server) as port, trio.open_nursery() as nursery:
+        came: dict[QuicPump, bytes] = {}
+
+        def are(number: int) -> bool:
+            came.update(listener_of(server)._gatekeeper.crowd._shaking)
+            return len(came) == number
+
+        for number in range(1, 5):
+            raw = Raw(port)
+            mute(raw, after=2)  # the first datagram, and the one with the token
+            nursery.start_soon(raw.dial)
+            await until(partial(are, number))
+        assert [each.machine.is_over for each in came] == [True, True, False, False]
+        assert await say(port) == b"fine"
+        nursery.cancel_scope.cancel()
+
+
+def mute(raw: Raw, after: int) -> None:
+    """Send so many datagrams and no more."""
+    send, left = raw.dialer.send, iter(range(after))
+
+    def sending(data: bytes, address: tuple[object, ...]) -> None:
+        if next(left, None) is not None:
+            send(data, address)
+
+    raw.dialer.send = sending  # type: ignore[method-assign]
 
 
 async def test_ten_thousand_datagrams_of_garbage_and_of_changed_traffic_end_nothing(
@@ -215,7 +260,7 @@ async def test_noise_that_looks_like_a_first_datagram_is_not_kept() -> None:
         await opened.send(short + os.urandom(1300 - len(short)))
         assert await say(port) == b"fine"
         assert len(listener_of(server).connections) == 1
-        assert len(listener_of(server)._shaking) == 0
+        assert listener_of(server)._gatekeeper.crowd.unproven == 0
 
 
 async def test_an_error_while_a_datagram_is_taken_ends_one_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -282,7 +327,9 @@ async def test_connections_that_end_leave_nothing() -> None:
             for _ in range(20):
                 nursery.start_soon(visit, port)
         await until(lambda: not listener_of(server).connections)
-        assert (listener_of(server)._by_id, listener_of(server)._shaking, listener_of(server)._dirty) == ({}, set(), {})
+        assert (listener_of(server)._by_id, listener_of(server)._dirty) == ({}, {})
+        crowd = listener_of(server)._gatekeeper.crowd
+        assert (crowd.unproven, crowd.shaking, crowd._standing, crowd._of_network) == (0, 0, {}, {})
         assert echo.live == 0
         assert len(listener_of(server)._nursery.child_tasks) == 1  # which waits for the drain
         assert len(os.listdir("/proc/self/fd")) == before + 1
@@ -317,14 +364,95 @@ async def visit(port: int) -> None:
             await EchoStub(channel).Wait(Text())
 
 
-async def test_a_connection_that_has_ended_leaves_nothing_for_the_collector() -> None:
-    server = server_of(Echo())
+class Caused(Echo):
+    async def Fail(self, call: Call) -> None:  # type: ignore[override]
+        try:
+            raise KeyError("x")
+        except KeyError as error:
+            raise GRPCError(Status.NOT_FOUND) from error
+
+
+@pytest.mark.parametrize("call", ["none", "answered", "refused", "caused", "broken", "left", "plain", "plain and left"])
+async def test_a_connection_that_has_ended_leaves_nothing_for_the_collector(
+    call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "palyra_trio.wire.call")  # a record that is caught would hold the error
+    echo = Caused() if call == "caused" else Echo()
+    echo.raises = KeyError("x") if call == "broken" else None
+    server = server_of(echo, exchange=endless if call == "plain and left" else answering)
     gc.disable()
     try:
         async with listening(server) as port:
-            async with connect("127.0.0.1", port, trust=certified().pin):
-                inside = [weakref.ref(each.machine.tls) for each in listener_of(server).connections]
+            async with connect("127.0.0.1", port, trust=certified().pin) as channel:
+                await make(call, channel)
+                (connection,) = listener_of(server).connections
+                inside = weakref.ref(connection), weakref.ref(connection.machine), weakref.ref(connection.machine.tls)
+                del connection
             await until(lambda: not listener_of(server).connections)
-            assert [each() for each in inside] == [None]
+            echo.last = None
+            await until(lambda: [each() for each in inside] == [None] * 3)
     finally:
         gc.enable()
+
+
+async def make(call: str, channel: H3Channel) -> None:
+    stub = EchoStub(channel)
+    match call:
+        case "answered":
+            await stub.Say(Text())
+        case "refused" | "caused" | "broken":
+            with pytest.raises(GRPCError):
+                await stub.Fail(Failure(status=5))
+        case "left":
+            async with stub.Count.open() as count:
+                await count.send_message(Order(messages=10**6, bytes_each=1000), end=True)
+                await count.recv_message()
+        case "plain" | "plain and left":
+            async with channel.fetch("GET", "/") as response:
+                await anext(response)
+
+
+async def answering(exchange: Exchange) -> None:
+    await exchange.answer(200, b"fine")
+
+
+async def endless(exchange: Exchange) -> None:
+    exchange.begin(200)
+    while True:
+        await exchange.send(bytes(10_000))
+
+
+class Asked:
+    """A connection that only counts when it is asked for its datagrams."""
+
+    def __init__(self, order: list[str], name: str) -> None:
+        self.at_work = False
+        self._order = order
+        self._name = name
+
+    def transmit(self, now: float) -> None:
+        self._order.append(self._name)
+
+
+async def test_the_last_words_of_a_connection_go_at_once_unless_others_wait_or_it_is_at_work() -> None:
+    order: list[str] = []
+    one, other = cast("list[QuicPump]", [Asked(order, "one"), Asked(order, "other")])
+    endpoint = QuicEndpoint(QuicLimits())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(endpoint.write)
+        endpoint.send_soon(one)
+        endpoint.send_now(one)
+        assert order == ["one"]  # and it is not asked again
+        await wait_all_tasks_blocked()
+        assert order == ["one"]
+        endpoint.send_soon(one)
+        endpoint.send_now(other)
+        assert order == ["one"]
+        await wait_all_tasks_blocked()
+        assert order[1:] in (["one", "other"], ["other", "one"])
+        one.at_work = True
+        endpoint.send_now(one)
+        assert len(order) == 3
+        await wait_all_tasks_blocked()
+        assert order[3:] == ["one"]
+        nursery.cancel_scope.cancel()

@@ -203,6 +203,30 @@ def test_a_path_that_comes_back_is_found_within_the_bound() -> None:
     assert two.now - began < 2.1
 
 
+def test_what_is_kept_is_what_waits_for_what_is_missing_and_what_is_not_acknowledged() -> None:
+    two = Two()
+    two.client.write(0, bytes(5000))
+    (_, *late) = two.client.datagrams_to_send(two.now)
+    for data, _ in late:
+        two.server.receive_datagram(data, CLIENT, two.now)
+    assert two.server.kept_bytes > sum(len(data) for data, _ in late)  # the gap takes memory, too
+    assert two.client.kept_bytes == 5000
+    assert two.server.moved_bytes == two.server.kept_bytes
+    two.pass_on(50)
+    assert (two.client.kept_bytes, two.server.kept_bytes) == (0, 0)
+    assert (moved := two.server.moved_bytes) == 5000
+    two.server.write(0, bytes(100))
+    assert (two.server.kept_bytes, two.server.moved_bytes) == (100, moved + 100)
+
+
+def test_why_a_peer_says_it_goes_is_told_without_what_a_terminal_would_obey() -> None:
+    two = Two()
+    two.client.close(0x100, reason_phrase="a\x1b[2J\nb" + "c" * 1000)
+    two.pass_on(3)
+    assert two.server.end.startswith("a\\u001b[2J ⏎ bccc")
+    assert len(two.server.end) == 200
+
+
 def test_silence_ends_a_connection() -> None:
     two = Two(QuicLimits(idle_s=30))
     assert 29 < two.wait(two.client, 100) < 31
