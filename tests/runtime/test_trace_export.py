@@ -1,0 +1,295 @@
+"""Nobody waits for a collector: what is queued is bounded, what failed is tried again, an end comes in time, in one line of log."""
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from palyra_trio import runtime
+from palyra_trio.core.config import OtelConfig
+from palyra_trio.core.errors import ConfigInvalid, PeerError
+from palyra_trio.journal.queries import Reader
+from palyra_trio.journal.reader_pool import ReaderPool
+from palyra_trio.runtime import trace_export
+from palyra_trio.runtime.trace_export import (
+    AT_ONCE,
+    BACK_OFF_S,
+    GATHER_S,
+    LAST_S,
+    PATIENCE_S,
+    QUEUE_SPANS,
+    TRY_AGAIN,
+    Outbox,
+    open_tracing,
+)
+from palyra_trio.runtime.tracing import Span
+from tests.collector import SILENT, Collector
+from tests.core.tapes import ASSEMBLED, FINISHED, ROUTED, STARTED, asked_for, request, said
+from tests.runtime.test_tracing import DOCS, rows_of
+
+TAPE = rows_of([asked_for(), STARTED, ROUTED, ASSEMBLED, request(), said("a"), FINISHED])
+NOBODY = PeerError("nobody is there")
+REFUSED = "the collector answered with status 400"
+
+
+def span(number: int) -> Span:
+    return Span(bytes(16), number.to_bytes(8, "big"), b"", str(number), False, 0, 0, {}, ())
+
+
+@attrs.define
+class Post:
+    """Answers with the next of `answers`, the last again and again, and notes when it was asked for what."""
+
+    answers: list[int | Exception | Callable[[], Awaitable[object]]]
+    asked: list[tuple[float, list[str]]] = attrs.Factory(list)
+
+    async def __call__(self, spans: tuple[Span, ...]) -> int:
+        self.asked.append((trio.current_time(), [each.name for each in spans]))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        await trio.lowlevel.checkpoint()
+        if isinstance(answer, Exception):
+            raise answer
+        if not isinstance(answer, int):
+            await answer()
+            raise AssertionError("it was to be cancelled")
+        return answer
+
+    @property
+    def names(self) -> list[list[str]]:
+        return [names for _, names in self.asked]
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+# --- the queue ---
+
+
+async def test_spans_are_gathered_and_sent_in_order_a_bounded_number_at_once(autojump_clock: MockClock) -> None:
+    outbox, post = Outbox(), Post([200])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.send, post)
+        for number in range(AT_ONCE + 1):
+            outbox.put(span(number))
+        await trio.sleep(GATHER_S * 1.5)
+        assert post.asked == [
+            (GATHER_S, [str(number) for number in range(AT_ONCE)]),
+            (GATHER_S, [str(AT_ONCE)]),
+        ]
+        outbox.put(span(7))
+        await trio.sleep(GATHER_S * 1.5)
+        assert post.asked[2:] == [(GATHER_S * 2.5, ["7"])]
+        nursery.cancel_scope.cancel()
+
+
+async def test_beyond_the_bound_spans_are_lost_and_counted() -> None:
+    outbox = Outbox(queue_spans=2)
+    for number in range(5):
+        outbox.put(span(number))
+    assert (len(outbox), outbox.lost) == (2, 3)
+
+
+@pytest.mark.parametrize("answer", [429, 502, 503, 504, NOBODY, trio.sleep_forever])
+async def test_what_a_collector_cannot_take_now_is_sent_again_later(
+    answer: int | Exception | Callable[[], Awaitable[object]], autojump_clock: MockClock
+) -> None:
+    outbox, post = Outbox(), Post([answer, answer, 200])
+    outbox.put(span(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.send, post)
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
+    held = PATIENCE_S if answer is trio.sleep_forever else 0
+    assert post.asked == [(1, ["1"]), (3 + held, ["1"]), (7 + 2 * held, ["1"])]
+    assert (len(outbox), outbox.lost) == (0, 0)
+
+
+async def test_it_is_tried_ever_more_seldom_up_to_a_bound(autojump_clock: MockClock) -> None:
+    outbox, post = Outbox(), Post([NOBODY])
+    outbox.put(span(1))
+    with trio.move_on_after(1000):
+        await outbox.send(post)
+    times = [when for when, _ in post.asked]
+    assert [after - before for before, after in pairwise(times)][:7] == [2, 4, 8, 16, 32, BACK_OFF_S, BACK_OFF_S]
+
+
+@pytest.mark.parametrize(("answer", "why"), [(400, REFUSED), (ValueError("odd"), "ValueError: odd")])
+async def test_what_a_collector_will_never_take_is_lost_and_holds_nothing_up(
+    answer: int | Exception, why: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    outbox, post = Outbox(), Post([answer, 200])
+    outbox.put(span(1))
+    with trio.move_on_after(2):
+        await outbox.send(post)
+    outbox.put(span(2))
+    with trio.move_on_after(2):
+        await outbox.send(post)
+    assert post.names == [["1"], ["2"]]
+    assert outbox.lost == 1
+    assert logged(caplog) == [f"traces cannot be sent: {why}", "traces are sent again; 1 spans were lost"]
+
+
+async def test_a_collector_that_is_away_is_one_line_and_one_more_once_it_is_back(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    outbox, post = Outbox(), Post([NOBODY] * 5 + [200])
+    outbox.put(span(1))
+    with trio.move_on_after(1000):
+        await outbox.send(post)
+    assert len(post.asked) == 6
+    assert logged(caplog) == ["traces cannot be sent: nobody is there", "traces are sent again; 0 spans were lost"]
+
+
+# --- the end ---
+
+
+async def test_the_end_sends_what_is_left_at_once(autojump_clock: MockClock) -> None:
+    outbox, post = Outbox(), Post([200])
+    outbox.put(span(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.send, post)
+        outbox.close()
+    assert post.asked == [(0, ["1"])]
+
+
+async def test_the_end_does_not_wait_out_a_pause(autojump_clock: MockClock) -> None:
+    outbox, post = Outbox(), Post([NOBODY, 200])
+    outbox.put(span(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.send, post)
+        await trio.sleep(1.5)
+        outbox.close()
+    assert post.asked == [(1, ["1"]), (1.5, ["1"])]
+
+
+async def test_an_end_with_nobody_there_is_one_attempt(autojump_clock: MockClock) -> None:
+    outbox, post = Outbox(), Post([NOBODY])
+    outbox.put(span(1))
+    outbox.close()
+    await outbox.send(post)
+    assert (len(post.asked), len(outbox)) == (1, 1)
+
+
+# --- over HTTP ---
+
+
+async def sent_to(url: str, tmp_path: Path, **config: str | bool) -> None:
+    """Tell a collector of one run, and end at once."""
+    tracing = await open_tracing(OtelConfig(url, **config), {"env:COLLECTOR": "Bearer hush"}.__getitem__)  # type: ignore[arg-type]
+    assert tracing is not None
+    async with ReaderPool(tmp_path / "none") as readers, tracing.sending(readers, "boot-1"):
+        tracing.take(TAPE)
+
+
+async def test_a_collector_is_told_before_the_end(tmp_path: Path) -> None:
+    async with Collector.open() as collector:
+        await sent_to(collector.url, tmp_path)
+    assert [each.name for each in collector.spans] == ["chat m", "invoke_agent default"]
+    (asked,) = collector.requests
+    headers = dict(asked.headers.raw_items())
+    assert (asked.method, asked.target) == (b"POST", b"/v1/traces")
+    assert headers[b"content-type"] == b"application/x-protobuf"
+    assert b"authorization" not in headers
+
+
+class Journal(ReaderPool):
+    """One that holds TAPE."""
+
+    async def ask(self, question: Callable[[Reader], object]) -> Any:
+        await trio.lowlevel.checkpoint()
+        return tuple(TAPE)
+
+
+async def test_what_has_to_be_looked_up_in_the_last_moment_is_told_too(tmp_path: Path) -> None:
+    async with Collector.open() as collector:
+        tracing = await open_tracing(OtelConfig(collector.url), {}.__getitem__)
+        assert tracing is not None
+        async with tracing.sending(Journal(tmp_path / "none"), "boot-1"):
+            tracing.take(TAPE[-1:])
+    assert [each.name for each in collector.spans] == ["invoke_agent default"]
+
+
+async def test_a_collector_that_wants_it_is_told_who_asks(tmp_path: Path) -> None:
+    async with Collector.open() as collector:
+        await sent_to(f"{collector.url}/base/", tmp_path, authorization="env:COLLECTOR")
+    (asked,) = collector.requests
+    assert asked.target == b"/base/v1/traces"
+    assert (b"authorization", b"Bearer hush") in asked.headers
+
+
+async def test_a_redirect_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with Collector.open(307) as collector:
+        await sent_to(collector.url, tmp_path)
+    assert len(collector.requests) == 1
+    assert logged(caplog) == [
+        "traces cannot be sent: the collector answered with status 307",
+        f"2 spans were not sent to {collector.url}/v1/traces",
+    ]
+
+
+async def test_a_collector_that_is_not_there_ends_nothing_and_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Collector.open() as collector:
+        gone = collector.url
+    await sent_to(gone, tmp_path)
+    why, end = logged(caplog)
+    assert why.startswith(f"traces cannot be sent: {gone}/v1/traces: ConnectError")
+    assert end == f"2 spans were not sent to {gone}/v1/traces"
+
+
+async def test_a_collector_that_never_answers_holds_the_end_up_for_a_moment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_export, "LAST_S", 0.1)
+    async with Collector.open(SILENT) as collector:
+        with trio.fail_after(LAST_S):
+            await sent_to(collector.url, tmp_path)
+    assert len(collector.requests) == 1
+
+
+# --- how it is set up ---
+
+
+async def test_nothing_is_loaded_where_no_traces_are_wanted() -> None:
+    assert await open_tracing(OtelConfig(), {}.__getitem__) is None
+
+
+@pytest.mark.parametrize("value", ["Bearer hush\r\nx: y", "Bearer hüsh"])
+async def test_what_no_header_can_say_is_refused_and_not_repeated(value: str) -> None:
+    with pytest.raises(ConfigInvalid, match=r"otel\.authorization") as refused:
+        await open_tracing(OtelConfig("http://127.0.0.1:4318", "env:COLLECTOR"), lambda _: value)
+    assert value.split()[1] not in str(refused.value)
+
+
+async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "palyra_trio.runtime.otlp", raising=False)
+    monkeypatch.delattr(runtime, "otlp", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.proto.collector.trace.v1.trace_service_pb2", None)
+    with pytest.raises(ConfigInvalid, match=r"otel\.endpoint is set.*pip install 'palyra-trio\[otel\]'"):
+        await open_tracing(OtelConfig("http://127.0.0.1:4318"), {}.__getitem__)
+
+
+def test_a_process_that_tells_nobody_loads_nothing_of_it() -> None:
+    check = "import sys, palyra_trio.daemon; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_the_page_about_traces_says_how_long_and_how_much() -> None:
+    page = DOCS.read_text("utf-8")
+    assert f"a queue of {QUEUE_SPANS:,};" in page
+    assert f"A request has {PATIENCE_S:g} s;" in page
+    assert f"made again after {2 * GATHER_S:g} s, {4 * GATHER_S:g} s and so on up to a minute" in page
+    assert BACK_OFF_S == 60
+    assert f"what is left has {LAST_S:g} s" in page
+    assert all(str(status) in page for status in TRY_AGAIN)
