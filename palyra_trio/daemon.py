@@ -9,8 +9,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from palyra_trio import __version__
+from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.config import MIB, Config, SandboxConfig
 from palyra_trio.core.identity import Caller, RequestContext, Scope, mint_ulid
 from palyra_trio.core.system_events import BootStarted
@@ -42,6 +43,7 @@ from palyra_trio.runtime.policies import read_checked
 from palyra_trio.runtime.recent_log import RecentLog
 from palyra_trio.runtime.secrets import Secrets
 from palyra_trio.runtime.state import RuntimeState
+from palyra_trio.runtime.trace_export import open_tracing
 from palyra_trio.tools import overlay
 from palyra_trio.tools.builtin import builtin_tools
 from palyra_trio.tools.job import Bounds
@@ -50,6 +52,7 @@ from palyra_trio.tools.sandbox import SandboxSettings, open_sandbox
 from palyra_trio.tools.workspace import Workspace
 from palyra_trio.transports.http_listener import Http, open_http
 from palyra_trio.transports.listeners import Edges, open_edges
+from palyra_trio.transports.shown_certificates import open_certificates
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +80,9 @@ async def open_runtime(
     earlier process. What `vault` holds is masked by `redactor`; without one, there is no vault. `origins` says where the
     values of `config` come from, and `recent_log` what was logged, for an operator who asks.
 
-    Raises ConfigInvalid for faulty policies, StateLocked when another process holds it, JournalInvalid for a journal that
-    this version cannot use, and JournalStopped when a commit fails. Leaving the block drains: live runs get `daemon.drain_s`, then are interrupted.
+    Raises ConfigInvalid for faulty policies, and for traces without the extra `otel`, StateLocked when another process holds
+    it, JournalInvalid for a journal that this version cannot use, and JournalStopped when a commit fails. Leaving the block
+    drains: live runs get `daemon.drain_s`, then are interrupted.
     """
     policies_dir = policies_dir or state_dir / "policies"
     policy_files = await read_checked(policies_dir, config.policy)
@@ -86,9 +90,10 @@ async def open_runtime(
     secrets = Secrets(VaultKeeper(vault, redactor) if vault is not None else None, dict(os.environ))
     await secrets.refresh()
     store = SqliteStore(state_dir)
+    tracing = await open_tracing(config.otel, secrets.key)
     counters, latencies = Counters(), Latencies(config.latency)
     journal_write = latencies.journal_write.observe
-    feed = Feed(watch=counters.take)
+    feed = Feed(watch=counters.take if tracing is None else _both(counters.take, tracing.take))
     async with open_journal(store, feed, config.journal.queue_bytes, took=journal_write) as journal:
         boot_id = mint_ulid(wall_clock_ms(), os.urandom(10))
         await journal.append([entry(SYSTEM_STREAM, BootStarted(boot_id, os.getpid(), __version__))])
@@ -100,6 +105,7 @@ async def open_runtime(
                 sandbox_settings(config.sandbox), Path.home(), layers_in=overlay.places(state_dir), proven=False
             ) as sandbox,
             open_jobs(journal, readers, redactor, time.time, os.urandom) as jobs,
+            tracing.sending(readers, boot_id) if tracing is not None else nullcontext(),
         ):
             state = RuntimeState(
                 config=config,
@@ -178,8 +184,8 @@ async def open_daemon(
     """Run the runtime and serve it on the state directory's Unix socket, and if `tcp` on TCP and for HTTP/3, for the length of the
     block; then with the console too.
 
-    The user of this process may come in over the socket without a token. Raises what `open_runtime`, `open_edges` and
-    `open_http` raise.
+    The user of this process may come in over the socket without a token. Raises what `open_runtime`, `open_certificates`,
+    `open_edges` and `open_http` raise.
     """
     local_user = RequestContext(user_principal(os.getuid()), local=True)
     async with open_runtime(
@@ -198,13 +204,14 @@ async def open_daemon(
             await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())
         authenticator = Authenticator(gateway.tokens, os.getuid(), local_user.principal, time.time)
         access = Access(authenticator, gateway)
-        grpc, quic = (config.grpc, config.quic) if tcp else (None, None)
+        grpc, quic, console = (config.grpc, config.quic, config.http) if tcp else (None, None, None)
         async with trio.open_nursery() as nursery:
             if tcp:
                 nursery.start_soon(_prove_sandbox, gateway)
             async with (
-                open_http(gateway, access, config.http if tcp else None) as http,
-                open_edges(gateway, access, state_dir, grpc, quic, http) as edges,
+                open_certificates(state_dir, grpc, quic, console) as certificates,
+                open_http(gateway, access, console, certificates) as http,
+                open_edges(gateway, access, state_dir, grpc, quic, http, certificates) as edges,
             ):
                 yield Daemon(gateway, edges, http, local_user, nursery)
             nursery.cancel_scope.cancel()
@@ -235,6 +242,17 @@ def sandbox_settings(config: SandboxConfig) -> SandboxSettings:
     """Return what is configured of the sandbox as it is asked for."""
     bounds = Bounds(pids=config.pids, memory_bytes=config.memory_mib * MIB, output_bytes=config.output_mib * MIB)
     return SandboxSettings(config.read_only, config.path, config.user, config.bare, bounds)
+
+
+Watch = Callable[[Collection[TapeRow]], None]
+
+
+def _both(first: Watch, second: Watch) -> Watch:
+    def watch(rows: Collection[TapeRow]) -> None:
+        first(rows)
+        second(rows)
+
+    return watch
 
 
 def _open_workspace(folder: str) -> Workspace:

@@ -1,165 +1,170 @@
-"""`palyra-trio doctor`: what is wrong with this installation, or will be, and the exact remedy.
+"""`palyra-trio doctor`: what is wrong with this installation, or will be, the exact remedy, and, when told to, the mending.
 
-Looks only, and changes nothing: it takes no lock, makes no folder, and asks no model. What it starts are the canaries
-that try to get out of the sandbox.
+A look changes nothing: it takes no lock, makes no folder, and asks no model for an answer. A mend does what is safe
+whoever runs meanwhile, or holds the state folder for it; the rest it leaves, and says why. It never deletes data, and
+never writes policies or configuration: those are a person's to change.
 """
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
 import click
-import trio
 
 from palyra_trio.cli import exit_codes
-from palyra_trio.cli.open import is_held, model_settings, state_dir
+from palyra_trio.cli.doctor_ports import addresses, certificate, mend_certificate, ports
+from palyra_trio.cli.doctor_settings import configured, model, policies, provider, sandbox, vault
+from palyra_trio.cli.doctor_state import (
+    Line,
+    folders,
+    given_keys,
+    holder,
+    leave_given_keys,
+    log_file,
+    mend_folders,
+    mend_private_files,
+    mend_socket,
+    mend_state_folder,
+    private_files,
+    private_places,
+    socket_left,
+)
+from palyra_trio.cli.open import is_held, state_dir
 from palyra_trio.cli.profiles import chosen
-from palyra_trio.cli.settings import POLICIES, Settings, current_folder, load_settings, user_file
+from palyra_trio.cli.settings import POLICIES, user_file
 from palyra_trio.cli.tables import json_option, print_json
 from palyra_trio.cli.vault_place import vault_store
 from palyra_trio.core.config import Config
 from palyra_trio.core.errors import InvalidArgument, PalyraError
 from palyra_trio.core.text import visible
 from palyra_trio.core.words import one_line
-from palyra_trio.guard.auth import user_principal
-from palyra_trio.guard.policy_files import read_policy_files
-from palyra_trio.guard.redactor import Redactor
-from palyra_trio.guard.secret_refs import References
-from palyra_trio.guard.vault_keeper import VaultKeeper
-from palyra_trio.journal.store import FILE_NAME, LOCK_NAME
-from palyra_trio.providers.choose import route
-from palyra_trio.runtime.diagnosis import Check, journal, python, refused, sandbox_check, sqlite, state_folder
+from palyra_trio.journal.store import FILE_NAME
+from palyra_trio.runtime.diagnosis import Check, clock, disk, journal, python, rows, sqlite, state_folder
+
+Mend = Callable[[], Iterable[Line]]
+
+
+@attrs.frozen
+class Found:
+    """A check, after what was done about it."""
+
+    check: Check
+    lines: tuple[Line, ...] = ()
 
 
 @click.command()
+@click.option(
+    "--fix", is_flag=True, help="Mend what can be mended safely; say what was done, and what was left and why."
+)
 @json_option
-def doctor(as_json: bool) -> None:
-    """Find out what is wrong here, and what to do about it. Exit status 1 when there is a fault.
+def doctor(fix: bool, as_json: bool) -> None:
+    """Find out what is wrong here, and what to do about it. Exit status 1 when there is a fault, with --fix one that is left.
 
-    A warning is something that works, and could work better. Nothing is changed, and nothing is asked of a model.
+    A warning is something that works, and could work better. Without --fix nothing is changed. The server of the model is
+    asked which models it has, and no model for an answer.
+
+    --fix gives keys, tokens, certificates, records and the folders they are in back to you alone (0600, 0700), makes folders
+    that are missing, removes a socket that nobody answers at, and replaces the daemon's own certificate when it is due.
+    What a running daemon needs is left to it. No data is deleted; policies and configuration are not touched; nor is what is
+    a link, belongs to somebody else, or has a second name.
     """
     if chosen() is not None:
         raise InvalidArgument("the doctor looks at this machine", remedy="leave out --daemon")
-    checks = list(_examine())
-    faults = sum(each.health == "fault" for each in checks)
+    found = list(_examine(fix))
+    faults = sum(each.check.health == "fault" for each in found)
     if as_json:
-        print_json({"ok": not faults, "checks": [attrs.asdict(each) for each in checks]})
+        print_json({"ok": not faults, "checks": [_as_object(each) for each in found]})
     else:
-        for each in checks:
-            click.echo(f"{each.health:8} {each.name:14} {one_line(each.said)}")
-            for line in each.remedy.splitlines():
-                click.echo(f"{'':24}{visible(line)}")
+        for each in found:
+            _show(each)
         click.echo("no fault" if not faults else f"{faults} fault{'s' if faults > 1 else ''}", err=True)
     sys.exit(exit_codes.FAILED if faults else exit_codes.OK)
 
 
-def _examine() -> Iterator[Check]:
-    yield python()
-    yield sqlite()
+def _as_object(found: Found) -> dict[str, object]:
+    check = found.check
+    return {
+        "name": check.name,
+        "health": check.health,
+        "what": check.said,
+        "remedy": check.remedy,
+        "fixed": [each.said for each in found.lines if each.done],
+        "left": [each.said for each in found.lines if not each.done],
+    }
+
+
+def _show(found: Found) -> None:
+    check = found.check
+    click.echo(f"{check.health:8} {check.name:14} {one_line(check.said)}")
+    for line in found.lines:
+        click.echo(f"{'':24}{'fixed' if line.done else 'left '} {one_line(line.said)}")
+    for text in check.remedy.splitlines():
+        click.echo(f"{'':24}{visible(text)}")
+
+
+def _examine(fix: bool) -> Iterator[Found]:
+    def found(look: Callable[[], Check], mend: Mend) -> Found:
+        """Look, and, where that is not well and it is asked for, mend and look again."""
+        check = look()
+        if not fix or check.health == "ok":
+            return Found(check)
+        lines = _mended(mend)
+        return Found(look() if any(each.done for each in lines) else check, lines)
+
+    folder, own = state_dir(), user_file(os.environ).parent
     configuration, settings = configured()
-    config = settings.config if settings is not None else Config()
-    found = state_folder(state_dir(), config.journal.min_free_bytes)
-    yield found
-    if found.health != "fault":
-        yield holder(state_dir())
-        yield journal(state_dir() / FILE_NAME)
-    yield configuration
-    yield policies(user_file(os.environ).with_name(POLICIES), config)
-    yield vault()
+    config = settings.base if settings is not None else Config()
+    yield Found(python())
+    yield Found(sqlite())
+    yield Found(configuration)
     if settings is not None:
-        yield model(settings)
-        yield sandbox(settings.base)
+        yield found(partial(folders, config), partial(mend_folders, config))
+        yield Found(log_file(config))
+        yield found(partial(given_keys, config), leave_given_keys)
+    lines = _mended(partial(mend_state_folder, folder)) if fix else ()
+    usable = state_folder(folder)
+    yield Found(usable, lines)
+    if usable.health != "fault":
+        yield Found(disk(folder, config.journal.min_free_bytes))
+        places = private_places(folder, own, vault_store().places.runtime_dir, config.log.file)
+        yield found(partial(private_files, places), partial(mend_private_files, places))
+        lock = holder(folder)
+        yield Found(lock)
+        if lock.health != "fault":
+            held, served = is_held(folder), addresses(folder)
+            yield found(partial(socket_left, folder, served is not None), partial(mend_socket, folder))
+            if settings is not None:
+                yield Found(ports(config, held, served))
+                leaf = partial(certificate, folder, config, held, time.time())
+                yield found(leaf, partial(mend_certificate, folder))
+        yield from map(Found, _of_journal(folder / FILE_NAME))
+    yield Found(policies(own / POLICIES, config))
+    yield Found(vault())
+    if settings is not None:
+        yield Found(model(settings))
+        if (server := provider(settings)) is not None:
+            yield Found(server)
+        yield Found(sandbox(settings.base))
 
 
-def holder(folder: Path) -> Check:
+def _of_journal(path: Path) -> Iterator[Check]:
+    sound = journal(path)
+    yield sound
+    if sound.health != "fault" and path.exists():
+        yield rows(path)
+        yield clock(path, time.time_ns() // 1_000_000)
+
+
+def _mended(mend: Mend) -> tuple[Line, ...]:
+    """Return what a mend did, and what it could not."""
+    lines = []
     try:
-        if not is_held(folder):
-            return Check("lock", "ok", "no process holds the state folder")
-        return Check("lock", "ok", f"process {(folder / LOCK_NAME).read_text().strip()} holds the state folder")
-    except OSError as error:
-        return Check(
-            "lock", "fault", f"{folder / LOCK_NAME}: {error.strerror}", f"chown {os.geteuid()} {folder / LOCK_NAME}"
-        )
-
-
-def configured() -> tuple[Check, Settings | None]:
-    try:
-        settings = load_settings({}, os.environ, current_folder())
-    except PalyraError as error:
-        return refused("configuration", error), None
-    said = ", ".join(settings.files) or "no file was found"
-    if settings.warnings:
-        remedy = "palyra-trio trust shows the folder's file, and accepts it"
-        return Check("configuration", "warning", "; ".join(settings.warnings), remedy), settings
-    return Check("configuration", "ok", said), settings
-
-
-def policies(folder: Path, config: Config) -> Check:
-    from palyra_trio.runtime.policies import check_set
-
-    try:
-        files = read_policy_files(folder)
-        trio.run(check_set, files, config.policy)
-    except PalyraError as error:
-        return refused("policies", error)
-    return Check("policies", "ok", f"preset {config.policy.preset}, {len(files)} of your files in {folder}")
-
-
-def model(settings: Settings) -> Check:
-    """Say which model would answer, and look its key up; nobody is asked for anything."""
-    try:
-        own, here = model_settings(settings), settings.config.model
-        found = route(attrs.evolve(own, model=here.name, openai_base_url=here.base_url or own.openai_base_url))
-        if found.api_key_reference:
-            keeper = VaultKeeper(vault_store(), Redactor())
-            keeper.refresh()
-            user = user_principal(os.getuid())
-            References(dict(os.environ), lambda name: keeper.value(user, name)).resolve(found.api_key_reference)
-    except PalyraError as error:
-        return refused("model", error)
-    if found.provider == "offline":
-        remedy = "set OPENAI_API_KEY, OPENAI_BASE_URL or OLLAMA_HOST for a model that understands"
-        return Check("model", "warning", f"{found.provider}/{found.model} answers: {found.why}", remedy)
-    return Check("model", "ok", f"{found.provider}/{found.model or '(what the server lists)'} answers: {found.why}")
-
-
-def vault() -> Check:
-    store = vault_store()
-    try:
-        file = store.read()
-    except PalyraError as error:
-        return refused("vault", error)
-    if file is None:
-        return Check("vault", "ok", "there is none; palyra-trio secrets set NAME makes one")
-    try:
-        store.open()
-    except PalyraError as error:
-        return attrs.evolve(refused("vault", error), health="warning", said=f"it is locked: {error.message}")
-    return Check("vault", "ok", "it can be opened")
-
-
-def sandbox(config: Config) -> Check:
-    """Let the canaries loose as the daemon does at its start, and say in which tier programs run."""
-    try:
-        in_force, *missing = trio.run(_sandbox_lines, config)
-    except PalyraError as error:
-        return refused("sandbox", error)
-    return sandbox_check(in_force, missing)
-
-
-async def _sandbox_lines(config: Config) -> tuple[str, ...]:
-    from palyra_trio.daemon import sandbox_settings
-    from palyra_trio.tools import overlay
-    from palyra_trio.tools.sandbox import open_sandbox
-
-    folders = overlay.places(state_dir())
-    async with open_sandbox(sandbox_settings(config.sandbox), Path.home(), layers_in=folders) as opened:
-        lines = opened.report.lines()
-        if opened.tier == 4 and isinstance(opened.layers, str):
-            lines += (
-                f"what programs do to files is not captured: {opened.layers}",
-                "  pip install 'palyra-trio[sandbox]'",
-            )
-        return lines
+        for line in mend():
+            lines.append(line)
+    except (PalyraError, OSError) as error:
+        lines.append(Line(str(error), done=False))
+    return tuple(lines)

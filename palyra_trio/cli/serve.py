@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -27,7 +28,7 @@ from palyra_trio.runtime.recent_log import RecentLog
 from palyra_trio.runtime.telemetry import log_crashes, set_up_logging
 from palyra_trio.wire.authority import spelled
 
-AT_START = ("model", "journal", "grpc", "quic", "http", "log")  # sections that are read once
+AT_START = ("model", "journal", "grpc", "quic", "http", "log", "otel")  # sections that are read once
 
 OPEN_FILES = 8192  # of which transports.listeners gives connections their part
 
@@ -43,10 +44,10 @@ _log = logging.getLogger("palyra_trio.serve")
 def serve(host: str | None, port: int | None, quic_port: int | None) -> None:
     """Run the daemon in the foreground: gRPC over TCP, over HTTP/3, and over a Unix socket in the state directory; the console over HTTP.
 
-    Says `ready` and its addresses on stdout once it takes calls; logs go to stderr, and at a terminal a link into the
-    console, which `palyra-trio console` opens. SIGTERM or Ctrl-C takes no more
-    work and gives live runs `daemon.drain_s` seconds; a second signal ends at once. SIGHUP reads the configuration
-    and your policies again.
+    Says `ready` and its addresses on stdout once it takes calls; logs go to stderr or to `log.file`, and at a terminal a
+    link into the console, which `palyra-trio console` opens, to stderr. SIGTERM or Ctrl-C takes no more work and gives
+    live runs `daemon.drain_s` seconds; a second signal ends at once. SIGHUP reads the configuration and your policies
+    again; a log file that was moved away is made anew.
     """
     flags = {"grpc.host": host, "grpc.port": port, "quic.host": host, "quic.port": quic_port}
     folder = current_folder()
@@ -54,7 +55,8 @@ def serve(host: str | None, port: int | None, quic_port: int | None) -> None:
     allow_open_files()
     log = settings.base.log
     redactor, recent = Redactor(), RecentLog()
-    set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=redactor, recent=recent)
+    file = Path(log.file) if log.file else None
+    set_up_logging(log.level, as_json=log.format is LogFormat.JSON, redactor=redactor, file=file, recent=recent)
     log_crashes()
     try:
         status = trio.run(_serve, settings, redactor, recent, lambda: read_settings(flags, folder))

@@ -156,12 +156,16 @@ class UnbindAgent:
 
 @attrs.frozen
 class CreateToken:
-    """Make a bearer token. `expires_ms` is Unix time in milliseconds, 0 for never."""
+    """Make a bearer token. `expires_ms` is Unix time in milliseconds, 0 for never.
+
+    With a `token_id` (a ULID), one that was made with the same is not made again: that is refused.
+    """
 
     name: str
     principal: str
     scopes: tuple[str, ...]
     expires_ms: int = 0
+    token_id: str = ""
 
 
 @attrs.frozen

@@ -110,7 +110,8 @@ class HttpConfig:
     """Where `serve` offers the console. Port 0 takes a free one; beyond loopback TLS is a condition, and signing in always is.
 
     `names` are the host names that browsers may call this machine by, besides `host` and those of loopback. The two files
-    are PEM; both empty means no TLS. `open_metrics` lets /metrics be read without a token. A project has no say in it.
+    are PEM; with both empty, `tls` shows the daemon's own certificate, which browsers take once they know its authority.
+    `open_metrics` lets /metrics be read without a token. A project has no say in it.
     """
 
     enabled: bool = True
@@ -119,6 +120,7 @@ class HttpConfig:
     names: tuple[str, ...] = ()
     tls_certificate_file: str = ""
     tls_key_file: str = ""
+    tls: bool = False
     open_metrics: bool = False
 
 
@@ -163,10 +165,24 @@ class LogFormat(StrEnum):
 
 @attrs.frozen
 class LogConfig:
-    """What `serve` writes to stderr."""
+    """What `serve` logs: to stderr, or to `file`, an absolute path. A project has no say in where."""
 
     level: LogLevel = LogLevel.INFO
     format: LogFormat = LogFormat.JSON
+    file: str = ""
+
+
+@attrs.frozen
+class OtelConfig:
+    """Where traces are sent, by OTLP over HTTP: `endpoint` is a collector's address without `/v1/traces`; empty means nowhere.
+
+    `authorization` is a reference to what that header says, for a collector that wants it. With `content` the traces hold
+    prompts, answers, arguments and results, as redacted as the tape is. A project has no say in it.
+    """
+
+    endpoint: str = ""
+    authorization: str = ""
+    content: bool = False
 
 
 @attrs.frozen
@@ -234,6 +250,7 @@ class Config:
     quic: QuicConfig = QuicConfig()
     http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
+    otel: OtelConfig = OtelConfig()
 
 
 @attrs.frozen

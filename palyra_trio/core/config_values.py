@@ -163,6 +163,11 @@ def _check_folders(value: tuple[str, ...]) -> None:
             raise ValueError(f"expected absolute paths of folders, not {folder!r}")
 
 
+def _check_file(value: str) -> None:
+    if value and (not value.startswith("/") or "\0" in value):
+        raise ValueError(f"expected the absolute path of a file, not {value!r}")
+
+
 def _check_hosts(value: tuple[str, ...]) -> None:
     for name in value:
         if not re.search(_HOST_PATTERN, name):
@@ -190,11 +195,14 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "model.name": _check_model_name,
     "model.base_url": _check_base_url,
     "model.api_key": _check_reference,
+    "otel.endpoint": _check_base_url,
+    "otel.authorization": _check_reference,
     **dict.fromkeys(("policy.allow", "policy.ask", "policy.deny"), _check_tool_patterns),
     "notify.command": _check_command,
     "notify.webhook_url": _check_webhook_url,
     "notify.webhook_secret_env": _check_variable,
     **dict.fromkeys(("sandbox.read_only", "sandbox.path"), _check_folders),
+    "log.file": _check_file,
     "http.names": _check_hosts,
     "quic.names": _check_names,
 }

@@ -110,9 +110,14 @@ def parse_ulid(text: str, what: str = "id") -> str:
     return canonical
 
 
-def ulid_ms(ulid: str) -> int:
-    """Return the Unix time in milliseconds that a canonical ULID was minted at."""
+def ulid_number(ulid: str) -> int:
+    """Return the 128 bits that a canonical ULID stands for."""
     number = 0
-    for char in ulid[:10]:
+    for char in ulid:
         number = number << 5 | _ALPHABET.index(char)
     return number
+
+
+def ulid_ms(ulid: str) -> int:
+    """Return the Unix time in milliseconds that a canonical ULID was minted at."""
+    return ulid_number(ulid[:10])

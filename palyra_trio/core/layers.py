@@ -33,7 +33,7 @@ class Layer:
 
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|authorization)$")
 # A command of a project's choice would run outside of every policy, and a key of its choice leave for its base URL.
-_OF_THE_USER = frozenset({"notify", "sandbox", "http", "quic", "model.api_key"})
+_OF_THE_USER = frozenset({"notify", "sandbox", "http", "quic", "otel", "model.api_key", "log.file"})
 
 
 def _unknown_key(section: str, key: str) -> str:

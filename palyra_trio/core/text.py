@@ -12,7 +12,6 @@ import unicodedata
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NAME_ESCAPE = re.compile(rb"\\\\|\\x([0-9a-f]{2})")
-_UNUSUAL = re.compile(r"[^\n\t -~]")  # the rest is plain, and most of any text
 _HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
 # Unicode's Default_Ignorable_Code_Point outside Cc, Cf and Cn, and the empty braille pattern. The emoji presentation selectors U+FE0E and U+FE0F stay.
 _INVISIBLE = re.compile(
@@ -56,12 +55,23 @@ def visible(text: str) -> str:
     Default_Ignorable_Code_Point), so what a person reads is what a tool will get. This is for reading only and is not
     undone. An emoji of several people shows its parts, since the joiner U+200D is among them.
     """
-    return _UNUSUAL.sub(_shown, text)
+    bare = text.replace("\n", "").replace("\t", "")
+    if bare.isprintable() and not _INVISIBLE.search(bare):  # most of any text, in any script, at a glance
+        return text
+    return text.translate(_SHOWN)
 
 
-def _shown(match: re.Match[str]) -> str:
-    char = match.group()
-    return char if _is_plain(char) else _spell_point(ord(char))
+class _Shown(dict[int, int | str]):
+    """What each character is shown as, found out when it is met first. Those of the higher planes are rare, and not kept."""
+
+    def __missing__(self, point: int) -> int | str:
+        shown = point if chr(point) in "\n\t" or _is_plain(chr(point)) else _spell_point(point)
+        if point <= 0xFFFF:
+            self[point] = shown
+        return shown
+
+
+_SHOWN = _Shown()
 
 
 def _is_plain(char: str) -> bool:

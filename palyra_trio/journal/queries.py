@@ -356,6 +356,10 @@ class Reader:
         row = self._db.execute("SELECT value FROM meta WHERE name = 'writer'").fetchone()
         return str(row[0]) if row else ""
 
+    def newest_at_ms(self) -> int:
+        """Return when the newest row was written, 0 where there is none."""
+        return int((self._db.execute("SELECT at_ms FROM ev ORDER BY g DESC LIMIT 1").fetchone() or (0,))[0])
+
     def chain(self) -> Iterator[ChainRow]:
         """Yield every row in the order of `g`, with what verification needs of it."""
         for row in self._db.execute(

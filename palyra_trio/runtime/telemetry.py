@@ -1,4 +1,4 @@
-"""What a daemon says of itself while it runs: one structured line an event on stderr, secrets masked.
+"""What a daemon says of itself while it runs: one structured line an event on stderr or in a file, secrets masked.
 
 The tape is the record of runs; logs are for whoever operates the process. They hold no prompt, no answer and no
 argument of a call.
@@ -9,23 +9,32 @@ import logging
 import resource
 import sys
 import threading
+from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from palyra_trio.guard.redactor import Redactor
+from palyra_trio.runtime.log_file import LogFile
 from palyra_trio.runtime.recent_log import RecentLog
 
 _PR_SET_DUMPABLE = 4
 
 
 def set_up_logging(
-    level: str, *, as_json: bool, redactor: Redactor, out: TextIO = sys.stderr, recent: RecentLog | None = None
+    level: str,
+    *,
+    as_json: bool,
+    redactor: Redactor,
+    out: TextIO = sys.stderr,
+    file: Path | None = None,
+    recent: RecentLog | None = None,
 ) -> None:
     """Send what the standard library's loggers say from `level` (such as `info`) on to `out`, a line an event.
 
-    As JSON objects for machines, or as plain text for a person. `recent` gets the same for a person.
+    Or to a file instead, one that is rotated from outside. As JSON objects for machines, or as plain text for a person.
+    `recent` gets the same for a person. Raises ConfigInvalid for a file that cannot be opened; then nothing has changed.
     """
 
     def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -47,7 +56,7 @@ def set_up_logging(
         )
 
     text = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(out) if file is None else LogFile(file)
     handler.setFormatter(
         formatter(
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False),

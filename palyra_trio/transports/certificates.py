@@ -44,8 +44,11 @@ class Certificates:
         self._names = (*LOOPBACK_NAMES, *names)
         self._now_s = now_s
         self._renewed: list[Callable[[], None]] = []
-        self._authority = self._read_authority()
-        self.leaf = self._read_leaf()
+        self._authority = read_authority(self._folder, now_s()) or self._make_authority()
+        if not self.authority_file.exists():
+            replace_private(self.authority_file, self.authority_pem)
+        leaf = read_leaf(self._folder, self._authority)
+        self.leaf = leaf if leaf is not None and self._wait_s(leaf) else self._issue()
 
     @property
     def authority_pem(self) -> bytes:
@@ -104,47 +107,52 @@ class Certificates:
         now_s = self._now_s()
         return max(0.0, due_s(leaf, self._authority, self._names, now_s) - now_s)
 
-    def _read_authority(self) -> CertifiedKey:
-        path, public = self._folder / AUTHORITY, self._folder / CERTIFICATE
-        raw, shown = read_private(path, FILE_BYTES), read_private(public, FILE_BYTES)
-        if raw is None:
-            if shown is not None or (self._folder / LEAF).exists():
-                raise _refused(path, "is missing, and clients may have pinned it")
-            made = make_authority(self._now_s())
-            replace_private(path, made.pem)
-            raw = made.pem
-        try:
-            authority = parse_certified_key(raw)
-        except ValueError as error:
-            raise _refused(path, f"is no certificate with its key: {error}") from error
-        if fault := authority_fault(authority, self._now_s()):
-            raise _refused(path, f"cannot be used: {fault}")
-        if shown is None:
-            replace_private(public, authority.chain_pem)
-        elif shown != authority.chain_pem:
-            raise _refused(public, f"is not the certificate in {AUTHORITY}")
+    def _make_authority(self) -> CertifiedKey:
+        authority = make_authority(self._now_s())
+        replace_private(self._folder / AUTHORITY, authority.pem)
         return authority
-
-    def _read_leaf(self) -> CertifiedKey:
-        path = self._folder / LEAF
-        raw = read_private(path, FILE_BYTES)
-        if raw is None:
-            return self._issue()
-        try:
-            leaf = parse_certified_key(raw)
-            if not is_issued_by(leaf, self._authority):
-                raise ValueError("it was not issued by the authority beside it")
-        except ValueError as error:
-            raise ConfigInvalid(
-                f"{path} is no certificate of this daemon with its key: {error}",
-                remedy="remove it, and the daemon makes another one; clients do not notice",
-            ) from error
-        return leaf if self._wait_s(leaf) else self._issue()
 
     def _issue(self) -> CertifiedKey:
         leaf = issue_leaf(self._authority, self._names, self._now_s())
         replace_private(self._folder / LEAF, leaf.pem)
         return leaf
+
+
+def read_authority(folder: Path, now_s: float) -> CertifiedKey | None:
+    """Return the authority of a folder, None where none was made yet. Raises ConfigInvalid for one that cannot be used."""
+    path, public = folder / AUTHORITY, folder / CERTIFICATE
+    raw, shown = read_private(path, FILE_BYTES), read_private(public, FILE_BYTES)
+    if raw is None:
+        if shown is not None or (folder / LEAF).exists():
+            raise _refused(path, "is missing, and clients may have pinned it")
+        return None
+    try:
+        authority = parse_certified_key(raw)
+    except ValueError as error:
+        raise _refused(path, f"is no certificate with its key: {error}") from error
+    if fault := authority_fault(authority, now_s):
+        raise _refused(path, f"cannot be used: {fault}")
+    if shown not in (None, authority.chain_pem):
+        raise _refused(public, f"is not the certificate in {AUTHORITY}")
+    return authority
+
+
+def read_leaf(folder: Path, authority: CertifiedKey) -> CertifiedKey | None:
+    """Return the leaf of a folder, None where there is none. Raises ConfigInvalid for one that this authority did not issue."""
+    path = folder / LEAF
+    raw = read_private(path, FILE_BYTES)
+    if raw is None:
+        return None
+    try:
+        leaf = parse_certified_key(raw)
+        if not is_issued_by(leaf, authority):
+            raise ValueError("it was not issued by the authority beside it")
+    except ValueError as error:
+        raise ConfigInvalid(
+            f"{path} is no certificate of this daemon with its key: {error}",
+            remedy="remove it, and the daemon makes another one; clients do not notice",
+        ) from error
+    return leaf
 
 
 def _refused(path: Path, fault: str) -> ConfigInvalid:

@@ -11,7 +11,6 @@ import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -24,14 +23,18 @@ from palyra_trio.runtime.gateway import Gateway
 from palyra_trio.transports.console.security import is_loopback
 from palyra_trio.transports.console_service import SignInLink, no_console
 from palyra_trio.transports.door import Access
+from palyra_trio.transports.idle_connections import Use
+from palyra_trio.transports.shown_certificates import tcp_context
 
 if TYPE_CHECKING:
     from hypercorn.config import Config as HypercornConfig
     from hypercorn.trio.worker_context import WorkerContext
     from hypercorn.typing import ASGIFramework
 
+    from palyra_trio.transports.certificates import Certificates
     from palyra_trio.transports.console.site import Site
 
+PROTOCOLS = ("h2", "http/1.1")
 BACKLOG = 256
 CONNECTIONS = 256  # a browser has six, and one for each page that it follows
 HEADER_BYTES = 32 * 1024
@@ -104,14 +107,13 @@ class _Connections:
     """What is connected. Each is Hypercorn's; one that fails is logged, and the others go on."""
 
     def __init__(self, site: "Site", context: "WorkerContext") -> None:
-        from hypercorn.app_wrappers import ASGIWrapper
-
-        self._app = ASGIWrapper(_finishing(cast("ASGIFramework", site.app)))
+        self._app = _finishing(cast("ASGIFramework", site.app))
         self._context = context
         self._config = _hypercorn_config()
         self._open: set[trio.SocketStream] = set()
 
     async def serve(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+        from hypercorn.app_wrappers import ASGIWrapper
         from hypercorn.trio.tcp_server import TCPServer
         from hypercorn.typing import ConnectionState
 
@@ -120,8 +122,19 @@ class _Connections:
             plain.socket.close()
             return
         self._open.add(plain)
+        use = Use()
+        app = ASGIWrapper(use.counting(self._app))
+
+        async def serve() -> None:
+            await TCPServer(app, self._config, self._context, ConnectionState({}), cast("Any", stream))
+            nursery.cancel_scope.cancel()
+
         try:
-            await TCPServer(self._app, self._config, self._context, ConnectionState({}), cast("Any", stream))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve)
+                await use.ends()
+                plain.socket.close()
+                nursery.cancel_scope.cancel()
         except Exception as error:
             _log.warning("a connection failed", exc_info=error)
         finally:
@@ -177,11 +190,14 @@ def _hypercorn_config() -> "HypercornConfig":
 
 
 @asynccontextmanager
-async def open_http(gateway: Gateway, access: Access, config: HttpConfig | None) -> AsyncGenerator[Http, None]:
+async def open_http(
+    gateway: Gateway, access: Access, config: HttpConfig | None, certificates: "Certificates | None" = None
+) -> AsyncGenerator[Http, None]:
     """Serve the console for the length of the block, where `config` says so; without one there is none, and no link to it.
 
-    Raises ConfigInvalid for an address or certificate that cannot be used. Leaving the block without a drain cuts what is
-    open; after one it waits until the last has ended.
+    `certificates` are what `open_certificates` makes for this configuration. Raises ConfigInvalid for an address or
+    certificate that cannot be used. Leaving the block without a drain cuts what is open; after one it waits until the last
+    has ended.
     """
     http = Http(gateway, sessions := WebSessions(os.urandom))
     if config is None or not config.enabled:
@@ -189,7 +205,7 @@ async def open_http(gateway: Gateway, access: Access, config: HttpConfig | None)
         return
     from palyra_trio.transports.console.app import console
 
-    tls = _context(config)
+    tls = tcp_context("http", config, certificates, PROTOCOLS)
     listeners = await _listeners(config, tls)
     http.addresses = tuple(_address(config, listener, tls) for listener in listeners)
     port = listeners[0].socket.getsockname()[1]
@@ -204,27 +220,11 @@ async def open_http(gateway: Gateway, access: Access, config: HttpConfig | None)
         http.drain(trio.current_time())
 
 
-def _context(config: HttpConfig) -> ssl.SSLContext | None:
-    if not config.tls_certificate_file and not config.tls_key_file:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    try:
-        context.load_cert_chain(Path(config.tls_certificate_file), Path(config.tls_key_file))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigInvalid(
-            f"http.tls_certificate_file and http.tls_key_file are not a certificate and its key: {error}",
-            remedy="name two PEM files",
-        ) from error
-    return context
-
-
 async def _listeners(config: HttpConfig, tls: ssl.SSLContext | None) -> list[trio.SocketListener]:
     if tls is None and not is_loopback(config.host):
         raise ConfigInvalid(
             f"http.host {config.host} is reachable from elsewhere, and there is no TLS",
-            remedy="set http.tls_certificate_file and http.tls_key_file, or listen on 127.0.0.1",
+            remedy="set http.tls, or http.tls_certificate_file and http.tls_key_file, or listen on 127.0.0.1",
         )
     try:
         return await trio.open_tcp_listeners(config.port, host=config.host, backlog=BACKLOG)

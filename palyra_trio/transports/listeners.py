@@ -5,15 +5,11 @@ Beyond loopback there is always TLS, and always a token: who connects over the U
 needs none, because the socket is that user's alone.
 """
 
-import ipaddress
 import os
 import resource
 import socket
-import ssl
-import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +25,11 @@ from palyra_trio.transports.grpc_services import SERVICES, grpc_services
 from palyra_trio.transports.health import HealthService, Where
 from palyra_trio.transports.http_listener import Http
 from palyra_trio.transports.refusals import grpc_error
+from palyra_trio.transports.shown_certificates import tcp_context
 from palyra_trio.wire.h2_server import H2Server
 from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.served_calls import handlers_of
-from palyra_trio.wire.tls import server_context
+from palyra_trio.wire.tls import PROTOCOL
 
 if TYPE_CHECKING:  # what these stand on is large, and `run` has no need of it
     from palyra_trio.transports.certificates import Certificates
@@ -69,19 +66,18 @@ async def open_edges(
     grpc: GrpcConfig | None,
     quic: QuicConfig | None = None,
     http: Http | None = None,
+    certificates: "Certificates | None" = None,
 ) -> AsyncGenerator[Edges, None]:
     """Serve for the length of the block: on the Unix socket, on TCP where `grpc` says so, on UDP where `quic` does.
 
-    `http` is the console that is served beside it, to which links are made here. Raises ConfigInvalid for an address or certificate that cannot be used. Leaving the block without a drain cuts the
-    calls; after one it waits until the last has ended.
+    `http` is the console that is served beside it, to which links are made here, and `certificates` are what
+    `open_certificates` makes for this configuration. Raises ConfigInvalid for an address or certificate that cannot be used.
+    Leaving the block without a drain cuts the calls; after one it waits until the last has ended.
     """
     path = state_dir / SOCKET_NAME
     async with AsyncExitStack() as stack:
         unix = await stack.enter_async_context(_unix_listener(path))
         stack.callback(path.unlink, missing_ok=True)
-        certificates = await _certificates(state_dir, grpc, quic)
-        if certificates is not None:
-            await stack.enter_async_context(_renewing(certificates))
         tcp = await _tcp_listeners(grpc, certificates) if grpc is not None else []
         for listener in tcp:
             stack.push_async_callback(listener.aclose)
@@ -123,14 +119,6 @@ async def open_edges(
             edges.drain(trio.current_time())
 
 
-@asynccontextmanager
-async def _renewing(certificates: "Certificates") -> AsyncGenerator[None, None]:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(certificates.keep)
-        yield
-        nursery.cancel_scope.cancel()
-
-
 def limits_of(files: int) -> Limits:
     """Return the limits of a process that may open so many files (-1: any number).
 
@@ -163,27 +151,10 @@ def _unix_listener(path: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
 
 
-async def _certificates(state_dir: Path, grpc: GrpcConfig | None, quic: QuicConfig | None) -> "Certificates | None":
-    """Return the daemon's own certificates, for every name that it is configured with, where TCP or UDP shows them."""
-    if not (quic is not None and quic.enabled) and not (grpc is not None and _shows_own(grpc)):
-        return None
-    from palyra_trio.transports.certificates import FOLDER, Certificates
-
-    hosts = [each.host for each in (grpc, quic) if each is not None and not _is_wildcard(each.host)]
-    names = (*(quic.names if quic is not None else ()), *hosts)
-    try:
-        return await trio.to_thread.run_sync(Certificates, state_dir / FOLDER, names, time.time)
-    except ValueError as error:
-        raise ConfigInvalid(
-            f"no certificate can be issued for {', '.join(names)}: {error}",
-            remedy="look at grpc.host, quic.host and quic.names",
-        ) from error
-
-
 async def _tcp_listeners(
     grpc: GrpcConfig, certificates: "Certificates | None"
 ) -> list[trio.abc.Listener[trio.abc.Stream]]:
-    context = _context(grpc, certificates)
+    context = tcp_context("grpc", grpc, certificates, (PROTOCOL,))
     try:
         listeners = await trio.open_tcp_listeners(grpc.port, host=grpc.host, backlog=BACKLOG)
     except OSError as error:
@@ -192,42 +163,6 @@ async def _tcp_listeners(
             remedy="end what listens there, or choose another grpc.port",
         ) from error
     return [listener if context is None else trio.SSLListener(listener, context) for listener in listeners]
-
-
-def _context(grpc: GrpcConfig, certificates: "Certificates | None") -> ssl.SSLContext | None:
-    if _shows_own(grpc):
-        assert certificates is not None
-        context = server_context(certificates.leaf_file, certificates.leaf_file)
-        certificates.on_renewal(partial(context.load_cert_chain, certificates.leaf_file))
-        return context
-    if not _has_files(grpc):
-        return None
-    try:
-        return server_context(Path(grpc.tls_certificate_file), Path(grpc.tls_key_file))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigInvalid(
-            f"grpc.tls_certificate_file and grpc.tls_key_file are not a certificate and its key: {error}",
-            remedy="name two PEM files, or leave both empty for the daemon's own certificate",
-        ) from error
-
-
-def _has_files(grpc: GrpcConfig) -> bool:
-    return bool(grpc.tls_certificate_file or grpc.tls_key_file)
-
-
-def _shows_own(grpc: GrpcConfig) -> bool:
-    return not _has_files(grpc) and (grpc.tls or not _is_loopback(grpc.host))
-
-
-def _is_wildcard(host: str) -> bool:
-    return host in ("", "0.0.0.0", "::")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _named(listener: trio.abc.Listener[trio.abc.Stream]) -> str:

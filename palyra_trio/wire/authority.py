@@ -148,6 +148,12 @@ def is_issued_by(leaf: CertifiedKey, authority: CertifiedKey) -> bool:
     return True
 
 
+def names_of(leaf: CertifiedKey) -> tuple[str, ...]:
+    """Return the names and addresses that a leaf is for."""
+    names = leaf.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return tuple(str(each.value) for each in names)
+
+
 def due_s(leaf: CertifiedKey, authority: CertifiedKey, names: Iterable[str], now_s: float) -> float:
     """Return from when on a leaf is to be replaced: at once when it is for other names, or was issued in the future.
 

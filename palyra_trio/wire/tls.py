@@ -1,4 +1,4 @@
-"""TLS for HTTP/2: contexts for both ends, and a handshake that insists on `h2`. Keys and pins are files that others keep.
+"""TLS for HTTP over TCP: contexts for both ends, and a handshake that insists on `h2`. Keys and pins are files that others keep.
 
 A peer is trusted because an authority vouches for its name, or because it shows exactly the certificate that is pinned,
 which then needs no authority and no name.
@@ -6,6 +6,7 @@ which then needs no authority and no name.
 
 import hashlib
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,11 +19,14 @@ PROTOCOL = "h2"  # RFC 9113, section 3.2
 _RECORD_BYTES = 64 * 1024
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return a context with this certificate chain. Raises OSError and ssl.SSLError when the files are not one."""
+def server_context(certificate: Path, key: Path, protocols: Sequence[str] = (PROTOCOL,)) -> ssl.SSLContext:
+    """Return a context with this certificate chain, for a server of these protocols, best first (RFC 7301).
+
+    Raises OSError and ssl.SSLError when the files are not one.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    return _for_http2(context)
+    return _speaking(context, protocols)
 
 
 def client_context(pinned_ca: Path | None = None) -> ssl.SSLContext:
@@ -30,12 +34,12 @@ def client_context(pinned_ca: Path | None = None) -> ssl.SSLContext:
 
     Raises OSError and ssl.SSLError when the file is not a certificate.
     """
-    return _for_http2(ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=pinned_ca))
+    return _speaking(ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=pinned_ca), (PROTOCOL,))
 
 
-def _for_http2(context: ssl.SSLContext) -> ssl.SSLContext:
+def _speaking(context: ssl.SSLContext, protocols: Sequence[str]) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols([PROTOCOL])
+    context.set_alpn_protocols(protocols)
     return context
 
 

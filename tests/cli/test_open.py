@@ -10,12 +10,12 @@ import attrs
 import click
 import pytest
 
-from palyra_trio.cli.open import confirm, has_journal, is_held, principal, reading, request_context, state_word
-from palyra_trio.core.errors import InvalidArgument, NotFound
+from palyra_trio.cli.open import claimed, confirm, has_journal, is_held, principal, reading, request_context, state_word
+from palyra_trio.core.errors import InvalidArgument, NotFound, StateLocked
 from palyra_trio.core.identity import Principal, RunId, SessionId, parse_ulid
 from palyra_trio.core.run import RunState
 from palyra_trio.journal.queries import RunSummary
-from palyra_trio.journal.store import lock_state_dir
+from palyra_trio.journal.store import LOCK_NAME, lock_state_dir
 from tests.cli.conftest import RUN, Home, Palyra
 
 SUMMARY = RunSummary(
@@ -75,6 +75,20 @@ def test_a_journal_of_a_newer_version_is_not_read(home: Home, palyra: Palyra) ->
         assert (result.exit_code, result.stdout) == (1, ""), command
         assert "has schema version 1000" in result.stderr
         assert "use the newer program that wrote it" in result.stderr
+
+
+def test_a_state_directory_is_claimed_unless_it_is_held_and_its_lock_says_what_it_said(home: Home) -> None:
+    with held(home):
+        said = (home.state_dir / LOCK_NAME).read_bytes()
+        with claimed(home.state_dir) as free:
+            assert not free
+    with claimed(home.state_dir) as free:
+        assert free
+        with pytest.raises(StateLocked):
+            lock_state_dir(home.state_dir)
+    assert (home.state_dir / LOCK_NAME).read_bytes() == said
+    with held(home):
+        pass
 
 
 def test_a_state_directory_is_held_while_its_lock_is_and_asking_does_not_take_it(home: Home) -> None:

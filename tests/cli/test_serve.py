@@ -7,12 +7,15 @@ import resource
 import select
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -153,6 +156,29 @@ def test_beyond_loopback_it_speaks_tls_with_a_certificate_of_its_own(shell: Shel
             with pytest.raises(grpc.RpcError) as refused:
                 health(channel, ())
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+
+
+CONSOLE = {"PALYRA_HTTP__ENABLED": "true", "PALYRA_HTTP__PORT": "0", "PALYRA_HTTP__HOST": "0.0.0.0"}
+
+
+def test_the_console_beyond_loopback_shows_a_certificate_of_the_daemons_own_or_is_refused(shell: Shell) -> None:
+    done = shell.run("serve", "--port", "0", environ=CONSOLE)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "http.host 0.0.0.0 is reachable from elsewhere, and there is no TLS" in done.stderr
+    assert "set http.tls, or" in done.stderr
+    with serving(shell, "--port", "0", environ={**CONSOLE, "PALYRA_HTTP__TLS": "true"}) as daemon:
+        console = daemon.addresses[2]
+        assert console.startswith("https://localhost:")
+        ca = shell.state_dir / "tls" / "ca.pem"
+        fingerprint = spelled(fingerprint_of_pem(ca.read_bytes()))
+        assert daemon.logged("ready")["authority_sha256"] == fingerprint
+        assert f"authority SHA-256 {fingerprint}" in shell.run("status").stdout
+        context = ssl.create_default_context(cafile=ca)
+        with urllib.request.urlopen(f"{console}/healthz", timeout=PATIENCE_S, context=context) as answer:
+            assert answer.status == 200
+        assert shell.run("console", "--print").stdout.startswith(f"{console}/sign-in?link=")
         daemon.signal(signal.SIGTERM)
         assert daemon.ends() == 0
 
@@ -326,7 +352,51 @@ def test_a_reload_in_a_folder_that_was_deleted_does_what_it_can(shell: Shell) ->
         assert daemon.ends() == 0
 
 
+# --- it logs to a file ---
+
+
+def logged_in(path: Path) -> list[str]:
+    return [json.loads(line)["event"] for line in path.read_text().splitlines()]
+
+
+def test_a_log_file_is_private_and_is_made_anew_when_it_was_moved_and_a_signal_came(shell: Shell) -> None:
+    path, moved = shell.root / "daemon.log", shell.root / "daemon.log.1"
+    with serving(shell, environ={"PALYRA_LOG__FILE": str(path)}) as daemon:
+        assert shell.run("status").returncode == 0  # so what it said when it was ready is in the file
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.rename(moved)
+        daemon.signal(signal.SIGHUP)
+        assert shell.run("status").returncode == 0
+        daemon.signal(signal.SIGTERM)
+        assert daemon.process.communicate(timeout=PATIENCE_S) == ("", "")
+    assert "ready" in logged_in(moved)
+    assert "reloaded" not in logged_in(moved)
+    assert [each for each in logged_in(path) if each != "sandbox"] == [
+        *("reloaded", "policies reloaded", "draining", "ended"),
+    ]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_daemon_goes_on_when_its_log_has_no_place_left_and_logs_to_stderr(shell: Shell) -> None:
+    folder = shell.root / "logs"
+    folder.mkdir()
+    with serving(shell, environ={"PALYRA_LOG__FILE": str(folder / "daemon.log")}) as daemon:
+        folder.rename(shell.root / "away")
+        daemon.signal(signal.SIGHUP)
+        assert daemon.logged("reloaded")["level"] == "info"
+        assert shell.run("status").returncode == 0
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ends() == 0
+
+
 # --- what it refuses ---
+
+
+def test_a_log_file_that_cannot_be_opened_is_a_fault_of_configuration_with_a_remedy(shell: Shell) -> None:
+    done = shell.run("serve", "--port", "0", environ={"PALYRA_LOG__FILE": str(shell.root / "none" / "daemon.log")})
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "daemon.log cannot be opened: No such file or directory" in done.stderr
+    assert "leave log.file empty for stderr" in done.stderr
 
 
 def test_a_port_that_is_in_use_is_a_fault_of_configuration_with_a_remedy(shell: Shell) -> None:

@@ -26,6 +26,10 @@ DEFAULTS = {
     "latency.first_event_ms": 100,
     "grpc.host": "127.0.0.1",
     "grpc.tls_certificate_file": "",
+    "otel.endpoint": "",
+    "otel.content": False,
+    "http.tls": False,
+    "log.file": "",
     "workspaces.roots": {},
 }
 
@@ -44,10 +48,9 @@ def test_no_section_can_be_changed() -> None:
             setattr(body, attrs.fields(type(body))[0].name, None)
 
 
-def test_the_only_key_for_a_secret_takes_a_reference() -> None:
-    assert [key for key in KEYS if key.rpartition(".")[2] in {"api_key", "token", "secret", "password"}] == [
-        "model.api_key"
-    ]
+def test_the_only_keys_for_secrets_take_a_reference() -> None:
+    secret = {"api_key", "token", "secret", "password", "authorization"}
+    assert [key for key in KEYS if key.rpartition(".")[2] in secret] == ["model.api_key", "otel.authorization"]
 
 
 def test_credentials_do_not_print_their_keys() -> None:

@@ -60,11 +60,13 @@ GOOD: dict[str, Any] = {
         "names": ["palyra.example"],
         "tls_certificate_file": "a.pem",
         "tls_key_file": "b.pem",
+        "tls": True,
         "open_metrics": True,
     },
     "rates": {"admin_per_s": 3, "reads_per_s": 12},
     "latency": {"journal_write_ms": 1, "gate_ms": 2, "first_event_ms": 3},
-    "log": {"level": "debug", "format": "text"},
+    "otel": {"endpoint": "http://127.0.0.1:4318", "authorization": "vault:COLLECTOR", "content": True},
+    "log": {"level": "debug", "format": "text", "file": "/var/log/palyra-trio.log"},
 }
 
 
@@ -114,6 +116,11 @@ def test_every_key_can_be_set_and_is_held_as_it_was_written() -> None:
         ("sandbox.path", ["~/bin"]),
         ("sandbox.bare", 1),
         ("sandbox.pids", 0),
+        ("log.file", "daemon.log"),
+        ("otel.endpoint", "127.0.0.1:4318"),
+        ("otel.endpoint", "https://me:hunter2@collector.example"),
+        ("otel.content", "yes"),
+        ("log.file", "/var/log/\0"),
         ("notify.command", ["notify-send", 3]),
         ("notify.command", [""]),
         ("notify.command", ["./planted.sh"]),
@@ -170,7 +177,8 @@ def test_the_schema_accepts_what_is_right_and_refuses_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("value", ["sk-ant-hunter2hunter2", "hunter2", "env:hunter-2"])
-def test_a_key_in_the_place_of_a_reference_is_refused_and_not_shown(value: str) -> None:
-    fault = fault_of("model", "api_key", value)
+@pytest.mark.parametrize(("section", "key"), [("model", "api_key"), ("otel", "authorization")])
+def test_a_key_in_the_place_of_a_reference_is_refused_and_not_shown(section: str, key: str, value: str) -> None:
+    fault = fault_of(section, key, value)
     assert "vault:NAME" in fault
     assert "hunter" not in fault

@@ -13,6 +13,7 @@ from palyra_trio.core.identity import (
     parse_principal,
     parse_ulid,
     ulid_ms,
+    ulid_number,
 )
 
 TIMES = st.integers(0, 2**48 - 1)
@@ -33,6 +34,7 @@ def test_a_ulid_parses_and_tells_its_time(now_ms: int, random: bytes) -> None:
     ulid = mint_ulid(now_ms, random)
     assert parse_ulid(ulid) == parse_ulid(ulid.lower()) == ulid
     assert ulid_ms(ulid) == now_ms
+    assert ulid_number(ulid) == now_ms << 80 | int.from_bytes(random, "big")
 
 
 @given(st.tuples(TIMES, RANDOMS), st.tuples(TIMES, RANDOMS))

@@ -156,7 +156,9 @@ def test_an_unaccepted_file_never_sets_what_could_redirect_or_widen(key: str) ->
     assert left_out == (key,)
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key.startswith(("notify.", "sandbox.", "http.", "quic."))])
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS if key.startswith(("notify.", "sandbox.", "http.", "quic.", "otel."))]
+)
 def test_what_is_the_users_own_is_a_fault_in_a_projects_file_accepted_or_not(key: str) -> None:
     section, _, name = key.partition(".")
     values = {section: {name: GOOD[section][name]}}
@@ -203,6 +205,7 @@ def test_credentials_do_not_print() -> None:
     assert "hunter2" not in repr(Credentials(openai_api_key="hunter2", anthropic_api_key="hunter2"))
 
 
-def test_no_project_says_which_key_is_used() -> None:
-    (fault,) = faults(Layer("palyra.toml", {"model": {"api_key": "env:HOME"}}, of_project=True))
-    assert fault == "palyra.toml: model.api_key: only your own configuration may say this, no project's"
+@pytest.mark.parametrize(("section", "key", "value"), [("model", "api_key", "env:HOME"), ("log", "file", "/tmp/log")])
+def test_no_project_says_which_key_is_used_or_where_is_logged_to(section: str, key: str, value: str) -> None:
+    (fault,) = faults(Layer("palyra.toml", {section: {key: value}}, of_project=True))
+    assert fault == f"palyra.toml: {section}.{key}: only your own configuration may say this, no project's"

@@ -111,6 +111,20 @@ def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
     assert visible(text) == text
 
 
+@given(ANY_TEXT, ANY_TEXT)
+def test_what_a_character_is_shown_as_does_not_depend_on_those_around_it(one: str, other: str) -> None:
+    assert visible(one + other) == visible(one) + visible(other)
+
+
+def test_every_character_is_shown_as_it_is_or_spelled_out() -> None:
+    for point in range(0x110000):
+        char = chr(point)
+        hides = unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn") and char not in "\n\t"
+        shown = visible(char)
+        assert shown in (char, f"\\u{point:04x}", f"\\U{point:08x}")
+        assert not (hides and shown == char)
+
+
 def test_a_joined_emoji_shows_its_parts() -> None:
     assert visible("👩\u200d💻") == "👩\\u200d💻"
 

@@ -61,7 +61,7 @@ def test_the_doctor_names_the_cause_and_the_remedy(
     looked = in_a(place, *denied, "--", "doctor", "--json", state_dir=state_dir)
     assert looked.returncode == 0, looked.stderr  # it works, and could work better
     (found,) = (each for each in json.loads(looked.stdout)["checks"] if each["name"] == "sandbox")
-    assert found["said"].startswith(f"sandbox tier {tier} ")
+    assert found["what"].startswith(f"sandbox tier {tier} ")
     assert found["health"] == ("ok" if tier == 4 else "warning")
     if cause:
         lines = found["remedy"].splitlines()

@@ -95,6 +95,13 @@ def test_a_tape_can_be_read_without_its_deltas(store: SqliteStore, reader: Reade
     assert [row.seq for row in reader.tape(STREAM)] == [1, 2, 3]
 
 
+def test_the_newest_row_tells_when_it_was_written(store: SqliteStore, reader: Reader) -> None:
+    assert reader.newest_at_ms() == 0
+    for at_ms in (2000, 1000):  # by a clock that went backwards
+        store.append_batch([opened(at_ms)], at_ms)
+        assert reader.newest_at_ms() == at_ms
+
+
 def test_the_last_seq_of_an_unknown_tape_is_zero(reader: Reader) -> None:
     assert reader.last_seq(STREAM) == 0
 

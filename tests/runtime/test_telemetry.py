@@ -4,9 +4,11 @@ import logging
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.runtime.telemetry import set_up_logging
 from tests.fakes import SECRET
@@ -110,15 +112,32 @@ def test_setting_it_up_again_takes_the_place_of_what_was() -> None:
     assert len(second.getvalue().splitlines()) == 1
 
 
+def test_a_file_gets_what_stderr_would_and_stderr_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("info", as_json=True, redactor=Redactor(), file=tmp_path / "log")
+    log.info(f"key {SECRET}", extra={"pid": 7})
+    logging.getLogger().handlers[0].close()
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert (json.loads(line)["pid"], SECRET in line) == (7, False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_cannot_be_opened_changes_nothing(tmp_path: Path) -> None:
+    out = logging_to()
+    with pytest.raises(ConfigInvalid):
+        set_up_logging("info", as_json=True, redactor=Redactor(), file=tmp_path / "none" / "log")
+    log.info("still here")
+    assert "still here" in out.getvalue()
+
+
 # --- what nobody catches ---
 
 CRASHES = """
-import ctypes, gc, resource, sys, threading, warnings
+import ctypes, gc, pathlib, resource, sys, threading, warnings
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.runtime.telemetry import log_crashes, set_up_logging
-set_up_logging("info", as_json=True, redactor=Redactor())
+secret, *file = sys.argv[1:]
+set_up_logging("info", as_json=True, redactor=Redactor(), file=pathlib.Path(*file) if file else None)
 log_crashes()
-secret = sys.argv[1]
 class Last:
     def __del__(self): raise ValueError("last: " + secret)
 def fail(): raise ValueError("in a thread: " + secret)
@@ -131,11 +150,16 @@ raise ValueError("in the end: " + secret)
 """
 
 
-def test_what_nobody_catches_is_logged_without_its_secrets_and_leaves_no_core() -> None:
-    done = subprocess.run([sys.executable, "-c", CRASHES, SECRET], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("to_file", [False, True])
+def test_what_nobody_catches_is_logged_without_its_secrets_and_leaves_no_core(tmp_path: Path, to_file: bool) -> None:
+    path = tmp_path / "log"
+    call = [sys.executable, "-c", CRASHES, SECRET, *([str(path)] if to_file else [])]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == "(0, 0) 0\n"
-    assert SECRET not in done.stderr
-    entries = [json.loads(line) for line in done.stderr.splitlines()]
+    assert bool(done.stderr) is not to_file
+    logged = path.read_text() if to_file else done.stderr
+    assert SECRET not in logged
+    entries = [json.loads(line) for line in logged.splitlines()]
     told = ("in a thread: ", "last: ", "a warning: ", "in the end: ")
     assert [next(each for each in told if f"{each}[redacted:" in json.dumps(entry)) for entry in entries] == [*told]

@@ -10,6 +10,7 @@ import attrs
 import pytest
 import trio
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding
 from h2.connection import H2Connection
 from h2.events import ResponseReceived
 from h2.settings import SettingCodes, Settings
@@ -22,8 +23,10 @@ from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import ModelDelta
 from palyra_trio.guard.auth import Authenticator
 from palyra_trio.runtime.access import Access
-from palyra_trio.transports import http_listener
+from palyra_trio.transports import http_listener, idle_connections
+from palyra_trio.transports.certificates import Certificates
 from palyra_trio.transports.http_listener import CONNECTIONS, HEADER_BYTES, Http, open_http
+from palyra_trio.transports.shown_certificates import open_certificates
 from tests.fakes import ME, FakeProvider, Runtime, open_fake_runtime
 
 SOME = HttpConfig(port=0)
@@ -78,10 +81,12 @@ async def read(stream: trio.abc.Stream) -> str:
 
 
 @asynccontextmanager
-async def serving(folder: Path, config: HttpConfig = SOME, **fields: Any) -> AsyncGenerator[Served, None]:
+async def serving(
+    folder: Path, config: HttpConfig = SOME, certificates: Certificates | None = None, **fields: Any
+) -> AsyncGenerator[Served, None]:
     async with open_fake_runtime(folder, **fields) as runtime:
         access = Access(Authenticator(runtime.gateway.tokens, -1, ME.principal, runtime.state.now_s), runtime.gateway)
-        async with open_http(runtime.gateway, access, config) as http:
+        async with open_http(runtime.gateway, access, config, certificates) as http:
             yield Served(runtime, http)
 
 
@@ -144,6 +149,40 @@ async def test_over_tls_both_versions_are_spoken(
             await trio.aclose_forcefully(stream)
         else:
             assert (await served.ask("GET /healthz HTTP/1.1", stream=stream)).startswith("HTTP/1.1 200")
+
+
+async def test_the_daemons_own_certificate_is_shown_where_it_is_asked_for_and_each_next_one(tmp_path: Path) -> None:
+    config, state_dir = HttpConfig(host="0.0.0.0", port=0, tls=True), tmp_path / "state"
+    state_dir.mkdir(0o700)
+    async with open_certificates(state_dir, None, None, config) as own:
+        assert own is not None
+        async with serving(tmp_path, config, own) as served:
+
+            async def signed_in() -> tuple[bytes, str]:
+                """Return the certificate that is shown to a browser that knows the authority, and the cookie it is given."""
+                context = ssl.create_default_context(cafile=own.authority_file)
+                stream = trio.SSLStream(
+                    await served.connect(), context, server_hostname="localhost", https_compatible=True
+                )
+                await stream.do_handshake()
+                shown = stream.getpeercert(binary_form=True)
+                body = f"link={served.http.invite(WHO).url.rpartition('=')[2]}".encode()
+                answer = await served.ask(
+                    "POST /sign-in HTTP/1.1",
+                    f"Origin: https://127.0.0.1:{served.port}",
+                    "Content-Type: application/x-www-form-urlencoded",
+                    f"Content-Length: {len(body)}",
+                    body=body,
+                    stream=stream,
+                )
+                return shown, answer.partition("set-cookie: ")[2].partition("\r\n")[0]
+
+            assert served.http.addresses == (f"https://localhost:{served.port}",)
+            first, cookie = await signed_in()
+            assert "; Secure" in cookie
+            await own.renew()
+            second, _ = await signed_in()
+            assert first != second == own.leaf.certificate.public_bytes(Encoding.DER)
 
 
 async def test_files_that_are_no_certificate_are_refused(tmp_path: Path) -> None:
@@ -212,6 +251,94 @@ async def test_connections_beyond_the_limit_are_closed(tmp_path: Path, monkeypat
             while not await served.ask("GET /healthz HTTP/1.1"):
                 pass
     assert CONNECTIONS > 3
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+
+
+def upgrade(served: Served) -> bytes:
+    """Return a request that goes over to HTTP/2, whose settings are none."""
+    lines = ("GET /healthz HTTP/1.1", f"Host: 127.0.0.1:{served.port}", "Connection: Upgrade, HTTP2-Settings")
+    return "\r\n".join((*lines, "Upgrade: h2c", "HTTP2-Settings: ", "", "")).encode()
+
+
+async def ended(stream: trio.abc.Stream) -> None:
+    """Read until the other end has closed, and close this one."""
+    with trio.fail_after(5), suppress(trio.BrokenResourceError):
+        while await stream.receive_some():
+            pass
+    await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize("how", ["at once", "by an upgrade"])
+async def test_cleartext_http2_that_asks_for_nothing_is_closed_and_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(http_listener, "CONNECTIONS", 3)
+    monkeypatch.setattr(idle_connections, "IDLE_S", 0.3)
+    async with serving(tmp_path) as served:
+        held = [await served.connect() for _ in range(3)]
+        for each in held:
+            await each.send_all(PREFACE if how == "at once" else upgrade(served) + PREFACE)
+        for each in held:
+            await ended(each)
+        with trio.fail_after(5):
+            while not (await served.ask("GET /healthz HTTP/1.1")).startswith("HTTP/1.1 200"):
+                pass
+
+
+async def open_h2(
+    served: Served, authority: trustme.CA, window: int = 65_535
+) -> tuple[trio.SSLStream[Any], H2Connection]:
+    """Connect with HTTP/2 over TLS, as a client that takes at most `window` bytes of each answer."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(["h2"])
+    stream = trio.SSLStream(await served.connect(), context, server_hostname="127.0.0.1", https_compatible=True)
+    await stream.do_handshake()
+    client = H2Connection()
+    client.local_settings = Settings(initial_values={SettingCodes.INITIAL_WINDOW_SIZE: window})
+    client.initiate_connection()
+    await stream.send_all(client.data_to_send())
+    return stream, client
+
+
+def asking(client: H2Connection, method: str, path: str) -> bytes:
+    head = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "127.0.0.1")]
+    client.send_headers(1, head, end_stream=method == "GET")
+    return client.data_to_send()
+
+
+@pytest.mark.parametrize("stranger", ["takes back what it asked", "takes no answer"])
+async def test_http2_over_tls_of_no_use_is_closed_too(
+    tmp_path: Path, certificate: tuple[trustme.CA, HttpConfig], monkeypatch: pytest.MonkeyPatch, stranger: str
+) -> None:
+    authority, config = certificate
+    monkeypatch.setattr(idle_connections, "IDLE_S", 0.3)
+    monkeypatch.setattr(idle_connections, "STALLED_S", 0.3)
+    async with serving(tmp_path, config) as served:
+        if stranger == "takes no answer":
+            stream, client = await open_h2(served, authority, window=0)
+            await stream.send_all(asking(client, "GET", "/healthz"))
+        else:
+            stream, client = await open_h2(served, authority)
+            await stream.send_all(asking(client, "POST", "/sign-in"))
+            client.reset_stream(1)
+            await stream.send_all(client.data_to_send())
+        await ended(stream)
+
+
+async def test_an_idle_follower_is_not_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle_connections, "IDLE_S", 0.2)
+    async with serving(tmp_path) as served:
+        async with following(served, "/overview/live?after=") as stream:
+            await until(stream, "event: update")
+            other = await served.connect()
+            await other.send_all(PREFACE)
+            await ended(other)  # its time was up, and that of the follower would be
+            await served.runtime.start()
+            await until(stream, "event: update")
+            served.http.drain(trio.current_time())
 
 
 @asynccontextmanager
@@ -287,20 +414,10 @@ async def test_a_client_that_takes_no_answer_holds_up_nothing(
     tmp_path: Path, certificate: tuple[trustme.CA, HttpConfig]
 ) -> None:
     authority, config = certificate
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    context.set_alpn_protocols(["h2"])
     async with serving(tmp_path, config) as served:
         for leaves in (True, False):
-            plain = await served.connect()
-            stream = trio.SSLStream(plain, context, server_hostname="127.0.0.1", https_compatible=True)
-            await stream.do_handshake()
-            client = H2Connection()
-            client.local_settings = Settings(initial_values={SettingCodes.INITIAL_WINDOW_SIZE: 0})
-            client.initiate_connection()
-            head = [(":method", "GET"), (":path", "/healthz"), (":scheme", "https"), (":authority", "127.0.0.1")]
-            client.send_headers(1, head, end_stream=True)
-            await stream.send_all(client.data_to_send())
+            stream, client = await open_h2(served, authority, window=0)
+            await stream.send_all(asking(client, "GET", "/healthz"))
             events: list[Any] = []
             while not any(isinstance(each, ResponseReceived) for each in events):
                 events = client.receive_data(await stream.receive_some())

@@ -26,6 +26,7 @@ from palyra_trio.pb.gateway_pb2 import GetHealthRequest
 from palyra_trio.pb.runs_pb2 import AttachRun, GetRunRequest, RunStreamRequest
 from palyra_trio.runtime.access import Access
 from palyra_trio.transports.listeners import SOCKET_NAME, Edges, limits_of, open_edges
+from palyra_trio.transports.shown_certificates import open_certificates
 from palyra_trio.wire.call import ConnectionLost
 from palyra_trio.wire.h2_client import connect
 from palyra_trio.wire.limits import Limits
@@ -64,7 +65,10 @@ async def listening(
             gateway = runtime.gateway
             authenticator = Authenticator(gateway.tokens, os.getuid(), Principal("user:me"), runtime.state.now_s)
             access = Access(authenticator, gateway)
-            async with open_edges(gateway, access, runtime.state_dir, grpc, quic) as edges:
+            async with (
+                open_certificates(runtime.state_dir, grpc, quic) as certificates,
+                open_edges(gateway, access, runtime.state_dir, grpc, quic, certificates=certificates) as edges,
+            ):
                 yield Listening(edges, runtime)
 
 
@@ -249,7 +253,7 @@ async def test_files_that_are_no_certificate_and_key_are_named(
 ) -> None:
     error = await refused(tmp_path, spoil(tmp_path))
     assert "grpc.tls_certificate_file and grpc.tls_key_file are not a certificate and its key" in error.message
-    assert error.remedy == "name two PEM files, or leave both empty for the daemon's own certificate"
+    assert error.remedy == "name two PEM files, or leave both empty and set grpc.tls for the daemon's own certificate"
 
 
 async def shown(there: Listening, ca: Path, name: str = "localhost") -> bytes:

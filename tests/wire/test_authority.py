@@ -24,6 +24,7 @@ from palyra_trio.wire.authority import (
     is_issued_by,
     issue_leaf,
     make_authority,
+    names_of,
     parse_certified_key,
     spelled,
 )
@@ -51,6 +52,10 @@ def verify(leaf: CertifiedKey, authority: CertifiedKey, name: str, at_s: float) 
         subject = x509.DNSName(name)
     policy = PolicyBuilder().store(Store([authority.certificate])).time(datetime.fromtimestamp(at_s, UTC))
     policy.build_server_verifier(subject).verify(leaf.certificate, [])
+
+
+def test_a_leaf_tells_its_names(leaf: CertifiedKey) -> None:
+    assert names_of(leaf) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

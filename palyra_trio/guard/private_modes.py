@@ -1,0 +1,133 @@
+"""Which of the files and folders that should be their owner's alone let others in; and, when asked to, closing them.
+
+Each is looked at, and changed, through a descriptor of its own, opened beneath that of its folder and not through a
+link: whatever is put into its place meanwhile, nothing else is changed. One that is a link, or somebody else's, or has
+another name, is told of and left.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import attrs
+
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
+
+
+@attrs.frozen
+class PrivateFolder:
+    """A folder that should be its owner's alone, and what should be in it: files by pattern, and more such folders.
+
+    `path` is one name where it lies in another. A `shared` one may itself be looked into.
+    """
+
+    path: str
+    files: tuple[str, ...] = ("*",)
+    folders: tuple["PrivateFolder", ...] = ()
+    shared: bool = False
+
+
+@attrs.frozen
+class Exposed:
+    """What others can get at, with the mode it was found with and the one it should have; `left` says why it is left.
+
+    Without a `left`, it can be closed, or was.
+    """
+
+    path: Path
+    mode: int
+    wanted: int
+    left: str = ""
+
+
+def exposed(folder: PrivateFolder, *, close: bool = False) -> Iterator[Exposed]:
+    """Yield what others can get at in a folder and below, outermost first; with `close`, after it was given its mode.
+
+    What is not there is in order. The outermost may be a link, if it is one's own. Raises nothing: what cannot be looked at
+    is yielded as left.
+    """
+    path = folder.path
+    if os.path.islink(path) and os.lstat(path).st_uid == os.geteuid():
+        path = os.path.realpath(path)
+    return _below(None, attrs.evolve(folder, path=path), Path(path), close)
+
+
+def _below(parent: int | None, folder: PrivateFolder, path: Path, close: bool) -> Iterator[Exposed]:
+    opened = _open(parent, folder.path, path, FOLDER_MODE)
+    if not isinstance(opened, int):
+        yield from opened
+        return
+    try:
+        status = os.fstat(opened)
+        if not stat.S_ISDIR(status.st_mode):
+            yield Exposed(path, stat.S_IMODE(status.st_mode), FOLDER_MODE, "it is no folder")
+            return
+        own = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o777 == FOLDER_MODE
+        if not folder.shared and not own:
+            yield _closed(opened, status, path, FOLDER_MODE, close)
+        for name in sorted(os.listdir(opened)):
+            if any(fnmatch(name, pattern) for pattern in folder.files):
+                yield from _file(opened, name, path / name, close)
+        for each in folder.folders:
+            yield from _below(opened, each, path / each.path, close)
+    except OSError as error:
+        yield Exposed(path, 0, FOLDER_MODE, error.strerror or str(error))
+    finally:
+        os.close(opened)
+
+
+def _file(parent: int, name: str, path: Path, close: bool) -> Iterator[Exposed]:
+    opened = _open(parent, name, path, FILE_MODE)
+    if not isinstance(opened, int):
+        yield from opened
+        return
+    try:
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
+            yield Exposed(path, stat.S_IMODE(status.st_mode), FILE_MODE, "it is no regular file")
+        elif status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            yield _closed(opened, status, path, FILE_MODE, close)
+    finally:
+        os.close(opened)
+
+
+def _open(parent: int | None, name: str, path: Path, wanted: int) -> int | tuple[Exposed, ...]:
+    """Return a descriptor, or what is to be told where there can be none."""
+    try:
+        return os.open(name, _FLAGS, dir_fd=parent)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return ()
+        except OSError:
+            return (Exposed(path, 0, wanted, error.strerror or str(error)),)
+        mode = stat.S_IMODE(status.st_mode)
+        if stat.S_ISLNK(status.st_mode):
+            return (Exposed(path, mode, wanted, "it is a symbolic link"),)
+        return (Exposed(path, mode, wanted, _of_others(status) or error.strerror or str(error)),)
+
+
+def _closed(opened: int, status: os.stat_result, path: Path, wanted: int, close: bool) -> Exposed:
+    found = Exposed(path, stat.S_IMODE(status.st_mode), wanted, _of_others(status))
+    if found.left or not close:
+        return found
+    try:
+        os.fchmod(opened, wanted)
+    except OSError as error:
+        return attrs.evolve(found, left=error.strerror or str(error))
+    return found
+
+
+def _of_others(status: os.stat_result) -> str:
+    """Return why this may not be ours alone to change, or ""."""
+    if status.st_uid != os.geteuid():
+        return f"it belongs to user {status.st_uid}"
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        return "it has another name, in this folder or elsewhere"
+    return ""
