@@ -60,7 +60,12 @@ class WebSessions:
         self._links: dict[str, _Link] = {}
 
     def open_link(self, caller: Caller, now_s: float) -> str:
-        """Return the secret of a link by which a browser may sign in as `caller`, once, for `LINK_S`."""
+        """Return the secret of a link by which a browser may sign in as `caller`, once, for `LINK_S`.
+
+        The session is all that this caller is: one of the local user's (`context.local`) works in any folder and heeds what its
+        project says, as their command line does. That is meant: such a link is given to who has proved on the Unix socket to be
+        them, and shown at the daemon's own terminal. A session that a token began is not local, and ends with the token.
+        """
         secret = self._secret()
         _keep(self._links, hash_of(secret), _Link(caller, now_s + LINK_S), LINKS_KEPT)
         return secret

@@ -24,7 +24,9 @@ def test_a_run_is_started_allowed_and_read(daemon: Daemon, arrive: Arrive) -> No
     person.click("Allow once")
     look_until(person, "It is written.")
     person.click("files.write")
-    person.sees("Arguments")
+    person.click("Arguments and result")
+    person.sees('"path": "plain.txt"')
+    person.sees("Granted by")
 
 
 def test_a_call_is_denied_from_the_overview_and_the_reason_is_read(daemon: Daemon, arrive: Arrive) -> None:

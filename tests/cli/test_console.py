@@ -1,7 +1,9 @@
 """`palyra-trio console` makes a link that signs in, and says where there is no daemon."""
 
 import json
+import re
 import signal
+import stat
 import urllib.request
 from urllib.parse import urlsplit
 
@@ -22,8 +24,27 @@ def test_a_link_leads_to_the_console_of_the_daemon(shell: Shell) -> None:
         assert urlsplit(shown["url"]).netloc == urlsplit(address).netloc
         assert shown["url"] != url
         assert shell.run("console").stdout.startswith(address)  # there is no screen here to open it on
+        opened_in_a_browser(shell, address)
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(20) == 0
+
+
+def opened_in_a_browser(shell: Shell, address: str) -> None:
+    """Check that the link is in no browser's arguments, and that what is there leads to it."""
+    browser, told = shell.root / "browser", shell.root / "told"
+    browser.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {told}\n')
+    browser.chmod(0o755)
+    done = shell.run("console", environ={"DISPLAY": ":0", "BROWSER": f"{browser} %s"})
+    assert (done.returncode, done.stdout) == (0, "")
+    (started_with,) = told.read_text().splitlines()
+    assert started_with == (shell.state_dir / "console.html").as_uri()
+    file = shell.state_dir / "console.html"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (url,) = re.findall('href="([^"]+)"', file.read_text())
+    assert f"url={url}" in file.read_text()
+    assert url.startswith(f"{address}/sign-in?link=")
+    with urllib.request.urlopen(url) as page:
+        assert b"This link signs in this browser, once." in page.read()
 
 
 def test_a_daemon_without_a_console_says_how_to_get_one(shell: Shell) -> None:

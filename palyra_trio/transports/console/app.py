@@ -51,7 +51,9 @@ def console(
 
     `names` are hosts that browsers may call it by, besides those of loopback. `sessions` are shared with whoever makes links.
     """
-    cookie = "__Host-palyra" if secure else f"palyra-{port}"  # cookies know no port, and two daemons may have one host
+    cookie = (
+        f"__Host-palyra-{port}" if secure else f"palyra-{port}"
+    )  # cookies know no port; two daemons may have one host
     hosts = Hosts(names)
     site = Site(gateway, access, sessions, hosts, cookie, secure=secure)
     for add in PAGES:

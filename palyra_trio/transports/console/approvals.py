@@ -27,7 +27,10 @@ TEMPLATE = "approval_panels.html"
 
 @attrs.frozen
 class Found:
-    """What the first page shows, each approval with the words of its question. `waiting` counts all that wait, some are in `questions`."""
+    """What the first page shows, each approval with the words of its question. `waiting` counts all that wait.
+
+    Of these the oldest are in `questions`: a new one comes last, so that none slides under the pointer.
+    """
 
     waiting: int
     questions: tuple[tuple[Approval, str], ...]
@@ -87,7 +90,7 @@ def add(site: Site) -> None:
 
 def _found(reader: Reader, visit: Visit, now_ms: int) -> Found:
     principal = visit.context.principal
-    waiting = reader.approvals.listed(principal, pending=True)
+    waiting = reader.approvals.listed(principal, pending=True)[::-1]
     newest = reader.approvals.listed(principal, pending=False, most=DECIDED + len(waiting))
     return Found(
         len(waiting),

@@ -19,6 +19,7 @@ from palyra_trio.core.config_values import KEYS, value_of
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.layers import DEFAULT_ORIGIN
 from palyra_trio.runtime.counters import Counters
+from palyra_trio.runtime.diagnosis import Check
 from palyra_trio.runtime.gateway import Gateway, Health
 from palyra_trio.runtime.task_tree import task_tree
 from palyra_trio.runtime.verifying import Checked
@@ -43,6 +44,28 @@ class Standing:
     counters: Counters
     size_bytes: int
     checked: Checked | None
+
+
+@attrs.frozen
+class Looked:
+    """What was found at `at_ms` (Unix time)."""
+
+    checks: tuple[Check, ...]
+    at_ms: int
+
+
+class Examination:
+    """The checks as they came out last. To make them asks the model's server, starts a process and reads the vault."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.newest: Looked | None = None
+        self._gateway = gateway
+        self._looking = trio.Lock()
+
+    async def look(self) -> None:
+        """Make the checks, one after another's."""
+        async with self._looking:
+            self.newest = Looked(await self._gateway.examine(), self._gateway.health().now_ms)
 
 
 @attrs.frozen
@@ -73,9 +96,16 @@ def add(site: Site) -> None:
         again_in_s = VERIFYING_S if site.gateway.verifying.going_on else float("inf")
         return Drawn(g, _panels(site, visit, standing), again_in_s)
 
+    examination = Examination(site.gateway)
+
     @site.page("/diagnostics/checks", Scope.ADMIN)
     async def checks(visit: Visit) -> Answer:
-        return site.render("diagnostics_checks.html", visit, checks=await site.gateway.examine())
+        return site.render("diagnostics_checks.html", visit, looked=examination.newest)
+
+    @site.write("/diagnostics/checks", Scope.ADMIN)
+    async def look(visit: Visit) -> Answer:
+        await examination.look()
+        return site.done(visit, "/diagnostics/checks")
 
     @site.page("/diagnostics/configuration", Scope.ADMIN)
     async def configuration(visit: Visit) -> Answer:

@@ -2,11 +2,11 @@
 
 An update is HTML whose elements have ids: the browser puts each in the place of the one that has its id, or at the end of
 what its `data-into` names. `place` is what a browser comes back with; a view opened there goes on exactly after it. Nothing is
-queued for a slow browser. What is shown of what, the views decide.
+queued for a slow browser, and of one only so many pages are live, the newest. What is shown of what, the views decide.
 """
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ from quart.wrappers.response import ResponseBody
 
 from palyra_trio.core.errors import PalyraError
 from palyra_trio.transports.run_events import CONTENT_TYPE, HEARTBEAT, HEARTBEAT_S
+
+PAGES = 5  # live at a time of one sign-in: over HTTP/1.1 a browser has six connections, and needs one to load a page
+DISPLACED = f"not live: {PAGES} newer pages are, and this one is again when you come back to it"
 
 
 @attrs.frozen
@@ -43,6 +46,18 @@ class View(Protocol):
 Open = AbstractAsyncContextManager[View]
 
 
+@attrs.define(eq=False)
+class Seat:
+    """What a live page holds, until it is lost to a newer one."""
+
+    lost: bool = False
+    waiting: trio.CancelScope = attrs.Factory(trio.CancelScope)
+
+    def lose(self) -> None:
+        self.lost = True
+        self.waiting.cancel()
+
+
 class Streams:
     """The open streams of one process, and how they end: each with a word, `bye`."""
 
@@ -50,6 +65,7 @@ class Streams:
         self.open = 0
         self._draining = False
         self._idle: set[trio.CancelScope] = set()
+        self._seats: dict[str, list[Seat]] = {}
 
     def drain(self) -> None:
         """End every stream as soon as nothing is under way in it."""
@@ -57,10 +73,10 @@ class Streams:
         for scope in self._idle:
             scope.cancel()
 
-    def response(self, opening: Open, check: Callable[[], None]) -> Response:
-        """Return the stream of a view. `check` raises a PalyraError once its reader may not read on."""
+    def response(self, opening: Open, check: Callable[[], None], whose: str) -> Response:
+        """Return the stream of a view, one of `whose` sign-in it is. `check` raises a PalyraError once it may not be read on."""
         response = Response(
-            _Body(self._reading(opening, check)),
+            _Body(self._reading(opening, check, whose)),
             content_type=CONTENT_TYPE,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -69,20 +85,36 @@ class Streams:
 
     @asynccontextmanager
     async def _reading(
-        self, opening: Open, check: Callable[[], None]
+        self, opening: Open, check: Callable[[], None], whose: str
     ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
-        async with opening as view, aclosing(self.events(view, check)) as events:
-            self.open += 1
-            try:
+        with self._seat(whose) as seat:
+            async with opening as view, aclosing(self.events(view, check, seat)) as events:
                 yield events
-            finally:
-                self.open -= 1
 
-    async def events(self, view: View, check: Callable[[], None]) -> AsyncGenerator[bytes, None]:
-        """Yield the updates of a view as events."""
+    @contextmanager
+    def _seat(self, whose: str) -> Generator[Seat, None, None]:
+        """Take a seat for the length of the block; whoever has had one for longest loses it where there are no more."""
+        seat, seats = Seat(), self._seats.setdefault(whose, [])
+        seats.append(seat)
+        for each in seats[:-PAGES]:
+            each.lose()
+        self.open += 1
+        try:
+            yield seat
+        finally:
+            self.open -= 1
+            seats.remove(seat)
+            if not seats:
+                del self._seats[whose]
+
+    async def events(self, view: View, check: Callable[[], None], seat: Seat) -> AsyncGenerator[bytes, None]:
+        """Yield the updates of a view as events, for as long as it has its seat."""
         yield b"retry: 1000\n\n"
         while not (self._draining and view.settled):
-            scope = trio.CancelScope(deadline=trio.current_time() + HEARTBEAT_S)
+            if seat.lost:
+                yield event("displaced", DISPLACED)
+                return
+            scope = seat.waiting = trio.CancelScope(deadline=trio.current_time() + HEARTBEAT_S)
             if view.settled:
                 self._idle.add(scope)
             try:
@@ -95,7 +127,7 @@ class Streams:
             finally:
                 self._idle.discard(scope)
             if scope.cancelled_caught:
-                yield HEARTBEAT
+                yield HEARTBEAT  # also where the seat was lost
             elif update is None:
                 break
             else:

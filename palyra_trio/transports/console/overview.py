@@ -30,6 +30,7 @@ from palyra_trio.runtime.gateway import Health
 from palyra_trio.runtime.runs import INTERRUPTED
 from palyra_trio.transports.console.live import Open
 from palyra_trio.transports.console.site import Answer, Site, Visit
+from palyra_trio.transports.console.starting import offer
 from palyra_trio.transports.console.watching import Drawn, open_panels
 
 QUESTIONS = 10  # shown at once; more come up as these are answered
@@ -53,7 +54,10 @@ class RunLine:
 
 @attrs.frozen
 class Found:
-    """What the overview shows. `pending` counts all questions, of which some are in `questions`, each with its words."""
+    """What the overview shows. `pending` counts all questions, of which the oldest are in `questions`, each with its words.
+
+    A new one comes last, so that none slides under the pointer of who is about to answer another.
+    """
 
     pending: int
     questions: tuple[tuple[Approval, str], ...]
@@ -76,11 +80,12 @@ def add(site: Site) -> None:
     @site.page("/")
     async def overview(visit: Visit) -> Answer:
         g, found = await _look(site, visit)
-        agents = await site.gateway.agents()
+        answering = await site.gateway.answering(None, visit.context)
+        offered = await offer(site.gateway, visit.context, answering.agent.spec.name)
         last = await site.gateway.ask(lambda reader: reader.runs(visit.context.principal, most=1))
         workspace = last[0].workspace if last else ""
         panels = _panels(site, visit, found)
-        return site.render("overview.html", visit, panels=panels, place=str(g), agents=agents, workspace=workspace)
+        return site.render("overview.html", visit, panels=panels, place=str(g), offer=offered, workspace=workspace)
 
     @site.live("/overview/live")
     async def live(visit: Visit) -> Open:
@@ -108,7 +113,7 @@ async def _look(site: Site, visit: Visit) -> tuple[int, Found]:
     from_ms, to_ms = (int(each.timestamp() * 1000) for each in (today, today + timedelta(days=1)))
 
     def read(reader: Reader) -> Found:
-        pending = reader.approvals.listed(principal, pending=True)
+        pending = reader.approvals.listed(principal, pending=True)[::-1]
         return Found(
             len(pending),
             tuple((each, reader.approvals.prompt(each)) for each in pending[:QUESTIONS]),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
 import attrs
@@ -20,6 +21,8 @@ from palyra_trio.core.words import age, compact, duration, elapsed, one_line, si
 
 PACKAGE = "palyra_trio.transports.console"
 GIST_CHARACTERS = 100
+PROSE_CHARACTERS = 64 * 1024  # of a text, whose markup is looked for
+DIFF_LINES = 5000  # whose kind is
 _NAMED = re.compile(r"  (?:file|program|host|network|secret) +(\S.*)")
 _CHOICE = re.compile(r"  \| ([1-9][0-9]?)\. (.+)")
 _FENCE = re.compile(r"^```[^\n`]*\n", re.MULTILINE)
@@ -68,6 +71,7 @@ def environment(static: Mapping[str, StaticFile]) -> Environment:
         "moment": moment,
         "number": number,
         "prose": prose,
+        "lines": lines,
         "gist": gist,
         "choices": choices,
         "line": one_line,
@@ -88,13 +92,36 @@ def moment(ms: int) -> str:
 def prose(text: str) -> Markup:
     """Return what a model wrote with its code, in fences and in backticks, and its **bold** words set as such.
 
-    All else of its markup is left as the plain text that it is. It takes time in proportion to the text, whatever that is.
+    All else of its markup is left as the plain text that it is, but for the empty lines about code, and so is what is beyond PROSE_CHARACTERS: finding markup
+    takes time in proportion to the text, and nobody else is served meanwhile.
     """
-    shown, made, at = str(escape(visible(text))), list[str](), 0
+    shown, made, at = str(escape(visible(text[:PROSE_CHARACTERS]))), list[str](), 0
     while (fence := _FENCE.search(shown, at)) and (end := _FENCE_END.search(shown, fence.end())):
-        made += (_inline(shown[at : fence.start()]), f"<pre><code>{shown[fence.end() : end.start()]}</code></pre>")
+        made += (
+            _inline(shown[at : fence.start()].strip("\n")),
+            f"<pre><code>{shown[fence.end() : end.start()]}</code></pre>",
+        )
         at = end.end()
-    return Markup("".join((*made, _inline(shown[at:]))))
+    rest = shown[at:].lstrip("\n") if at else shown
+    return Markup("".join((*made, _inline(rest), escape(visible(text[PROSE_CHARACTERS:])))))
+
+
+def lines(text: str) -> Markup:
+    """Return a diff with what each line is: added, taken away, or where it stands. Like lines in a row are one element.
+
+    What is beyond DIFF_LINES is left plain.
+    """
+    told, made = text.split("\n", DIFF_LINES), []
+    for kind, some in groupby(told[:DIFF_LINES], _kind_of_line):
+        shown = escape(visible("\n".join(some)))
+        made.append(f'<span class="{kind}">{shown}\n</span>' if kind else f"{shown}\n")
+    return Markup("".join((*made, *(escape(visible(rest)) for rest in told[DIFF_LINES:]))))
+
+
+def _kind_of_line(line: str) -> str:
+    if line.startswith(("---", "+++", "@@")):
+        return "hunk"
+    return {"+": "add", "-": "del"}.get(line[:1], "")
 
 
 def _inline(escaped: str) -> str:

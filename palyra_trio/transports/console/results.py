@@ -1,4 +1,4 @@
-"""What a run came to, in full and on demand: the whole output of a call, and what it, or the run, did to files."""
+"""What a run came to, on demand: a call and its result, its whole output, and what it, or the run, did to files."""
 
 import attrs
 from quart import Response
@@ -8,10 +8,12 @@ from palyra_trio.core.file_events import FilesChanged
 from palyra_trio.core.identity import RunId
 from palyra_trio.core.outputs import OutputKept
 from palyra_trio.core.tape import FileChange, TapeEvent, ToolFinished, ToolProposed, ToolStarted
-from palyra_trio.journal.queries import Reader, whole_tape
+from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.runtime.undo import changes_of
 from palyra_trio.tools.undo import diff
+from palyra_trio.transports.console.session_view import read_story
 from palyra_trio.transports.console.site import Answer, Site, Visit
+from palyra_trio.transports.console.transcript import Call
 
 SHOWN_BYTES = 256 * 1024  # in a page; a download has all
 
@@ -28,6 +30,13 @@ class Text:
 
 
 def add(site: Site) -> None:
+    @site.page("/runs/<run_id>/calls/<path:call_id>")
+    async def call(visit: Visit, run_id: str, call_id: str) -> Answer:
+        run, found = await site.gateway.ask(lambda reader: _call(reader, visit, run_id, call_id))
+        if visit.fragment:
+            return str(site.part("transcript.html", "inside", run.run_id, found))
+        return site.render("call.html", visit, session_id=run.session_id, run_id=run.run_id, call=found)
+
     @site.page("/runs/<run_id>/output/<path:call_id>")
     async def output(visit: Visit, run_id: str, call_id: str) -> Answer:
         found = await site.gateway.ask(lambda reader: _output(reader, visit, run_id, call_id))
@@ -63,6 +72,15 @@ def add(site: Site) -> None:
             back=f"/sessions/{found.session_id}#run-{found.run_id}",
             raw=f"{visit.here}?raw=yes" if found.body else "",
         )
+
+
+def _call(reader: Reader, visit: Visit, run_id: str, call_id: str) -> tuple[RunSummary, Call]:
+    """Return a call of the visitor's as its run's story tells it. Raises NotFound."""
+    run = reader.find_run(run_id, visit.context.principal)
+    for each in read_story(reader, run).blocks.values():
+        if isinstance(each, Call) and each.call.call_id == call_id:
+            return run, each
+    raise NotFound(f"run {run.run_id} has no call {call_id!r}")
 
 
 def _of_call(reader: Reader, visit: Visit, run_id: str, call_id: str) -> tuple[Text, list[TapeEvent]]:

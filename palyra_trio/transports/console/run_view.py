@@ -19,6 +19,7 @@ from palyra_trio.core.tape import SESSION_STREAM, FileChange, ModelDelta, run_st
 from palyra_trio.core.trees import beneath
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.runtime.live_tree import LiveTree
+from palyra_trio.runtime.undo import undone
 from palyra_trio.tools.processes import Process
 from palyra_trio.tools.undo import net_changes
 from palyra_trio.transports.console.live import Update, View
@@ -97,12 +98,8 @@ def read_page(reader: Reader, run: RunSummary, timeline: Timeline, upto: int | N
 
 async def look_beside(site: Site, visit: Visit, run: RunSummary) -> Beside:
     """Return how it is with a run besides its tape."""
-
-    def undone(reader: Reader) -> RunUndone | None:
-        events = (row.event() for row in reader.tape(SESSION_STREAM + run.session_id) if row.kind == RunUndone.kind)
-        return next((each for each in events if isinstance(each, RunUndone) and each.run_id == run.run_id), None)
-
-    return Beside(await site.gateway.ask(undone), await site.gateway.tree(run.run_id, visit.context))
+    taken_back = await site.gateway.ask(lambda reader: undone(reader, run))
+    return Beside(taken_back, await site.gateway.tree(run.run_id, visit.context))
 
 
 @asynccontextmanager

@@ -1,10 +1,10 @@
 """A session as it goes on: its runs followed side by side, and the changes of their stories as updates.
 
-A place names the runs that are open, and the newest one, each with the seq that was shown: `RUN:SEQ,RUN:SEQ`. Runs that were
-accepted after the newest are shown whole.
+A place names the session, the runs that are open, and the newest one, each with the seq of its tape that was shown:
+`SESSION:SEQ,RUN:SEQ,RUN:SEQ`. Runs that were accepted after the newest are shown whole.
 """
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import trio
@@ -13,7 +13,9 @@ from markupsafe import Markup
 from palyra_trio.core.errors import Interrupted, InvalidArgument, OffsetAhead, PalyraError
 from palyra_trio.core.identity import RunId, SessionId
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import Input, run_stream
+from palyra_trio.core.session import Session
+from palyra_trio.core.session_events import SessionRenamed
+from palyra_trio.core.tape import SESSION_STREAM, Input, run_stream
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.transports.console.live import Update, View
 from palyra_trio.transports.console.site import Site, Visit
@@ -21,6 +23,7 @@ from palyra_trio.transports.console.transcript import Block, End, Grown, RunStor
 
 PLACES = 70  # runs that can be open in a session at once, and some
 TEMPLATE = "transcript.html"
+PARTS = "session_parts.html"
 
 
 def read_story(reader: Reader, run: RunSummary) -> RunStory:
@@ -29,30 +32,32 @@ def read_story(reader: Reader, run: RunSummary) -> RunStory:
     return RunStory(run.run_id).add_all(whole_tape(reader, run.run_id, deltas=True)) if story.unfinished_turn else story
 
 
-def place_of(stories: Iterable[RunStory]) -> str:
-    """Return the place behind what these stories show; they are in the order of the session."""
+def place_of(stories: Iterable[RunStory], others: Mapping[SessionId, int] = {}) -> str:
+    """Return the place behind what these stories show, which are in the order of the session, and behind other tapes."""
     shown = tuple(stories)
-    return ",".join(f"{each.run_id}:{each.seq}" for each in shown if each is shown[-1] or not each.end.ended_ms)
+    runs = (f"{each.run_id}:{each.seq}" for each in shown if each is shown[-1] or not each.end.ended_ms)
+    return ",".join((*(f"{name}:{seq}" for name, seq in others.items()), *runs))
 
 
-def parse_place(text: str) -> dict[RunId, int]:
+def parse_place(text: str) -> dict[str, int]:
     """Return the seqs of a place. Raises InvalidArgument."""
-    found: dict[RunId, int] = {}
+    found: dict[str, int] = {}
     for each in filter(None, text.split(",")):
-        run_id, _, seq = each.partition(":")
-        if not (seq.isascii() and seq.isdigit() and len(seq) < 16 and run_id.isalnum()) or len(found) >= PLACES:
+        name, _, seq = each.partition(":")
+        if not (seq.isascii() and seq.isdigit() and len(seq) < 16 and name.isalnum()) or len(found) >= PLACES:
             raise InvalidArgument("that is no place in a session", remedy="load the page again")
-        found[RunId(run_id)] = int(seq)
+        found[name] = int(seq)
     return found
 
 
 @asynccontextmanager
 async def open_session(
-    site: Site, visit: Visit, session_id: SessionId, place: dict[RunId, int]
+    site: Site, visit: Visit, session_id: SessionId, place: dict[str, int]
 ) -> AsyncGenerator[View, None]:
     """Follow a session of the visitor's from a place on, for the length of the block."""
     async with trio.open_nursery() as nursery:
         view = _SessionView(site, visit, session_id, nursery)
+        nursery.start_soon(view.watch_title, place.pop(session_id, 0))
         nursery.start_soon(view.watch, place)
         yield view
         nursery.cancel_scope.cancel()
@@ -68,6 +73,7 @@ class _SessionView:
         self._nursery = nursery
         self._feed = site.gateway.journal.feed
         self._stories: dict[str, RunStory] = {}
+        self._seq = 0
         self._send, self._receive = trio.open_memory_channel[Update | PalyraError](0)
 
     @property
@@ -80,11 +86,38 @@ class _SessionView:
             raise found
         return found
 
-    async def watch(self, place: dict[RunId, int]) -> None:
+    async def watch_title(self, seq: int) -> None:
+        """Send what the session is called, whenever it was renamed behind row `seq` of its own tape."""
+        self._seq = seq
+        try:
+            while True:
+                g = self._feed.g
+                seq, renamed = await self._site.gateway.ask(self._renamed)
+                self._seq = seq  # a place with it goes out with the title, or after it
+                if renamed is not None:
+                    await self._send.send(Update(self._place(), self._site.part(PARTS, "heading", renamed)))
+                await self._feed.wait_for_kind(SessionRenamed.kind, g)
+        except PalyraError as error:
+            await self._send.send(error)
+
+    def _renamed(self, reader: Reader) -> tuple[int, Session | None]:
+        """Return the newest seq of the session's tape, and the session if it was renamed since."""
+        seq, stream = self._seq, SESSION_STREAM + self._session_id
+        kinds = set[int]()
+        while rows := reader.page(stream, seq):
+            seq = rows[-1].seq
+            kinds.update(row.kind for row in rows)
+        renamed = SessionRenamed.kind in kinds
+        return seq, reader.find_session(self._session_id, self._visit.context.principal) if renamed else None
+
+    def _place(self) -> str:
+        return place_of(self._stories.values(), {self._session_id: self._seq})
+
+    async def watch(self, place: dict[str, int]) -> None:
         """Follow the runs of a place, and each that is accepted from then on."""
         try:
             for run_id, seq in place.items():
-                self._begin(run_id, seq)
+                self._begin(RunId(run_id), seq)
             while True:
                 g = self._feed.g
                 for run in await self._site.gateway.ask(self._accepted_since):
@@ -104,6 +137,7 @@ class _SessionView:
 
     def _begin(self, run_id: RunId, seq: int) -> None:
         story = self._stories[run_id] = RunStory(run_id)
+        story.seq = seq
         self._nursery.start_soon(self._follow, story, run_id, seq)
 
     async def _follow(self, story: RunStory, run_id: RunId, seq: int) -> None:
@@ -136,7 +170,7 @@ class _SessionView:
             html = self._whole(story) if new else self._changes(story)
             new = False
             if html:
-                await self._send.send(Update(place_of(self._stories.values()), html))
+                await self._send.send(Update(self._place(), html))
 
     def _whole(self, story: RunStory) -> Markup:
         for _ in story.take_changes():

@@ -4,17 +4,21 @@ from urllib.parse import urlencode
 
 import attrs
 
-from palyra_trio.core.commands import Accepted, ArchiveSession, CancelRun, RenameSession, StartRun
-from palyra_trio.core.errors import InvalidArgument
-from palyra_trio.core.identity import RunId, Scope, SessionId
-from palyra_trio.core.session import Session, SessionRef, WhenBusy
+from palyra_trio.core.commands import Accepted, ArchiveSession, CancelRun, RenameSession
+from palyra_trio.core.identity import Principal, RunId, Scope, SessionId
+from palyra_trio.core.session import Session, SessionRef
+from palyra_trio.core.session_events import SessionArchived, SessionOpened, SessionRenamed
+from palyra_trio.core.tape import SESSION_STREAM, Input, RunFinished, RunInterrupted, StatusChange
 from palyra_trio.journal.queries import Reader
 from palyra_trio.transports.console.live import Open
 from palyra_trio.transports.console.overview import RunLine, run_line
-from palyra_trio.transports.console.session_view import open_session, parse_place, place_of, read_story
+from palyra_trio.transports.console.session_view import PARTS, open_session, parse_place, place_of, read_story
 from palyra_trio.transports.console.site import Answer, Site, Visit, redirect
+from palyra_trio.transports.console.starting import offer, order_of
 from palyra_trio.transports.console.transcript import RunStory
+from palyra_trio.transports.console.watching import Drawn, open_panels
 
+CHANGES = (SessionOpened, SessionRenamed, SessionArchived, Input, StatusChange, RunFinished, RunInterrupted)
 LISTED = 50
 RUNS = 30  # of a session on one page, and fewer where they are long
 BLOCKS = 150  # after which no earlier run is added
@@ -22,9 +26,10 @@ BLOCKS = 150  # after which no earlier run is added
 
 @attrs.frozen
 class Shown:
-    """A part of a session. `earlier` is the oldest run that is shown, where there are more before it."""
+    """A part of a session, and how far its own tape is. `earlier` is the oldest run that is shown, where there are more."""
 
     session: Session
+    seq: int
     stories: tuple[RunStory, ...]
     earlier: RunId | None
     workspace: str
@@ -38,40 +43,73 @@ class Listed:
     last: RunLine | None
 
 
+@attrs.frozen
+class Asked:
+    """Which sessions a page of the list is to show."""
+
+    q: str
+    archived: bool
+    before: str
+
+    @classmethod
+    def by(cls, visit: Visit) -> "Asked":
+        said = visit.query.get
+        return cls(said("q", "").strip(), bool(said("archived")), said("before", ""))
+
+    def of(self, reader: Reader, principal: Principal) -> list[Listed]:
+        found = reader.sessions(principal, archived=self.archived, before=self.before, containing=self.q, most=LISTED)
+        last = [reader.runs(principal, session_id=each.session_id, most=1) for each in found]
+        return [Listed(each, run_line(run[0]) if run else None) for each, run in zip(found, last, strict=True)]
+
+    def after(self, before: str) -> str:
+        """Return the query of the page that begins after a session."""
+        return urlencode({"q": self.q, "archived": "yes" if self.archived else "", "before": before})
+
+    @property
+    def query(self) -> str:
+        return self.after(self.before)
+
+
 def add(site: Site) -> None:
     site.navigation.append(("Sessions", "/sessions"))
 
     @site.page("/sessions")
     async def listed(visit: Visit) -> Answer:
-        q, archived = visit.query.get("q", "").strip(), bool(visit.query.get("archived"))
-        before = visit.query.get("before", "")
+        asked = Asked.by(visit)
+        g, found = await look(visit, asked)
+        more = asked.after(found[-1].session.session_id) if len(found) == LISTED else ""
+        panel = site.part(PARTS, "listed", found, asked.q)
+        return site.render("sessions.html", visit, panel=panel, asked=asked, more=more, place=str(g))
 
-        def read(reader: Reader) -> list[Listed]:
-            principal = visit.context.principal
-            found = reader.sessions(principal, archived=archived, before=before, containing=q, most=LISTED)
-            last = [reader.runs(principal, session_id=each.session_id, most=1) for each in found]
-            return [Listed(each, run_line(run[0]) if run else None) for each, run in zip(found, last, strict=True)]
+    @site.live("/sessions/live")
+    async def live_list(visit: Visit) -> Open:
+        asked = Asked.by(visit)
 
-        found = await site.gateway.ask(read)
-        more = {"q": q, "archived": "yes" if archived else "", "before": found[-1].session.session_id if found else ""}
-        full = len(found) == LISTED
-        return site.render(
-            "sessions.html", visit, listed=found, q=q, archived=archived, more=urlencode(more) if full else ""
-        )
+        async def draw() -> Drawn:
+            g, found = await look(visit, asked)
+            return Drawn(g, {"listed": site.part(PARTS, "listed", found, asked.q)})
+
+        return open_panels(site.gateway.journal.feed, CHANGES, draw)
+
+    async def look(visit: Visit, asked: Asked) -> tuple[int, list[Listed]]:
+        """Return the sessions of a page, and a global position that they are not older than."""
+        g = site.gateway.journal.feed.g
+        return g, await site.gateway.ask(lambda reader: asked.of(reader, visit.context.principal))
 
     @site.page("/sessions/<session_id>")
     async def session(visit: Visit, session_id: str) -> Answer:
         before = visit.query.get("before", "")
         shown = await site.gateway.ask(lambda reader: _shown(reader, visit, session_id, before))
-        agents = await site.gateway.agents()
         answering = await site.gateway.answering(shown.session.session_id, visit.context)
+        used = {each.end.model: None for each in reversed(shown.stories)}
+        offered = await offer(site.gateway, visit.context, answering.agent.spec.name, used)
         return site.render(
             "session.html",
             _at(visit, shown.session.session_id),
             **attrs.asdict(shown, recurse=False),
-            place=None if before else place_of(shown.stories),
-            agents=agents,
-            answering=answering.agent.spec.name,
+            heading=site.part(PARTS, "heading", shown.session),
+            place=None if before else place_of(shown.stories, {shown.session.session_id: shown.seq}),
+            offer=offered,
         )
 
     @site.live("/sessions/<session_id>/live")
@@ -80,12 +118,12 @@ def add(site: Site) -> None:
         place = parse_place(visit.query.get("after", ""))
         return open_session(site, _at(visit, found.session_id), found.session_id, place)
 
-    @site.write("/sessions", Scope.RUN)
+    @site.write("/sessions", Scope.RUN, files=True)
     async def start(visit: Visit) -> Answer:
         accepted = await _start(visit, SessionRef(), visit.form.get("workspace", "").strip())
         return redirect(f"/sessions/{accepted.session_id}")
 
-    @site.write("/sessions/<session_id>/messages", Scope.RUN)
+    @site.write("/sessions/<session_id>/messages", Scope.RUN, files=True)
     async def send(visit: Visit, session_id: str) -> Answer:
         last = await site.gateway.ask(
             lambda reader: reader.runs(visit.context.principal, session_id=session_id, most=1)
@@ -96,18 +134,7 @@ def add(site: Site) -> None:
         return site.done(visit, f"/sessions/{accepted.session_id}")
 
     async def _start(visit: Visit, ref: SessionRef, workspace: str) -> Accepted:
-        busy = visit.form.get("when_busy") or None
-        if busy not in (None, *WhenBusy):
-            raise InvalidArgument(f"{busy!r} is no way to send", remedy=f"choose one of {', '.join(WhenBusy)}")
-        command = StartRun(
-            visit.form.get("text", "").replace("\r\n", "\n"),
-            session=ref,
-            agent=visit.form.get("agent", ""),
-            workspace=workspace,
-            detached=True,  # a page may be left, and its questions wait
-            when_busy=WhenBusy(busy) if busy else None,
-        )
-        accepted = await site.gateway.submit(command, visit.context)
+        accepted = await site.gateway.submit(order_of(visit, ref, workspace), visit.context)
         assert isinstance(accepted, Accepted)
         return accepted
 
@@ -135,7 +162,9 @@ def _at(visit: Visit, session_id: SessionId) -> Visit:
 def _shown(reader: Reader, visit: Visit, session_id: str, before: str) -> Shown:
     """Return the newest runs of a session before run `before`, or of all: as many as make a page. Raises NotFound."""
     principal = visit.context.principal
-    session = reader.find_session(session_id, principal)
+    session_id = reader.find_session(session_id, principal).session_id
+    seq = reader.last_seq(SESSION_STREAM + session_id)
+    session = reader.find_session(session_id, principal)  # not older than `seq`
     runs = reader.runs(principal, session_id=session.session_id, before=before, most=RUNS + 1)
     stories: list[RunStory] = []
     for run in runs[:RUNS]:
@@ -143,4 +172,4 @@ def _shown(reader: Reader, visit: Visit, session_id: str, before: str) -> Shown:
             break
         stories.append(read_story(reader, run))
     earlier = runs[len(stories) - 1].run_id if len(stories) < len(runs) else None
-    return Shown(session, tuple(reversed(stories)), earlier, runs[0].workspace if runs else "")
+    return Shown(session, seq, tuple(reversed(stories)), earlier, runs[0].workspace if runs else "")

@@ -29,12 +29,14 @@ def add(site: Site) -> None:
 
     async def enter() -> Response:
         site.check_origin()
-        form = await request.form
+        form = await site.form()
         now_s, address = trio.current_time(), request.remote_addr or ""
         target = local_path(form.get("next", "/"))
         try:
-            failures.check(address, now_s)
-            caller = await who(form.get("link", ""), form.get("token", "").strip())
+            caller = site.sessions.take_link(form.get("link", ""), now_s)  # one that opens, whoever else failed here
+            if caller is None:
+                failures.check(address, now_s)
+                caller = await with_token(form.get("token", "").strip())
         except (Unauthenticated, PolicyError, InvalidArgument, Busy) as error:
             if not isinstance(error, Busy):
                 failures.add(address, now_s)
@@ -46,15 +48,12 @@ def add(site: Site) -> None:
         site.sign_in(response, caller)
         return response
 
-    async def who(link: str, token: str) -> Caller:
-        """Return who signs in. Raises Unauthenticated, PolicyError, InvalidArgument and Busy."""
-        if token:
-            metadata = {AUTHORIZATION: f"Bearer {token}", CHANNEL: "console"}
-            return await site.access.admit(metadata, Peer(), Scope.READ, METHOD)
-        caller = site.sessions.take_link(link, trio.current_time())
-        if caller is None:
+    async def with_token(token: str) -> Caller:
+        """Return whose token this is. Raises Unauthenticated, PolicyError, InvalidArgument and Busy."""
+        if not token:
             raise Unauthenticated("this link was used, or is too old", remedy="get another one: palyra-trio console")
-        return caller
+        metadata = {AUTHORIZATION: f"Bearer {token}", CHANNEL: "console"}
+        return await site.access.admit(metadata, Peer(), Scope.READ, METHOD)
 
     site.app.add_url_rule("/sign-in", "sign-in", show)
     site.app.add_url_rule("/sign-in", "enter", enter, methods=["POST"])

@@ -5,7 +5,8 @@ needs; there is no other way in. A refusal that a handler raises becomes a page,
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Concatenate, ParamSpec
+from http import HTTPStatus
+from typing import Any, Concatenate, ParamSpec, cast
 from urllib.parse import urlencode
 
 import attrs
@@ -16,18 +17,29 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from palyra_trio import __version__
+from palyra_trio.core.commands import NewAttachment
 from palyra_trio.core.errors import PalyraError, PolicyError, Unauthenticated
 from palyra_trio.core.identity import Caller, RequestContext, Scope
 from palyra_trio.guard.web_session import WebSession, WebSessions
 from palyra_trio.runtime.gateway import Gateway
+from palyra_trio.transports.console.form_reading import FormReader
 from palyra_trio.transports.console.live import Open, Streams
 from palyra_trio.transports.console.rendering import environment, read_static
 from palyra_trio.transports.console.security import HEADERS, Hosts, check_origin, local_path
+from palyra_trio.transports.console.uploads import (
+    FILES_BYTES,
+    MULTIPART,
+    BoundedBody,
+    BoundedRequest,
+    Sent,
+    UploadReader,
+)
 from palyra_trio.transports.door import Access
 from palyra_trio.transports.refusals import OF_CODE
 
 BODY_BYTES = 1024 * 1024
 CSRF = "csrf"
+FORM = "application/x-www-form-urlencoded"
 THEMES = ("light", "dark")
 P = ParamSpec("P")
 Answer = str | Response
@@ -38,7 +50,7 @@ class Visit:
     """One request of a person who has signed in.
 
     `here` is the path of the page that they are on, `query` and `form` the first value of each field. A `fragment` is for
-    htmx, which wants a part of a page.
+    htmx, which wants a part of a page. `files` came with the form, where its page takes any.
     """
 
     session: WebSession
@@ -47,6 +59,7 @@ class Visit:
     form: Mapping[str, str] = attrs.field(repr=False)
     theme: str
     fragment: bool
+    files: tuple[NewAttachment, ...] = attrs.field(default=(), repr=False)
 
     @property
     def caller(self) -> Caller:
@@ -79,15 +92,18 @@ class Site:
         self._hosts = hosts
         self._cookie = cookie
         self._secure = secure
+        self._forms = FormReader()
+        self._uploads = UploadReader(BODY_BYTES)
+        self._take_files: set[str] = set()  # the endpoints whose forms may bring files
         self._static = read_static()
         self.templates = environment(self._static)
         self.app = self._quart()
 
     def _quart(self) -> QuartTrio:
         app = QuartTrio("palyra_trio.console", static_folder=None)
-        app.config.update(
-            MAX_CONTENT_LENGTH=BODY_BYTES, MAX_FORM_MEMORY_SIZE=BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False
-        )
+        app.request_class = BoundedRequest
+        app.config.update(MAX_CONTENT_LENGTH=BODY_BYTES + FILES_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
+        app.before_request(self._bound_body)
         app.before_request(self._check_host)
         app.after_request(_secured)
         app.register_error_handler(PalyraError, self._refused)
@@ -102,9 +118,9 @@ class Site:
         """Add a page, or a part of one, that only reads."""
         return self._add(rule, ["GET"], scope)
 
-    def write(self, rule: str, scope: Scope) -> Callable[[Handler[P]], Handler[P]]:
-        """Add what a form does. The handler ends with `done`."""
-        return self._add(rule, ["POST"], scope)
+    def write(self, rule: str, scope: Scope, *, files: bool = False) -> Callable[[Handler[P]], Handler[P]]:
+        """Add what a form does, which may bring `files` of FILES_BYTES. The handler ends with `done`."""
+        return self._add(rule, ["POST"], scope, files=files)
 
     def live(self, rule: str, scope: Scope = Scope.READ) -> Callable[[Opener[P]], Opener[P]]:
         """Add a stream of updates: the handler returns what opens its view (see `live`), or raises the refusal."""
@@ -116,21 +132,27 @@ class Site:
                         raise Unauthenticated("you have signed out", remedy="sign in again")
                     self.access.require(visit.caller, scope)
 
-                return self.streams.response(await handler(visit, *args, **kwargs), check)
+                return self.streams.response(await handler(visit, *args, **kwargs), check, visit.session.key)
 
             self._add(rule, ["GET"], scope)(open_stream)
             return handler
 
         return add
 
-    def _add(self, rule: str, methods: list[str], scope: Scope) -> Callable[[Handler[P]], Handler[P]]:
+    def _add(
+        self, rule: str, methods: list[str], scope: Scope, *, files: bool = False
+    ) -> Callable[[Handler[P]], Handler[P]]:
         def add(handler: Handler[P]) -> Handler[P]:
+            endpoint = f"{' '.join(methods)} {rule}"
+            if files:
+                self._take_files.add(endpoint)
+
             async def serve(*args: P.args, **kwargs: P.kwargs) -> Response:
                 visit = await self._visit(scope)
                 answer = await handler(visit, *args, **kwargs)
                 return answer if isinstance(answer, Response) else Response(answer, mimetype="text/html")
 
-            self.app.add_url_rule(rule, f"{' '.join(methods)} {rule}", serve, methods=methods)
+            self.app.add_url_rule(rule, endpoint, serve, methods=methods)
             return handler
 
         return add
@@ -138,22 +160,34 @@ class Site:
     # --- who it is ---
 
     async def _visit(self, scope: Scope) -> Visit:
-        """Return the visit of this request. Raises Unauthenticated, PolicyError, Busy, and 413 for a form that is too long."""
+        """Return the visit of this request. Raises Unauthenticated, PolicyError, Busy, and what `form` raises."""
         session = self.session()
         if session is None:
             raise Unauthenticated("you are not signed in", remedy="sign in")
         writes = request.method not in ("GET", "HEAD")
         if writes:
             self.check_origin()
-        form = dict((await request.form).items()) if writes else {}
-        if writes and not session.vouches_for(form.get(CSRF, "")):
+        sent = await self._sent() if writes else Sent({})
+        if writes and not session.vouches_for(sent.fields.get(CSRF, "")):
             raise PolicyError("the form is not of this session", remedy="load the page again, and then send it")
         self.access.readmit(session.caller, scope)
-        return self.visit(session, form)
+        return attrs.evolve(self.visit(session, sent.fields), files=sent.files)
+
+    async def _sent(self) -> Sent:
+        if not self._with_files():
+            return Sent(await self.form())
+        return await self._uploads.read(await self._bytes(), request.mimetype_params.get("boundary", ""))
 
     def session(self) -> WebSession | None:
         """Return the session whose cookie came with this request."""
         return self.sessions.find(request.cookies.get(self._cookie, ""), trio.current_time())
+
+    async def form(self) -> Mapping[str, str]:
+        """Return the form that came with this request, empty where its body is none. Raises TooLarge, and Quart's 413 and 408."""
+        return await self._forms.read(await self._bytes()) if request.mimetype == FORM else {}
+
+    async def _bytes(self) -> bytes:
+        return await request.get_data(cache=False, as_text=False, parse_form_data=False)
 
     def visit(self, session: WebSession, form: Mapping[str, str] | None = None) -> Visit:
         here = request.full_path.rstrip("?")
@@ -180,6 +214,19 @@ class Site:
     def forget(self, response: Response) -> None:
         """Let the browser forget its session."""
         response.delete_cookie(self._cookie, secure=self._secure, httponly=True, samesite="Strict", path="/")
+
+    async def _bound_body(self) -> None:
+        self._body().bound(self._most())
+
+    def _body(self) -> BoundedBody:
+        return cast("BoundedRequest", request).body
+
+    def _most(self) -> int:
+        """Return how many bytes the body of this request may have."""
+        return BODY_BYTES + FILES_BYTES if self._with_files() else BODY_BYTES
+
+    def _with_files(self) -> bool:
+        return request.mimetype == MULTIPART and request.endpoint in self._take_files
 
     async def _check_host(self) -> None:
         self._hosts.check(request.headers.get("Host"))
@@ -234,6 +281,9 @@ class Site:
 
     async def _failed(self, error: HTTPException) -> Response:
         message, remedy = _HTTP_ERRORS.get(error.code or 500, (error.description or error.name, ""))
+        if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            await self._body().pass_over()
+            remedy = f"send {self._most() // 1024} KiB at most"
         response = self.page_of(message, remedy, error.code or 500)
         if (allow := dict(error.get_headers()).get("Allow")) is not None:
             response.headers["Allow"] = allow
@@ -255,7 +305,7 @@ class Site:
 _HTTP_ERRORS = {
     404: ("there is no such page", "the menu leads to those that there are"),
     405: ("this page does not do that", ""),
-    413: ("that is too long", f"send {BODY_BYTES // 1024} KiB at most"),
+    413: ("that is too long", ""),
 }
 
 

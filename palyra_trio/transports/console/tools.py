@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 import attrs
-import trio
 from quart import Response
 
 from palyra_trio.core.errors import InvalidArgument, PalyraError
@@ -18,7 +17,6 @@ from palyra_trio.tools.registry import ToolSpec
 from palyra_trio.transports.console.site import Answer, Site, Visit
 from palyra_trio.transports.refusals import OF_CODE
 
-PROOF_S = 2.0  # for the canaries, which take a tenth of it; after that the sandbox is said to be unknown still
 SPANS_S = {"": 0, "1h": 3600, "8h": 8 * 3600, "1d": 24 * 3600, "7d": 7 * 24 * 3600}
 SPANS = (("", "for ever"), ("1h", "for 1 hour"), ("8h", "for 8 hours"), ("1d", "for 1 day"), ("7d", "for 7 days"))
 SCOPES = (
@@ -54,11 +52,9 @@ def add(site: Site) -> None:
 
     @site.page("/tools")
     async def listed(visit: Visit) -> Answer:
-        return await _listed(visit)
+        return _listed(visit)
 
-    async def _listed(visit: Visit, error: PalyraError | None = None) -> str:
-        with trio.move_on_after(PROOF_S):
-            await site.gateway.prove_sandbox()
+    def _listed(visit: Visit, error: PalyraError | None = None) -> str:
         registry, policies = site.gateway.tools, site.gateway.policies
         postures, rules = policies.postures(), site.gateway.config.policy
         tools = [shown(registry.get(name).spec, postures, rules) for name in registry.names()]
@@ -80,7 +76,7 @@ def add(site: Site) -> None:
             new = posture_of(visit.form, site.gateway.health().now_ms // 1000)
             await site.gateway.policies.set_posture(new, visit.context.principal)
         except PalyraError as error:
-            return await _refused(visit, error)
+            return _refused(visit, error)
         return site.done(visit, "/tools")
 
     @site.write("/tools/unsay", Scope.ADMIN)
@@ -90,11 +86,11 @@ def add(site: Site) -> None:
             tool, by = visit.form.get("tool", ""), visit.context.principal
             await site.gateway.policies.remove_posture(tool, scope, name, by)
         except PalyraError as error:
-            return await _refused(visit, error)
+            return _refused(visit, error)
         return site.done(visit, "/tools")
 
-    async def _refused(visit: Visit, error: PalyraError) -> Response:
-        page = await _listed(attrs.evolve(visit, here="/tools"), error)
+    def _refused(visit: Visit, error: PalyraError) -> Response:
+        page = _listed(attrs.evolve(visit, here="/tools"), error)
         return Response(page, OF_CODE[error.code].http, mimetype="text/html")
 
 

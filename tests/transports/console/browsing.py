@@ -58,6 +58,18 @@ class Browser:
         sent = {name: value for name, value in sent.items() if value}
         return await self._answer(self.client.post(path, form={"csrf": self.csrf, **(form or {})}, headers=sent))
 
+    async def send(self, path: str, form: Mapping[str, str], *files: tuple[str, bytes], **headers: str) -> Page:
+        """Send a form with files (name and bytes) as a page does (RFC 7578)."""
+        parts = [(f'name="{name}"', value.encode()) for name, value in {"csrf": self.csrf, **form}.items()]
+        parts += [(f'name="files"; filename="{name}"', data) for name, data in files]
+        parts += [] if files else [('name="files"; filename=""', b"")]
+        body = b"".join(
+            b"--of-parts\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (said.encode(), data)
+            for said, data in parts
+        )
+        sent = {"Origin": ORIGIN, "Content-Type": "multipart/form-data; boundary=of-parts", **_spelled(headers)}
+        return await self._answer(self.client.post(path, data=body + b"--of-parts--\r\n", headers=sent))
+
     async def _answer(self, asking: Any) -> Page:
         response = await asking
         return Page(response.status_code, await response.get_data(as_text=True), response.headers)

@@ -23,12 +23,12 @@ async def test_the_menu_leads_to_pages_that_are_there_and_says_which_one_this_is
             assert title in page
 
 
-async def test_over_tls_the_cookie_is_bound_to_this_host_and_elsewhere_to_the_port(tmp_path: Path) -> None:
+async def test_the_cookie_is_of_this_daemon_alone_and_over_tls_bound_to_its_host(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         gateway = console.runtime.gateway
         access = Access(Authenticator(gateway.tokens, -1, ME.principal, console.runtime.state.now_s), gateway)
         sessions = WebSessions(console.runtime.state.random)
-        for secure, name in ((True, "__Host-palyra"), (False, "palyra-7200")):
+        for secure, name in ((True, "__Host-palyra-7200"), (False, "palyra-7200")):
             site = made(gateway, access, sessions, (), 7200, secure=secure)
             link = sessions.open_link(Caller(ME, EVERY_SCOPE), trio.current_time())
             scheme = "https" if secure else "http"

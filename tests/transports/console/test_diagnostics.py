@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from palyra_trio.core.config import Config, NotifyConfig
-from palyra_trio.core.errors import Busy
+from palyra_trio.core.errors import Busy, ConfigInvalid
 from palyra_trio.core.identity import Scope
+from palyra_trio.providers.choose import Choice
 from palyra_trio.transports.console.diagnostics import settings
 from tests.fakes import CONFIG
 from tests.transports.console.browsing import Console, open_console
@@ -42,7 +43,7 @@ async def test_what_concerns_the_machine_is_for_administrators(tmp_path: Path) -
         for name in OF_ADMINS:
             assert f"/diagnostics/{name}" not in page.text
             assert (await looks.get(f"/diagnostics/{name}")).status == 403
-        for name in ("verify", "pause", "resume"):
+        for name in ("verify", "pause", "resume", "checks"):
             assert f"/diagnostics/{name}" not in page.text
             assert (await looks.post(f"/diagnostics/{name}")).status == 403
 
@@ -50,9 +51,30 @@ async def test_what_concerns_the_machine_is_for_administrators(tmp_path: Path) -
 async def test_the_checks_are_those_of_the_doctor(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         console.runtime.state_dir.chmod(0o755)
-        page = await console.visitor().get("/diagnostics/checks")
+        browser = console.visitor()
+        done = await browser.post("/diagnostics/checks", {"next": "/diagnostics/checks"})
+        assert (done.status, done.headers["Location"]) == (303, "/diagnostics/checks")
+        page = await browser.get("/diagnostics/checks")
         for words in ("No fault", "Python", "Sqlite", "State folder", "chmod 700", "Policies", "Model", "Sandbox"):
             assert words in page
+
+
+async def test_who_opens_the_checks_makes_none(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def choose(model: str, _base_url: str) -> Choice:
+        asked.append(model)
+        raise ConfigInvalid("there is none")
+
+    async with open_console(tmp_path, choose=choose) as console:
+        browser = console.visitor()
+        assert "Not looked yet" in await browser.get("/diagnostics/checks")
+        assert not asked
+        assert (await browser.post("/diagnostics/checks", {"csrf": ""})).status == 403
+        assert not asked
+        await browser.post("/diagnostics/checks")
+        assert len(asked) == 1
+        assert "1 fault" in await browser.get("/diagnostics/checks")
 
 
 async def test_new_runs_are_refused_for_as_long_as_the_pause_lasts(tmp_path: Path) -> None:

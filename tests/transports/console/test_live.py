@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palyra_trio.core.errors import PalyraError, Unauthenticated
-from palyra_trio.transports.console.live import HEARTBEAT, HEARTBEAT_S, Streams, Update, View, event
+from palyra_trio.transports.console.live import (
+    DISPLACED,
+    HEARTBEAT,
+    HEARTBEAT_S,
+    PAGES,
+    Seat,
+    Streams,
+    Update,
+    View,
+    event,
+)
 
 
 class Given:
@@ -48,12 +58,12 @@ async def test_updates_are_sent_in_order_and_the_end_is_said() -> None:
     view, streams = Given(), Streams()
     for each in (Update("1", "<p>"), Update("2", "</p>"), None):
         view.updates.send_nowait(each)
-    sent = [each async for each in streams.events(view, fine)]
+    sent = [each async for each in streams.events(view, fine, Seat())]
     assert sent == [b"retry: 1000\n\n", event("update", "<p>", "1"), event("update", "</p>", "2"), event("bye", "")]
 
 
 async def test_silence_is_broken_by_a_comment(autojump_clock: trio.testing.MockClock) -> None:
-    events = Streams().events(Given(), fine)
+    events = Streams().events(Given(), fine, Seat())
     await anext(events)
     began = trio.current_time()
     assert await anext(events) == HEARTBEAT
@@ -65,14 +75,14 @@ async def test_a_view_that_is_settled_ends_at_once_when_the_daemon_goes() -> Non
     view, streams, sent = Given(), Streams(), list[bytes]()
 
     async def read() -> None:
-        sent.extend([each async for each in streams.events(view, fine)])
+        sent.extend([each async for each in streams.events(view, fine, Seat())])
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
         streams.drain()
     assert sent[-1] == event("bye", "")
-    assert [each async for each in streams.events(view, fine)][1:] == [event("bye", "")]
+    assert [each async for each in streams.events(view, fine, Seat())][1:] == [event("bye", "")]
 
 
 async def test_a_view_that_shows_work_goes_on_until_that_is_done() -> None:
@@ -80,7 +90,7 @@ async def test_a_view_that_shows_work_goes_on_until_that_is_done() -> None:
     view.settled = False
 
     async def read() -> None:
-        async for each in streams.events(view, fine):
+        async for each in streams.events(view, fine, Seat()):
             sent.append(each)
 
     async with trio.open_nursery() as nursery:
@@ -100,7 +110,7 @@ async def test_who_has_signed_out_is_told_before_anything_more() -> None:
 
     view = Given()
     view.updates.send_nowait(Update("1", "a secret"))
-    sent = [each async for each in Streams().events(view, refuse)]
+    sent = [each async for each in Streams().events(view, refuse, Seat())]
     assert sent[1:] == [event("problem", "you have signed out")]
 
 
@@ -112,7 +122,7 @@ async def test_a_view_is_open_for_as_long_as_it_is_sent() -> None:
         yield view
         left.append(True)
 
-    body = streams.response(opening(), fine).response
+    body = streams.response(opening(), fine, "me").response
     async with body as sent:
         assert streams.open == 1
         assert await anext(aiter(sent)) == b"retry: 1000\n\n"
@@ -123,6 +133,34 @@ async def test_a_view_is_open_for_as_long_as_it_is_sent() -> None:
 async def test_a_refusal_on_the_way_is_a_problem_without_a_place(error: PalyraError) -> None:
     view = Given()
     view.updates.send_nowait(error)
-    sent = [each async for each in Streams().events(view, fine)]
+    sent = [each async for each in Streams().events(view, fine, Seat())]
     assert sent[1:] == [event("problem", error.message)]
     assert b"id:" not in sent[1]
+
+
+async def test_the_page_that_has_been_live_for_longest_gives_way_to_newer_ones_and_is_told() -> None:
+    streams, sent = Streams(), dict[str, list[bytes]]()
+
+    @asynccontextmanager
+    async def opening() -> AsyncGenerator[View, None]:
+        yield Given()
+
+    async def follow(name: str, whose: str) -> None:
+        sent[name] = []
+        async with streams.response(opening(), fine, whose).response as body:
+            sent[name] += [each async for each in body]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow, "another's", "you")
+        for number in range(PAGES):
+            nursery.start_soon(follow, f"mine {number}", "me")
+            await trio.testing.wait_all_tasks_blocked()
+        assert streams.open == PAGES + 1
+        nursery.start_soon(follow, "newest", "me")
+        await trio.testing.wait_all_tasks_blocked()
+        assert streams.open == PAGES + 1
+        told = {name for name, each in sent.items() if each}
+        assert told == {"mine 0"}
+        assert sent["mine 0"][-1] == event("displaced", DISPLACED)
+        nursery.cancel_scope.cancel()
+    assert streams.open == 0

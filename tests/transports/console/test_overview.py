@@ -1,5 +1,6 @@
 """The overview shows what waits, what is at work and what ended; it is live, and stops all."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,8 +76,12 @@ async def test_many_questions_come_up_as_others_are_answered(tmp_path: Path) -> 
     async with open_console(tmp_path) as console:
         runtime, browser = console.runtime, console.visitor()
         for number in range(QUESTIONS + 2):
-            accepted = await runtime.start(f"run {number}", FakeProvider(write()))
+            accepted = await runtime.start(f"run {number}", FakeProvider(write(f"file-{number:02}")))
             await runtime.until(accepted.run_id, ApprovalRequested)
+        for path in ("/", "/approvals"):
+            page = await browser.get(path)
+            asked = re.findall(r'class="gist">file-(\d+)', page.text)
+            assert [int(number) for number in asked] == list(range(QUESTIONS + 2))[: len(asked)]
         page = await browser.get("/")
         assert page.text.count('class="ask"') == QUESTIONS
         assert "2 more come up as you answer these." in page

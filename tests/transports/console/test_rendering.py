@@ -1,14 +1,18 @@
 """What texts hold stays text: nothing runs, and nothing hides."""
 
+import re
 from time import process_time
 
 import pytest
+from markupsafe import escape
 
+from palyra_trio.core.text import visible
 from palyra_trio.transports.console.rendering import (
     choices,
     clock,
     environment,
     gist,
+    lines,
     moment,
     number,
     prose,
@@ -42,7 +46,9 @@ def test_characters_that_hide_or_turn_text_around_are_spelled_out() -> None:
 
 def test_what_a_model_wrote_has_its_code_set_and_nothing_else() -> None:
     assert prose("**so** `a*b` <b>") == "<b>so</b> <code>a*b</code> &lt;b&gt;"
-    assert prose("x\n```sh\nls `pwd` **a**\n```\ny") == "x\n<pre><code>ls `pwd` **a**</code></pre>y"
+    assert prose("x\n```sh\nls `pwd` **a**\n```\ny") == "x<pre><code>ls `pwd` **a**</code></pre>y"
+    assert prose("\nx\n\n```\n\na\n```\n\n\ny\n\nz\n") == "x<pre><code>\na</code></pre>y\n\nz\n"
+    assert prose("\n\nx\n") == "\n\nx\n"
     assert prose("```\nnot closed") == "```\nnot closed"
 
 
@@ -51,6 +57,37 @@ def test_what_a_model_wrote_is_set_in_time_whatever_it_is(text: str) -> None:
     began_s = process_time()
     prose(text)
     assert process_time() - began_s < 1  # one thread serves all
+
+
+@pytest.mark.parametrize(
+    "text", ["世界" * 350_000, "\u202e" * 350_000, "é a" * 260_000, "```\n" * 260_000, "`a`" * 350_000]
+)
+def test_a_megabyte_of_anything_is_set_without_holding_up_others(text: str) -> None:
+    began_s = process_time()
+    html = prose(text)
+    assert process_time() - began_s < 0.12  # was 0.2 to 0.4
+    plain = (
+        html.replace("<pre><code>", "```\n")
+        .replace("</code></pre>", "```\n")
+        .replace("<code>", "`")
+        .replace("</code>", "`")
+    )
+    assert plain == escape(visible(text))  # and none of it is left out
+
+
+@pytest.mark.parametrize("text", ["\n" * 262_144, "+\n-\n" * 65_536])
+def test_a_diff_of_many_lines_is_set_without_holding_up_others(text: str) -> None:
+    began_s = process_time()
+    html = lines(text)
+    assert process_time() - began_s < 0.1  # was 0.2 to 0.4
+    assert re.sub("<[^>]*>", "", html) == text
+
+
+def test_the_lines_of_a_diff_are_told_apart_and_like_ones_are_one_element() -> None:
+    assert lines("--- a\n+++ b\n@@ -1 +1 @@\n<x>\n-old\n+new\n+more\n") == (
+        '<span class="hunk">--- a\n+++ b\n@@ -1 +1 @@\n</span>&lt;x&gt;\n<span class="del">-old\n</span>'
+        '<span class="add">+new\n+more\n</span>\n'
+    )
 
 
 def test_no_payload_becomes_an_element_by_being_set_as_code() -> None:

@@ -8,7 +8,7 @@ from palyra_trio.core.messages import ToolCall
 from palyra_trio.tools.registry import ToolResult
 from palyra_trio.transports.console.results import SHOWN_BYTES
 from palyra_trio.transports.console.transcript import SHOWN_CHARACTERS
-from tests.fakes import FakeArguments, FakeProvider, allowing, fake_tool, says
+from tests.fakes import OTHER, FakeArguments, FakeProvider, allowing, fake_tool, says
 from tests.transports.console.browsing import open_console
 
 LONG = "<b>long</b> line\n" * (SHOWN_BYTES // 16 + 10)
@@ -19,14 +19,42 @@ async def lengthy(_arguments: FakeArguments) -> str | ToolResult:
     return LONG
 
 
+def asked_for(text: str) -> str:
+    """Return the path of what the first element that does asks for."""
+    return text.partition('hx-get="')[2].partition('"')[0]
+
+
+async def test_a_call_that_has_ended_is_a_page_of_its_own_and_a_piece_of_its_sessions(tmp_path: Path) -> None:
+    call = ToolCall("c/1 ?", "lengthy", {"value": "<img src=x>"})
+    provider = FakeProvider(says("", call), says("done"))
+    async with open_console(tmp_path, provider, tools=[fake_tool("lengthy", lengthy)]) as console:
+        accepted, browser = await console.runtime.start(), console.visitor()
+        await console.runtime.ended(accepted.run_id)
+        session = await browser.get(f"/sessions/{accepted.session_id}")
+        path = asked_for(session.text)
+        assert f'<a href="{path}">Arguments and result</a>' in session.text
+        assert "Policy: allow" not in session
+        page, piece = await browser.get(path), await browser.get(path, HX_Request="true")
+        for each in (page, piece):
+            assert "Policy: allow" in each
+            assert '"value": "<img src=x>"' in each.words
+            assert "<img" not in each.text
+        assert f'href="/sessions/{accepted.session_id}#run-{accepted.run_id}"' in page.text
+        assert "<html" not in piece.text
+        assert (await console.visitor(OTHER).get(path)).status == 404
+
+
 async def test_all_of_a_long_result_is_a_click_away_and_can_be_downloaded(tmp_path: Path) -> None:
     provider = FakeProvider(says("", ToolCall("c/1 ?", "lengthy", {})), says("done"))
     async with open_console(tmp_path, provider, tools=[fake_tool("lengthy", lengthy)]) as console:
         accepted, browser = await console.runtime.start(), console.visitor()
         await console.runtime.ended(accepted.run_id)
         page = await browser.get(f"/sessions/{accepted.session_id}")
-        assert len(page.text) < 20_000 + SHOWN_CHARACTERS * 2
-        path = page.text.partition('hx-get="/runs/')[2].partition('"')[0]
+        assert "long line" not in page.text.partition('class="inside"')[2]
+        card = await browser.get(asked_for(page.text), HX_Request="true")
+        assert "<b>long</b>" in card
+        assert len(card.text) < 2000 + SHOWN_CHARACTERS * 2
+        path = asked_for(card.text).removeprefix("/runs/")
         whole = await browser.get(f"/runs/{path}")
         assert "<b>long</b>" not in whole.text
         assert f"first {SHOWN_BYTES // 1024} KiB" in whole
@@ -45,7 +73,8 @@ async def test_what_a_call_and_a_run_changed_is_a_diff(tmp_path: Path) -> None:
         accepted, browser = await console.runtime.start(), console.visitor()
         await console.runtime.ended(accepted.run_id)
         page = await browser.get(f"/sessions/{accepted.session_id}")
-        assert f"/runs/{accepted.run_id}/diff/c1" in page.text
+        card = await browser.get(asked_for(page.text), HX_Request="true")
+        assert f"/runs/{accepted.run_id}/diff/c1" in card.text
         assert "What it changed" in page
         for path in (f"/runs/{accepted.run_id}/diff/c1", f"/runs/{accepted.run_id}/diff"):
             diff = await browser.get(path)
@@ -59,6 +88,7 @@ async def test_a_call_that_is_not_there_is_not_found(tmp_path: Path) -> None:
         accepted, browser = await console.runtime.start(), console.visitor()
         await console.runtime.ended(accepted.run_id)
         for path in (
+            f"/runs/{accepted.run_id}/calls/c1",
             f"/runs/{accepted.run_id}/output/c1",
             "/runs/01NONE/output/c1",
             f"/runs/{accepted.run_id}/diff/c1",

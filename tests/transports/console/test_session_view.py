@@ -218,3 +218,28 @@ async def test_an_interrupted_run_that_is_cancelled_later_is_shown_so(tmp_path: 
             await console.runtime.do(CancelRun(accepted.run_id))
             await caught_up(shown, stream, browser, accepted.session_id)
         assert "cancelled" in shown.html()
+
+
+async def test_a_new_title_reaches_the_page_that_is_open_and_who_comes_back(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        accepted, browser = await console.runtime.start("Paint the fence"), console.visitor()
+        await console.runtime.ended(accepted.run_id)
+        path = f"/sessions/{accepted.session_id}"
+        first = live_of((await browser.get(path)).text)
+        async with browser.stream(first) as stream:
+            await browser.post(f"{path}/rename", {"title": "<b>The gate</b>"})
+            update = await stream.event()
+        async with browser.stream(first) as stream:
+            assert await stream.event() == update
+        name, html, place = update
+        assert name == "update"
+        (heading,) = parse(html).nodes()
+        shown = parse((await browser.get(path)).text).find("session-title")
+        assert shown is not None
+        assert heading.html() == shown.html()
+        assert "<b>" not in html
+        assert live_of((await browser.get(path)).text).endswith(place)
+        async with browser.stream(f"{path}/live?after={place}") as stream:
+            await trio.testing.wait_all_tasks_blocked()
+            await browser.post(f"{path}/rename", {"title": "The garden"})
+            assert "The garden" in (await stream.event())[1]

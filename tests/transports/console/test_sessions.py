@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
 from palyra_trio.core.commands import CreateToken, TokenIssued
+from palyra_trio.core.config import MIB, AttachmentsConfig
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import Input, ModelDelta
 from palyra_trio.transports.console.sessions import BLOCKS, LISTED, RUNS
-from tests.fakes import ME, OTHER, SECRET, FakeProvider, in_session, says
+from palyra_trio.transports.console.site import BODY_BYTES
+from palyra_trio.transports.console.uploads import FILES_BYTES
+from tests.fakes import CONFIG, ME, OTHER, SECRET, FakeProvider, in_session, says
 from tests.transports.console.browsing import Console, open_console
+from tests.transports.console.dom import apply, parse
 
 
 async def ended(console: Console, text: str, **fields: object) -> str:
@@ -195,3 +200,77 @@ async def test_a_session_is_renamed_by_its_own_principal_who_may_run_and_to_some
         page = await reader.get(f"/sessions/{session_id}")
         assert "Paint the fence" in page
         assert "/rename" not in page.text
+
+
+async def test_a_new_title_reaches_the_list_that_is_open(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser, session_id = console.visitor(), await ended(console, "Paint the fence")
+        await ended(console, "Feed the cat")
+        page = await browser.get("/sessions?q=THE")
+        live = page.text.partition('data-live="')[2].partition('"')[0].replace("&amp;", "&")
+        shown = parse(page.text)
+        async with browser.stream(f"{live}&after=0") as stream:
+            await stream.event()
+            await browser.post(f"/sessions/{session_id}/rename", {"title": "<b>The</b> gate"})
+            with trio.fail_after(5):
+                name, html, _ = await stream.event()
+        assert name == "update"
+        apply(shown, html)
+        listed, reloaded = shown.find("sessions"), parse((await browser.get("/sessions?q=THE")).text).find("sessions")
+        assert listed is not None
+        assert reloaded is not None
+        assert listed.html() == reloaded.html()
+        assert "<b>The" not in html
+        assert "Feed the cat" in html
+
+
+async def test_a_message_brings_files_and_the_model_that_is_to_answer(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        runtime, browser = console.runtime, console.visitor()
+        runtime.models["fake/other"] = FakeProvider(says("I see."))
+        form = {"text": "look", "workspace": str(runtime.workspace), "agent": "default", "model": " fake/other "}
+        sent = await browser.send("/sessions", form, ("<b>a</b>.md", b"# A"), ("b.bin", b"\x00\xff"))
+        assert sent.status == 303
+        (run,) = await runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
+        asked = (await runtime.ended(run.run_id)).one(Input)
+        assert [(each.name, each.media_type, each.size_bytes) for each in asked.attachments] == [
+            ("b>.md", "text/markdown", 3),
+            ("b.bin", "application/octet-stream", 2),
+        ]
+        assert (asked.text, asked.model) == ("look", "fake/other")
+        page = await browser.get(sent.headers["Location"])
+        assert "with b>.md (3 bytes), b.bin (2 bytes)" in page
+        again = await browser.send(f"/sessions/{run.session_id}/messages", {"text": ""}, ("<img src=x>", b"x"))
+        assert again.status == 303
+        (newest, _) = await runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
+        await runtime.ended(newest.run_id)
+        page = await browser.get(sent.headers["Location"])
+        assert "with <img src=x> (1 bytes)" in page
+        assert "<img" not in page.text
+
+
+async def test_files_that_are_too_many_or_too_large_are_refused_in_words(tmp_path: Path) -> None:
+    config = attrs.evolve(CONFIG, attachments=AttachmentsConfig(max_count=1, max_bytes=MIB))
+    async with open_console(tmp_path, config=config) as console:
+        runtime, browser = console.runtime, console.visitor()
+        assert "one file at most, 1 MiB each, 32 MiB together" in await browser.get("/")
+        form = {"text": "look", "workspace": str(runtime.workspace)}
+        many = await browser.send("/sessions", form, ("a", b"a"), ("b", b"b"))
+        assert (many.status, "2 attachments, and at most 1 are taken" in many) == (400, True)
+        large = await browser.send("/sessions", form, ("large.txt", b"x" * (MIB + 1)))
+        assert (large.status, "attachment large.txt has 1048577 bytes" in large) == (400, True)
+        for path in ("/sessions", "/sessions/01NONE/messages"):
+            endless = await browser.send(path, form, ("endless", b"x" * (FILES_BYTES + BODY_BYTES)))
+            assert (endless.status, "send 33792 KiB at most" in endless) == (413, True)
+        assert (await browser.send("/runs/stop-all", {}, ("a", b"x"))).status == 403
+        long = await browser.send("/sessions", {**form, "text": "x" * (BODY_BYTES + 1)}, ("a", b"a"))
+        assert long.status == 413
+        assert await runtime.gateway.ask(lambda reader: reader.runs(ME.principal)) == ()
+
+
+async def test_files_from_another_site_are_not_taken(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser = console.visitor()
+        form = {"text": "look", "workspace": str(console.runtime.workspace)}
+        assert (await browser.send("/sessions", {**form, "csrf": "x"}, ("a", b"a"))).status == 403
+        assert (await browser.send("/sessions", form, ("a", b"a"), Origin="http://evil.example")).status == 403

@@ -38,6 +38,20 @@ async def test_a_link_signs_in_and_opens_once(tmp_path: Path) -> None:
         assert (await other.get("/")).status == 303
 
 
+async def test_who_signs_in_by_a_link_may_work_where_its_maker_may(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    async with open_console(tmp_path) as console:
+        issued = await token(console, Scope.READ, Scope.RUN)
+        for proof, started in (({"link": link(console)}, True), ({"token": issued.secret}, False)):
+            browser = console.stranger()
+            await browser.post("/sign-in", proof)
+            browser.csrf = (await browser.get("/")).text.partition('name="csrf" value="')[2].partition('"')[0]
+            done = await browser.post("/sessions", {"text": "hello", "workspace": str(elsewhere)})
+            assert done.status == (303 if started else 403)
+        (run,) = await console.runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
+        await console.runtime.ended(run.run_id)
+
+
 async def test_looking_at_a_link_does_not_use_it_up(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         secret, browser = link(console), console.stranger()
@@ -102,6 +116,16 @@ async def test_who_guesses_is_told_to_wait(tmp_path: Path) -> None:
             assert (await browser.post("/sign-in", {"token": "plt_guess"})).status == 403
         issued = await token(console, Scope.READ)
         assert (await browser.post("/sign-in", {"token": issued.secret})).status == 429
+        assert (await browser.post("/sign-in", {"link": "a guess"})).status == 429
+
+
+async def test_nobody_who_guesses_can_keep_a_link_from_opening(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser = console.stranger()
+        for _ in range(FAILURES_PER_MIN + 1):
+            guessed = await browser.post("/sign-in", {"link": "a guess"})
+        assert guessed.status == 429
+        assert (await browser.post("/sign-in", {"link": link(console)})).status == 303
 
 
 async def test_another_site_signs_nobody_in(tmp_path: Path) -> None:

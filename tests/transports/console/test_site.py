@@ -10,7 +10,7 @@ from palyra_trio.core.identity import Scope
 from palyra_trio.core.run import OPEN, RunState
 from palyra_trio.transports.console.site import BODY_BYTES, Visit
 from tests.fakes import ME, OTHER, FakeProvider
-from tests.transports.console.browsing import Console, open_console
+from tests.transports.console.browsing import ORIGIN, Console, open_console
 
 
 def rules(console: Console, method: str) -> set[str]:
@@ -43,6 +43,15 @@ def _filled(rule: str) -> str:
     while "<" in rule:
         rule = rule[: rule.index("<")] + "01" + rule[rule.index(">") + 1 :]
     return rule
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/theme"])
+async def test_a_form_of_a_hundred_thousand_fields_is_refused(tmp_path: Path, path: str) -> None:
+    async with open_console(tmp_path) as console:
+        body = f"csrf={(browser := console.visitor()).csrf}&".encode() + b"a&" * 100_000
+        headers = {"Origin": ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+        answer = await browser.client.post(path, data=body, headers=headers)
+        assert answer.status_code == 413
 
 
 async def test_a_write_from_another_site_does_nothing(tmp_path: Path) -> None:

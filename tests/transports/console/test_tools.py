@@ -101,6 +101,18 @@ async def test_every_tool_is_listed_and_what_programs_run_in(tmp_path: Path) -> 
         assert "Nothing: the policies decide on each call." in page
 
 
+async def test_who_opens_the_page_lets_no_canary_loose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_console(tmp_path) as console:
+        proofs: list[None] = []
+
+        async def prove() -> None:
+            proofs.append(None)
+
+        monkeypatch.setattr(console.runtime.gateway, "prove_sandbox", prove)
+        await console.visitor().get("/tools")
+        assert not proofs
+
+
 async def test_something_is_said_of_a_tool_and_taken_back(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         browser = console.visitor()

@@ -71,6 +71,7 @@ function apply(html) {
       document.getElementById(fresh.dataset.into)?.append(fresh);
     }
     if (fresh.isConnected) settle(fresh);
+    if ("namesPage" in fresh.dataset) title = `${fresh.textContent} · palyra-trio`;
   }
   if (follows && atEnd) scrollTo({ top: document.documentElement.scrollHeight });
   sayTitle();
@@ -84,7 +85,7 @@ function settle(root) {
 // --- the stream ---
 
 const live = document.querySelector("[data-live]");
-let source = null, place = live?.dataset.place || "", failures = 0, again = null;
+let source = null, place = live?.dataset.place || "", failures = 0, again = null, displaced = false;
 
 function say(word, text) {
   status.hidden = false;
@@ -100,6 +101,7 @@ function leave() {
 
 function listen() {
   leave();
+  displaced = false;
   const from = new URL(live.dataset.live, location.href);
   from.searchParams.set("after", place);
   source = new EventSource(from);
@@ -110,6 +112,7 @@ function listen() {
     say("lost", event.data);
     again = setTimeout(() => location.reload(), 3000); // the page as it is now, or where to sign in
   });
+  source.addEventListener("displaced", (event) => { leave(); displaced = true; say("lost", event.data); });
   source.addEventListener("bye", () => { leave(); say("lost", "the daemon is going; reconnecting"); retry(); });
   source.onerror = () => { leave(); say("lost", "not live: reconnecting"); retry(); };
 }
@@ -131,6 +134,7 @@ if (live) {
     if (document.hidden) hiding = setTimeout(() => { leave(); say("lost", "not live"); }, HIDDEN_MS);
     else if (!source) listen();
   });
+  addEventListener("focus", () => { if (displaced) listen(); });
   remember(document);
   listen();
   if (live.matches("[data-follow]") && !location.hash) scrollTo({ top: document.documentElement.scrollHeight });
@@ -159,7 +163,7 @@ setInterval(() => times(document), 10000);
 
 // --- the title says what waits ---
 
-const title = document.title;
+let title = document.title;
 
 function sayTitle() {
   const waits = Number(document.querySelector("[data-title]")?.dataset.title || 0);
@@ -176,6 +180,14 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (!source && xhr.getResponseHeader("X-Next")) location.assign(xhr.getResponseHeader("X-Next"));
 });
 
+document.addEventListener("change", ({ target }) => {
+  if (!target.matches("input[type=file]")) return;
+  const sizes = [...target.files].map((each) => each.size), { count, each, all } = target.dataset;
+  const few = sizes.length <= count && Math.max(0, ...sizes) <= each && sizes.reduce((a, b) => a + b, 0) <= all;
+  target.setCustomValidity(few ? "" : `Too much: ${document.getElementById("files-bounds").textContent}.`);
+  target.reportValidity();
+});
+
 document.addEventListener("htmx:afterSwap", (event) => times(event.target));
 
 document.addEventListener("keydown", (event) => {
@@ -185,9 +197,6 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.key === "Escape") document.querySelector("details.menu[open], details.confirm[open]")?.removeAttribute("open");
 });
-
-const menu = document.querySelector(".top nav"), current = menu?.querySelector("[aria-current]");
-if (current) menu.scrollLeft = current.offsetLeft - menu.offsetLeft - (menu.clientWidth - current.offsetWidth) / 2;
 
 for (const form of document.querySelectorAll("form[data-submit]")) form.submit();
 times(document);

@@ -1,0 +1,105 @@
+"""A form that comes with files (RFC 7578), bounded as it arrives and read in a thread, one at a time.
+
+Which pages take files, `site` knows; how many there may be and how large each, the runtime. They are kept in memory only.
+"""
+
+import mimetypes
+from collections.abc import Mapping
+from io import BytesIO
+from typing import cast
+
+import attrs
+import trio
+from quart_trio.wrappers.request import TrioBody, TrioRequest
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import MultiPartParser
+
+from palyra_trio.core.commands import NewAttachment
+from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.transports.console.form_reading import FIELDS
+
+MULTIPART = "multipart/form-data"
+FILES_BYTES = 32 * 1024 * 1024  # of all files of a form
+LAST_S = 2.0  # for a browser to finish a body that is refused: it reads no answer before
+
+
+@attrs.frozen
+class Sent:
+    """A form: the first value of each field, and the files that were chosen in it."""
+
+    fields: Mapping[str, str]
+    files: tuple[NewAttachment, ...] = ()
+
+
+class BoundedBody(TrioBody):
+    """The body of a request, of which no more is kept than its bound."""
+
+    def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
+        super().__init__(expected_content_length, max_content_length)
+        self._expected = expected_content_length or 0
+        self._ended = trio.Event()
+
+    def bound(self, most: int) -> None:
+        """Let it have `most` bytes, where it could have more: reading a longer one raises 413."""
+        self._max_content_length = most
+        if max(self._expected, len(self._data)) > most:
+            self._refuse()
+
+    def append(self, data: bytes) -> None:
+        if self._max_content_length is not None and len(self._data) + len(data) > self._max_content_length:
+            self._refuse()
+        super().append(data)
+
+    def _refuse(self) -> None:
+        self._must_raise = RequestEntityTooLarge()
+        self.clear()
+        super().set_complete()
+
+    def set_complete(self) -> None:
+        super().set_complete()
+        self._ended.set()
+
+    async def pass_over(self) -> None:
+        """Wait until the rest has come, which is dropped, for LAST_S at most."""
+        with trio.move_on_after(LAST_S):
+            await self._ended.wait()
+
+
+class BoundedRequest(TrioRequest):
+    body: BoundedBody
+    body_class = BoundedBody
+
+
+class UploadReader:
+    """Reads the forms with files of one site. A field that is no file has `field_bytes` at most."""
+
+    def __init__(self, field_bytes: int) -> None:
+        self._field_bytes = field_bytes
+        self._thread = trio.CapacityLimiter(1)
+
+    async def read(self, body: bytes, boundary: str) -> Sent:
+        """Return what was sent. Raises InvalidArgument for what is no such form, and 413 for too many fields, or a long one."""
+        try:
+            return await trio.to_thread.run_sync(self._read, body, boundary, limiter=self._thread)
+        except ValueError as error:
+            raise InvalidArgument(f"the form cannot be read: {error}", remedy="send the form of a page") from error
+
+    def _read(self, body: bytes, boundary: str) -> Sent:
+        if not boundary.isascii() or not boundary:
+            raise ValueError("it names no boundary")
+        parser = MultiPartParser(
+            stream_factory=lambda *_, **__: BytesIO(), max_form_memory_size=self._field_bytes, max_form_parts=FIELDS
+        )
+        fields, files = parser.parse(BytesIO(body), boundary.encode(), len(body))
+        return Sent(
+            dict(fields.items()),
+            tuple(
+                NewAttachment(
+                    name,
+                    mimetypes.guess_type(name)[0] or each.mimetype or "application/octet-stream",
+                    cast("BytesIO", each.stream).getvalue(),
+                )
+                for each in files.getlist("files")
+                if (name := (each.filename or "").replace("\\", "/").rpartition("/")[2])
+            ),
+        )
