@@ -14,7 +14,8 @@ from palyra_trio.transports.api.reading import KEY_CHARACTERS
 from palyra_trio.transports.api.resources import BODY_BYTES
 from palyra_trio.transports.api.table import ROUTES
 from tests.processes import ROOT
-from tests.test_policy_docs import _BLOCK, HOME, Person, session
+from tests.test_policy_docs import _BLOCK, HOME, Person
+from tests.test_policy_docs import session as session_in
 
 DOCUMENT = (ROOT / "docs" / "api.md").read_text("utf-8")
 HELLO = {"turns": [{"text": "Hello."}], "loop": True}
@@ -48,7 +49,7 @@ def test_the_worked_example_prints_what_the_document_says(person: Person) -> Non
     person.types("palyra-trio serve &")
     compared, said = 0, ""
     for block in _BLOCK.finditer(DOCUMENT):
-        for command, output in session(block["body"]) if block["kind"] == "console" else ():
+        for command, output in session_in(block["body"]) if block["kind"] == "console" else ():
             command = command.replace(":7142", f":{port}")
             printed = person.types(f"{said}{command}")
             if command.startswith("export"):
@@ -66,9 +67,17 @@ def test_every_path_that_the_document_names_is_there() -> None:
         "/runs/{run}/why",
         "/policy/explain",
         "/runs/stop-all",
+        "/runs/{run}/undo",
+        "/sessions/{session}/archive",
+        "/jobs",
+        "/jobs/{job}/output",
+        "/jobs/{job}/stop",
+        "/agents",
+        "/tokens",
     ):
         assert f"/api/v1{path}" in {route.path for route in ROUTES}
-        assert path.replace("{run}", "last") in DOCUMENT or path in DOCUMENT
+        named = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), path)
+        assert path.replace("{run}", "last") in DOCUMENT or named in DOCUMENT
 
 
 def test_its_limits_are_those_of_the_code() -> None:

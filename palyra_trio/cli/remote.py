@@ -27,6 +27,7 @@ from palyra_trio.core.commands import (
     DefineAgent,
     PauseAdmission,
     RemoveAgent,
+    RenameSession,
     Reply,
     ResumeAdmission,
     RevokeGrant,
@@ -142,6 +143,8 @@ class RemoteGateway:
                     await operations.PauseAdmission(operations_pb2.PauseAdmissionRequest(reason=reason))
                 case ResumeAdmission():
                     await operations.ResumeAdmission(operations_pb2.ResumeAdmissionRequest())
+                case RenameSession(session_id, title):
+                    await gateway.RenameSession(sessions_pb2.RenameSessionRequest(session=session_id, title=title))
                 case ArchiveSession(session_id):
                     await gateway.ArchiveSession(sessions_pb2.ArchiveSessionRequest(session=session_id))
                 case DefineAgent(spec, replace):

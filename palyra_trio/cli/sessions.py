@@ -9,7 +9,7 @@ from palyra_trio.cli.door import submit
 from palyra_trio.cli.jobs import job_rows, plain
 from palyra_trio.cli.open import has_journal, is_held, principal, reading, state_dir, state_word
 from palyra_trio.cli.tables import json_option, print_json, print_newest, print_table
-from palyra_trio.core.commands import ArchiveSession
+from palyra_trio.core.commands import ArchiveSession, RenameSession
 from palyra_trio.core.session import Session
 from palyra_trio.core.words import age, one_line
 from palyra_trio.journal.queries import LIST_ROWS
@@ -17,7 +17,7 @@ from palyra_trio.journal.queries import LIST_ROWS
 
 @click.group()
 def sessions() -> None:
-    """List, show and archive sessions.
+    """List, show, rename and archive sessions.
 
     SESSION is an id, the unique beginning of one, a session's key, or `last`.
     """
@@ -70,6 +70,23 @@ def show(session: str, as_json: bool) -> None:
     print_table(("JOB", "AGE", "STATE", "COMMAND"), [(*row[:3], row[4]) for row in job_rows(jobs, held)])
     if found.archived_ms is None:
         click.echo(f'next: palyra-trio run --session {found.session_id} "…"', err=True)
+
+
+@sessions.command()
+@click.argument("session")
+@click.argument("title")
+@json_option
+def rename(session: str, title: str, as_json: bool) -> None:
+    """Give a session another title: the first line of TITLE."""
+    with reading() as reader:
+        found = reader.find_session(session, principal())
+    submit(RenameSession(found.session_id, title))
+    with reading() as reader:
+        renamed = reader.find_session(found.session_id, principal())
+    if as_json:
+        print_json({"session": attrs.asdict(renamed)})
+    else:
+        click.echo(f"session {renamed.session_id} is called {one_line(renamed.title)}")
 
 
 @sessions.command()

@@ -233,4 +233,9 @@ def translate_conflict(error: sqlite3.IntegrityError) -> PalyraError:
         return SessionConflict("another session took this key meanwhile", remedy="try again")
     if "run.session_id" in text:
         return SessionBusy("the session has a live run")
+    if "token.token_id" in text:
+        return StateConflict(
+            "this token was made before, and its secret told then",
+            remedy="rotate it, or make another under another key",
+        )
     raise error

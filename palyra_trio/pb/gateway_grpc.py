@@ -76,6 +76,10 @@ class GatewayServiceBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def RenameSession(self, stream: 'grpclib.server.Stream[palyra_trio.pb.sessions_pb2.RenameSessionRequest, palyra_trio.pb.sessions_pb2.RenameSessionResponse]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def ArchiveSession(self, stream: 'grpclib.server.Stream[palyra_trio.pb.sessions_pb2.ArchiveSessionRequest, palyra_trio.pb.sessions_pb2.ArchiveSessionResponse]') -> None:
         pass
 
@@ -204,6 +208,12 @@ class GatewayServiceBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 palyra_trio.pb.sessions_pb2.GetSessionRequest,
                 palyra_trio.pb.sessions_pb2.GetSessionResponse,
+            ),
+            '/palyra.gateway.v1.GatewayService/RenameSession': grpclib.const.Handler(
+                self.RenameSession,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                palyra_trio.pb.sessions_pb2.RenameSessionRequest,
+                palyra_trio.pb.sessions_pb2.RenameSessionResponse,
             ),
             '/palyra.gateway.v1.GatewayService/ArchiveSession': grpclib.const.Handler(
                 self.ArchiveSession,
@@ -360,6 +370,12 @@ class GatewayServiceStub:
             '/palyra.gateway.v1.GatewayService/GetSession',
             palyra_trio.pb.sessions_pb2.GetSessionRequest,
             palyra_trio.pb.sessions_pb2.GetSessionResponse,
+        )
+        self.RenameSession = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/palyra.gateway.v1.GatewayService/RenameSession',
+            palyra_trio.pb.sessions_pb2.RenameSessionRequest,
+            palyra_trio.pb.sessions_pb2.RenameSessionResponse,
         )
         self.ArchiveSession = grpclib.client.UnaryUnaryMethod(
             channel,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n palyra/gateway/v1/sessions.proto\x12\x11palyra.gateway.v1\"\x8a\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\ncreated_ms\x18\x05 \x01(\x03\x12\x18\n\x0b\x61rchived_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_archived_ms\"p\n\x15ResolveSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x18\n\x10require_existing\x18\x03 \x01(\x08\x12\r\n\x05reset\x18\x04 \x01(\x08\x12\r\n\x05title\x18\x05 \x01(\t\"V\n\x16ResolveSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.palyra.gateway.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"N\n\x13ListSessionsRequest\x12\x10\n\x08\x61rchived\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.palyra.gateway.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11GetSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"A\n\x12GetSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.palyra.gateway.v1.Session\"(\n\x15\x41rchiveSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\",\n\x16\x41rchiveSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n palyra/gateway/v1/sessions.proto\x12\x11palyra.gateway.v1\"\x8a\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\ncreated_ms\x18\x05 \x01(\x03\x12\x18\n\x0b\x61rchived_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_archived_ms\"p\n\x15ResolveSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x18\n\x10require_existing\x18\x03 \x01(\x08\x12\r\n\x05reset\x18\x04 \x01(\x08\x12\r\n\x05title\x18\x05 \x01(\t\"V\n\x16ResolveSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.palyra.gateway.v1.Session\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"N\n\x13ListSessionsRequest\x12\x10\n\x08\x61rchived\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.palyra.gateway.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11GetSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"A\n\x12GetSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.palyra.gateway.v1.Session\"6\n\x14RenameSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\"D\n\x15RenameSessionResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.palyra.gateway.v1.Session\"(\n\x15\x41rchiveSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\",\n\x16\x41rchiveSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,8 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSESSIONREQUEST']._serialized_end=609
   _globals['_GETSESSIONRESPONSE']._serialized_start=611
   _globals['_GETSESSIONRESPONSE']._serialized_end=676
-  _globals['_ARCHIVESESSIONREQUEST']._serialized_start=678
-  _globals['_ARCHIVESESSIONREQUEST']._serialized_end=718
-  _globals['_ARCHIVESESSIONRESPONSE']._serialized_start=720
-  _globals['_ARCHIVESESSIONRESPONSE']._serialized_end=764
+  _globals['_RENAMESESSIONREQUEST']._serialized_start=678
+  _globals['_RENAMESESSIONREQUEST']._serialized_end=732
+  _globals['_RENAMESESSIONRESPONSE']._serialized_start=734
+  _globals['_RENAMESESSIONRESPONSE']._serialized_end=802
+  _globals['_ARCHIVESESSIONREQUEST']._serialized_start=804
+  _globals['_ARCHIVESESSIONREQUEST']._serialized_end=844
+  _globals['_ARCHIVESESSIONRESPONSE']._serialized_start=846
+  _globals['_ARCHIVESESSIONRESPONSE']._serialized_end=890
 # @@protoc_insertion_point(module_scope)

@@ -53,9 +53,10 @@ class Tokens:
         """
         now_ms = self._state.now_s() * 1000
         match command:
-            case CreateToken(name, principal, scopes, expires_ms):
+            case CreateToken(name, principal, scopes, expires_ms, token_id):
                 check_new(name, principal, scopes, expires_ms, now_ms)
-                self._issue(self._state.redactor.text(name), principal, scopes, expires_ms, by, answer)
+                token_id = token_id or self._state.new_id()
+                self._issue(token_id, self._state.redactor.text(name), principal, scopes, expires_ms, by, answer)
             case RevokeToken(token_id):
                 self._record((TokenRevoked(self._known(token_id).token_id, by),), lambda _rows: Applied(), answer)
             case RotateToken(token_id):
@@ -63,10 +64,12 @@ class Tokens:
                 if old.expired(now_ms):
                     raise StateConflict(f"token {token_id} has expired", remedy="make another one")
                 revoked = TokenRevoked(token_id, by)
-                self._issue(old.name, old.principal, old.scopes, old.expires_ms, by, answer, revoked)
+                new_id = self._state.new_id()
+                self._issue(new_id, old.name, old.principal, old.scopes, old.expires_ms, by, answer, revoked)
 
     def _issue(
         self,
+        token_id: str,
         name: str,
         principal: str,
         scopes: Iterable[str],
@@ -77,7 +80,7 @@ class Tokens:
     ) -> None:
         secret = secret_of(self._state.random(SECRET_RANDOM_BYTES))
         each_once = tuple(dict.fromkeys(map(str, scopes)))
-        made = TokenCreated(self._state.new_id(), name, principal, each_once, hash_of(secret), expires_ms, by)
+        made = TokenCreated(token_id, name, principal, each_once, hash_of(secret), expires_ms, by)
         self._record((made, *revoked), lambda rows: TokenIssued(token_of(made, rows[0].at_ms), secret), answer)
 
     def _record(

@@ -104,6 +104,12 @@ async def undo_run(state: RuntimeState, run: RunSummary, context: RequestContext
     return Applied()
 
 
+def undone(reader: Reader, run: RunSummary) -> RunUndone | None:
+    """Return that the file changes of a run were taken back, when they were."""
+    events = (row.event() for row in reader.tape(SESSION_STREAM + run.session_id) if row.kind == RunUndone.kind)
+    return next((each for each in events if isinstance(each, RunUndone) and each.run_id == run.run_id), None)
+
+
 def _contents_before(reader: Reader, changes: Sequence[FileChange]) -> dict[str, bytes]:
     """Return what there was before these changes, as far as it was kept and not erased since."""
     blobs: dict[str, bytes] = {}

@@ -35,6 +35,7 @@ SCOPES = {
     "GatewayService/ResolveSession": Scope.RUN,
     "GatewayService/ListSessions": Scope.READ,
     "GatewayService/GetSession": Scope.READ,
+    "GatewayService/RenameSession": Scope.RUN,
     "GatewayService/ArchiveSession": Scope.RUN,
     "GatewayService/ListAgents": Scope.READ,
     "GatewayService/GetAgent": Scope.READ,

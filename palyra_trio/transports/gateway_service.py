@@ -16,6 +16,7 @@ from palyra_trio.core.commands import (
     DefineAgent,
     OpenSession,
     RemoveAgent,
+    RenameSession,
     SessionResolved,
     SetDefaultAgent,
     TakeUpRun,
@@ -234,6 +235,16 @@ class GatewayService(Service, GatewayServiceBase):
     async def GetSession(self, request: sessions.GetSessionRequest, caller: Caller) -> sessions.GetSessionResponse:
         found = await self.gateway.ask(lambda reader: reader.find_session(request.session, caller.context.principal))
         return sessions.GetSessionResponse(session=session_message(found))
+
+    @unary
+    async def RenameSession(
+        self, request: sessions.RenameSessionRequest, caller: Caller
+    ) -> sessions.RenameSessionResponse:
+        principal = caller.context.principal
+        found = await self.gateway.ask(lambda reader: reader.find_session(request.session, principal))
+        await self.gateway.submit(RenameSession(found.session_id, request.title), caller.context)
+        renamed = await self.gateway.ask(lambda reader: reader.find_session(found.session_id, principal))
+        return sessions.RenameSessionResponse(session=session_message(renamed))
 
     @unary
     async def ArchiveSession(

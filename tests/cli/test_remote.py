@@ -31,6 +31,7 @@ from palyra_trio.core.commands import (
     DefineAgent,
     NewAttachment,
     RemoveAgent,
+    RenameSession,
     RevokeGrant,
     RevokeToken,
     RotateToken,
@@ -191,6 +192,15 @@ async def test_a_run_is_cancelled_with_its_reason(tmp_path: Path) -> None:
         assert isinstance(finished, RunFinished)
         assert finished.state is RunState.CANCELLED
         assert any(b"enough" in (row.body or b"") for row in remote.journal_rows(accepted))
+
+
+async def test_a_session_is_renamed(tmp_path: Path) -> None:
+    async with there(tmp_path) as remote:
+        accepted = await remote.start(session=SessionRef(key="notes"))
+        await remote.rows(accepted)
+        assert await remote.gateway.submit(RenameSession(accepted.session_id, "The fence"), ME) == Applied()
+        (session,) = await remote.daemon.gateway.ask(lambda reader: reader.sessions(ME.principal))
+        assert session.title == "The fence"
 
 
 async def test_a_session_is_archived(tmp_path: Path) -> None:

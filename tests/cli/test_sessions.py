@@ -37,6 +37,17 @@ def test_a_session_is_shown_with_its_runs(palyra: Palyra, home: Home) -> None:
     assert [(run["run_id"], run["state"]) for run in shown["runs"]] == [(RUN, "interrupted")]
 
 
+def test_a_session_is_renamed_to_the_first_line_of_what_is_said(palyra: Palyra, home: Home) -> None:
+    home.record_whole_run()
+    result = palyra("sessions", "rename", "last", "\nThe fence\nand more")
+    assert (result.exit_code, result.stdout) == (0, f"session {SESSION} is called The fence\n")
+    renamed = json.loads(palyra("sessions", "rename", SESSION[:24], "The gate", "--json").stdout)["session"]
+    assert (renamed["session_id"], renamed["title"]) == (SESSION, "The gate")
+    assert palyra("sessions", "list").stdout.splitlines()[1].split("\t")[3] == "The gate"
+    refused = palyra("sessions", "rename", "last", " ", "--json")
+    assert json.loads(refused.stderr)["error"]["code"] == "invalid_argument"
+
+
 def test_an_archived_session_is_listed_on_request_only(palyra: Palyra, home: Home) -> None:
     home.record_whole_run()
     result = palyra("sessions", "archive", "last")

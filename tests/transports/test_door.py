@@ -247,6 +247,9 @@ ROWS = {
     ),
     "GatewayService/ListSessions": Row(lambda hers: sessions_pb2.ListSessionsRequest(archived=True)),
     "GatewayService/GetSession": Row(lambda hers: sessions_pb2.GetSessionRequest(session=hers.session_id), NO_SUCH),
+    "GatewayService/RenameSession": Row(
+        lambda hers: sessions_pb2.RenameSessionRequest(session=hers.session_id, title="his"), NO_SUCH
+    ),
     "GatewayService/ArchiveSession": Row(
         lambda hers: sessions_pb2.ArchiveSessionRequest(session=hers.session_id), NO_SUCH
     ),

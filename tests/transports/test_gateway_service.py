@@ -279,6 +279,10 @@ async def test_a_session_is_resolved_listed_shown_and_archived(tmp_path: Path) -
             if name != made[0].session_id[:25]:
                 shown = await served.call("GetSession", sessions.GetSessionRequest(session=name))
                 assert shown.session == made[0]
+        request = sessions.RenameSessionRequest(session="k4", title="the last")
+        renamed = (await served.call("RenameSession", request)).session
+        assert (renamed.session_id, renamed.title) == (made[4].session_id, "the last")
+        made[4], newest_first[0] = renamed, renamed
         archived = await served.call("ArchiveSession", sessions.ArchiveSessionRequest(session="k0"))
         assert archived.session_id == made[0].session_id
         open_ones = await served.call("ListSessions", sessions.ListSessionsRequest())

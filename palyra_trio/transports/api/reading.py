@@ -112,5 +112,14 @@ def run_id_of(principal: Principal, key: str) -> RunId:
 
     It is a ULID whose time says nothing.
     """
-    made = sha256(canonical_json(["run", principal, key])).digest()
-    return RunId(mint_ulid(int.from_bytes(made[:6], "big"), made[6 : 6 + ULID_RANDOM_BYTES]))
+    return RunId(_id_of("run", principal, key))
+
+
+def token_id_of(principal: Principal, key: str) -> str:
+    """Return the id of the token that a principal makes with this key, likewise."""
+    return _id_of("token", principal, key)
+
+
+def _id_of(what: str, principal: Principal, key: str) -> str:
+    made = sha256(canonical_json([what, principal, key])).digest()
+    return mint_ulid(int.from_bytes(made[:6], "big"), made[6 : 6 + ULID_RANDOM_BYTES])

@@ -1,6 +1,6 @@
 """A route: which method of which path it is, what it needs and says, and the handler that answers it.
 
-A handler is written for an `Ask` and what was said; `get` and `post` make a route of it, from its own types. What passes
+A handler is written for an `Ask` and what was said; `get`, `post` and `delete` make a route of it, from its own types. What passes
 before it, and how its answer is written, is `resources`' part.
 """
 
@@ -105,6 +105,11 @@ def get(path: str, scope: Scope | None = Scope.READ, **fields: Any) -> Callable[
 def post(path: str, scope: Scope, **fields: Any) -> Callable[[Handler], Route]:
     """Make a route that does something of a handler."""
     return lambda handler: route("POST", path, scope, handler, **fields)
+
+
+def delete(path: str, scope: Scope, **fields: Any) -> Callable[[Handler], Route]:
+    """Make a route that removes what its path names of a handler."""
+    return lambda handler: route("DELETE", path, scope, handler, **fields)
 
 
 def route(

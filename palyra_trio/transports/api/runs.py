@@ -3,14 +3,17 @@
 import attrs
 import msgspec
 
-from palyra_trio.core.commands import Accepted, CancelRun, NewAttachment, StartRun
+from palyra_trio.core.commands import Accepted, CancelRun, NewAttachment, StartRun, UndoRun
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.identity import RunId, Scope, SessionId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
+from palyra_trio.core.tape import FileChange
 from palyra_trio.core.why import Wait, standing
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.runtime.runs import INTERRUPTED
+from palyra_trio.runtime.undo import undone
+from palyra_trio.transports.api.approvals import Nothing
 from palyra_trio.transports.api.exchange import JSON, HttpResponse, answer
 from palyra_trio.transports.api.reading import Paged, Reason, Said, run_id_of
 from palyra_trio.transports.api.route import API, Answered, Ask, get, post
@@ -86,6 +89,15 @@ class StoppedRuns:
 
     stopped: tuple[str, ...]
     failed: tuple[NotStopped, ...]
+
+
+@attrs.frozen
+class UndoneRun:
+    """Who took back what a run did to files, and how: `before` is what there was when that began, `after` what it came to."""
+
+    run_id: str
+    by: str
+    changes: tuple[FileChange, ...]
 
 
 @get(f"{API}/runs")
@@ -171,4 +183,15 @@ async def stop_runs(ask: Ask, body: Reason) -> StoppedRuns:
     return StoppedRuns(done.runs, tuple(NotStopped(RunId(run_id), why) for run_id, why in done.failed))
 
 
-ROUTES = (list_runs, stop_runs, get_run, why, start_run, cancel_run)
+@post(f"{API}/runs/{{run}}/undo", Scope.RUN, refuses=("state_conflict", "workspace_refused"))
+async def undo_run(ask: Ask, run: str, body: Nothing) -> UndoneRun:
+    """Take back what a run that has ended did to files, all or nothing. It is done once, and again is answered the same."""
+    found = await ask.gateway.run(run, ask.context)
+    if await ask.gateway.ask(lambda reader: undone(reader, found)) is None:
+        await ask.gateway.submit(UndoRun(found.run_id), ask.context)
+    event = await ask.gateway.ask(lambda reader: undone(reader, found))
+    assert event is not None
+    return UndoneRun(event.run_id, event.by, event.changes)
+
+
+ROUTES = (list_runs, stop_runs, get_run, why, start_run, cancel_run, undo_run)

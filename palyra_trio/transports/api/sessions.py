@@ -1,11 +1,13 @@
-"""Sessions and agents over the API, to look at."""
+"""Sessions over the API: which there are, what one is called, and putting one away."""
 
 import attrs
 
+from palyra_trio.core.commands import ArchiveSession, RenameSession
+from palyra_trio.core.identity import Scope
 from palyra_trio.core.session import Session
-from palyra_trio.runtime.agents import KnownAgent
-from palyra_trio.transports.api.reading import Paged
-from palyra_trio.transports.api.route import API, Ask, get
+from palyra_trio.transports.api.approvals import Nothing
+from palyra_trio.transports.api.reading import Paged, Said
+from palyra_trio.transports.api.route import API, Ask, get, post
 from palyra_trio.transports.paging import next_page
 
 
@@ -16,15 +18,15 @@ class SessionsQuery(Paged, frozen=True):
     containing: str = ""
 
 
+class Title(Said, frozen=True):
+    """What a session is called: the first line of this."""
+
+    title: str
+
+
 @attrs.frozen
 class SessionPage:
     sessions: tuple[Session, ...]
-    next_page_token: str
-
-
-@attrs.frozen
-class AgentPage:
-    agents: tuple[KnownAgent, ...]
     next_page_token: str
 
 
@@ -46,21 +48,31 @@ async def list_sessions(ask: Ask, query: SessionsQuery) -> SessionPage:
 @get(f"{API}/sessions/{{session}}")
 async def get_session(ask: Ask, session: str) -> Session:
     """A session of yours. It is named by its key, its id, an unambiguous beginning of that, or `last`."""
-    return await ask.gateway.ask(lambda reader: reader.find_session(session, ask.context.principal))
+    return await _session(ask, session)
 
 
-@get(f"{API}/agents")
-async def list_agents(ask: Ask, query: Paged) -> AgentPage:
-    """All agents, in order of name."""
-    found = [each for each in await ask.gateway.agents() if each.spec.name > query.page_token]
-    page = tuple(found[: query.page_size])
-    return AgentPage(page, page[-1].spec.name if len(found) > len(page) else "")
+@post(f"{API}/sessions/{{session}}/rename", Scope.RUN)
+async def rename_session(ask: Ask, session: str, body: Title) -> Session:
+    """Give a session of yours another title. It may be asked for again."""
+    session_id = (await _session(ask, session)).session_id
+    await ask.gateway.submit(RenameSession(session_id, body.title), ask.context)
+    return await _session(ask, session_id)
 
 
-@get(f"{API}/agents/{{name}}")
-async def get_agent(ask: Ask, name: str) -> KnownAgent:
-    """An agent by its name."""
-    return await ask.gateway.agent(name)
+@post(f"{API}/sessions/{{session}}/archive", Scope.RUN, refuses=("state_conflict",))
+async def archive_session(ask: Ask, session: str, body: Nothing) -> Session:
+    """Put a session away: it takes no more runs, its jobs are killed, and its key is free again.
+
+    One that is archived is answered the same.
+    """
+    found = await _session(ask, session)
+    if found.archived_ms is None:
+        await ask.gateway.submit(ArchiveSession(found.session_id), ask.context)
+    return await _session(ask, found.session_id)
 
 
-ROUTES = (list_sessions, get_session, list_agents, get_agent)
+async def _session(ask: Ask, name: str) -> Session:
+    return await ask.gateway.ask(lambda reader: reader.find_session(name, ask.context.principal))
+
+
+ROUTES = (list_sessions, get_session, rename_session, archive_session)

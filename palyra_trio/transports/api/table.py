@@ -2,7 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 
-from palyra_trio.transports.api import approvals, operations, policy, probes, runs, sessions, tapes
+from palyra_trio.transports.api import (
+    agents,
+    approvals,
+    jobs,
+    operations,
+    policy,
+    probes,
+    runs,
+    sessions,
+    tapes,
+    tokens,
+)
 from palyra_trio.transports.api.exchange import JSON, HttpResponse, answer
 from palyra_trio.transports.api.openapi import document
 from palyra_trio.transports.api.route import API, Answered, Ask, Route, get
@@ -23,8 +34,11 @@ ROUTES: tuple[Route, ...] = (
     *runs.ROUTES,
     *tapes.ROUTES,
     *sessions.ROUTES,
+    *jobs.ROUTES,
     *approvals.ROUTES,
+    *agents.ROUTES,
     *policy.ROUTES,
+    *tokens.ROUTES,
 )
 
 

@@ -149,6 +149,36 @@ async def test_all_are_stopped_and_only_ones_own(tmp_path: Path) -> None:
         await say(served, "/runs/stop-all", who="bob")
 
 
+async def test_what_a_run_did_is_undone_once_and_again_says_the_same(tmp_path: Path) -> None:
+    write = ToolCall("c1", "files.write", {"path": "a.txt", "text": "hello\n"})
+    async with open_served(
+        tmp_path, FakeProvider(says("", write), says("done")), config=allowing("files.write")
+    ) as served:
+        file = served.runtime.workspace / "a.txt"
+        run_id = (await say(served, "/runs", new(served))).said["run_id"]
+        await served.runtime.ended(run_id, BY_ALICE)
+        assert file.read_text() == "hello\n"
+        assert (await say(served, f"/runs/{run_id}/undo", who="bob")).code == "not_found"
+        file.write_text("somebody else's\n")
+        assert (await say(served, f"/runs/{run_id}/undo")).code == "state_conflict"
+        file.write_text("hello\n")
+        done = await say(served, f"/runs/{run_id}/undo")
+        assert (done.said["run_id"], done.said["by"]) == (run_id, "user:alice")
+        assert [(each["path"], each["after"]) for each in done.said["changes"]] == [("a.txt", None)]
+        assert not file.exists()
+        file.write_text("hello\n")  # what somebody makes since is theirs
+        assert (await say(served, f"/runs/{run_id}/undo")).said == done.said
+        assert file.exists()
+
+
+async def test_a_run_that_goes_on_is_not_undone(tmp_path: Path) -> None:
+    async with open_served(tmp_path, FakeProvider(HANGS)) as served:
+        run_id = (await say(served, "/runs", new(served))).said["run_id"]
+        assert (await say(served, f"/runs/{run_id}/undo")).code == "state_conflict"
+        await say(served, f"/runs/{run_id}/cancel")
+        await served.runtime.ended(run_id, BY_ALICE)
+
+
 async def test_why_says_what_a_run_waits_for_and_how_it_ended(tmp_path: Path) -> None:
     go_on = trio.Event()
 

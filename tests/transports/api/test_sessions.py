@@ -1,11 +1,14 @@
-"""Sessions and agents over the API."""
+"""Sessions over the API."""
 
 from pathlib import Path
 
-from palyra_trio.core.agents import AgentSpec
-from palyra_trio.core.commands import ArchiveSession, DefineAgent
+import trio
+
+from palyra_trio.core.commands import ArchiveSession
+from palyra_trio.core.identity import Scope
 from palyra_trio.core.session import SessionRef
-from tests.transports.api.asking import read
+from tests.fakes import FakeProvider
+from tests.transports.api.asking import read, say
 from tests.transports.served import open_served
 from tests.transports.test_run_events import BY_ALICE
 
@@ -24,6 +27,23 @@ async def test_sessions_are_listed_searched_and_found(tmp_path: Path) -> None:
         assert (await read(served, "/sessions", who="bob")).said["sessions"] == []
 
 
+async def test_a_session_is_renamed_by_who_owns_it_and_may_run(tmp_path: Path) -> None:
+    async with open_served(tmp_path) as served:
+        await served.runtime.run(context=BY_ALICE, session=SessionRef(key="a"))
+        before = (await read(served, "/sessions/a")).said
+        for _ in range(2):
+            renamed = await say(served, "/sessions/a/rename", {"title": "The fence\nand more"})
+            assert (renamed.status, renamed.said) == (200, {**before, "title": "The fence"})
+        assert (await read(served, "/sessions/a")).said == renamed.said
+        assert (await say(served, "/sessions/a/rename", {"title": " "})).code == "invalid_argument"
+        assert (await say(served, "/sessions/a/rename", {"title": "his"}, who="bob")).code == "not_found"
+        reader = await served.token("user:alice", Scope.READ)
+        headers = {"authorization": f"Bearer {reader.secret}"}
+        refused = await say(served, "/sessions/a/rename", {"title": "x"}, who=None, headers=headers)
+        assert refused.code == "denied"
+        assert (await read(served, "/sessions/a")).said["title"] == "The fence"
+
+
 async def test_archived_sessions_are_shown_when_asked_for(tmp_path: Path) -> None:
     async with open_served(tmp_path) as served:
         await served.runtime.run(context=BY_ALICE, session=SessionRef(key="a"))
@@ -34,13 +54,16 @@ async def test_archived_sessions_are_shown_when_asked_for(tmp_path: Path) -> Non
         assert shown["archived_ms"] >= found["created_ms"]
 
 
-async def test_agents_are_listed_in_order_of_name(tmp_path: Path) -> None:
-    async with open_served(tmp_path) as served:
-        for name in ("writer", "auditor"):
-            await served.runtime.do(DefineAgent(AgentSpec(name, tools=("clock.now",))))
-        first = (await read(served, "/agents?page_size=2")).said
-        assert [each["spec"]["name"] for each in first["agents"]] == ["auditor", "default"]
-        rest = (await read(served, f"/agents?page_token={first['next_page_token']}")).said
-        assert [each["spec"]["name"] for each in rest["agents"]] == ["writer"]
-        assert (await read(served, "/agents/writer")).said == rest["agents"][0]
-        assert (await read(served, "/agents/none")).code == "not_found"
+async def test_a_session_is_put_away_and_again_says_the_same(tmp_path: Path) -> None:
+    async with open_served(tmp_path, FakeProvider(("thinking", trio.sleep_forever))) as served:
+        body = {"text": "hello", "workspace": str(served.runtime.workspace), "session_key": "a"}
+        run_id = (await say(served, "/runs", body)).said["run_id"]
+        assert (await say(served, "/sessions/a/archive", who="bob")).code == "not_found"
+        assert (await say(served, "/sessions/a/archive")).code == "state_conflict"
+        await say(served, f"/runs/{run_id}/cancel")
+        await served.runtime.ended(run_id, BY_ALICE)
+        done = await say(served, "/sessions/a/archive")
+        assert done.said["key"] is None
+        assert done.said["archived_ms"] >= done.said["created_ms"]
+        assert (await say(served, f"/sessions/{done.said['session_id']}/archive")).said == done.said
+        assert (await say(served, "/sessions/a/archive")).code == "not_found"  # the key is free
