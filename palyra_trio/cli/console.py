@@ -41,7 +41,10 @@ def console(printing: bool, as_json: bool) -> None:
     elif printing or not _opened(link.url, state_dir()):
         click.echo(link.url)
     else:
-        click.echo("opened the console in a browser, to sign in there; --print shows the link instead", err=True)
+        click.echo(
+            "opened the console in a browser, to sign in there; if it may not read the file (as from a snap), use --print",
+            err=True,
+        )
 
 
 async def _link() -> CreateSignInLinkResponse:

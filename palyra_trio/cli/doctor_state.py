@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from palyra_trio.cli.console import FILE_NAME as CONSOLE_PAGE
 from palyra_trio.cli.door import SOCKET_NAME
 from palyra_trio.cli.open import claimed, is_held
 from palyra_trio.cli.profiles import AUTHORITIES
@@ -54,7 +55,7 @@ def private_places(
     state_dir: Path, config_dir: Path, runtime_dir: Path | None, log_file: str
 ) -> tuple[PrivateFolder, ...]:
     """Return where this user's keys, tokens, certificates and records lie."""
-    own = (f"{escape(FILE_NAME)}*", LOCK_NAME, TOKEN_FILE, "device", "trusted.json")
+    own = (f"{escape(FILE_NAME)}*", LOCK_NAME, TOKEN_FILE, CONSOLE_PAGE, "device", "trusted.json")
     places = [
         PrivateFolder(str(state_dir), own, (PrivateFolder("tls"), PrivateFolder("vault")), shared=True),
         PrivateFolder(str(config_dir), (PROFILES,), (PrivateFolder("keys"), PrivateFolder(AUTHORITIES)), shared=True),
@@ -92,7 +93,7 @@ def given_keys(config: Config) -> Check:
     keys = {config.grpc.tls_key_file, config.http.tls_key_file} - {""}
     open_to_all = sorted(key for key in keys if os.path.exists(key) and os.stat(key).st_mode & stat.S_IRWXO)
     if not open_to_all:
-        return Check("given keys", "ok", "not everybody can get at a key that the configuration names")
+        return Check("given keys", "ok", "the configuration names no key that everybody can read")
     remedy = "\n".join(f"chmod o-rwx {key}" for key in open_to_all)
     return Check("given keys", "fault", f"everybody can get at {', '.join(open_to_all)}", remedy)
 

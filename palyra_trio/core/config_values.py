@@ -145,7 +145,7 @@ def _check_command(value: tuple[str, ...]) -> None:
         raise ValueError(f"expected a program's name, or its absolute path, not {value[0]!r}")
 
 
-def _check_webhook_url(value: str) -> None:
+def _check_private_url(value: str) -> None:
     _check_base_url(value)
     url = urlsplit(value)
     if url.scheme == "http" and url.hostname not in _LOOPBACK:
@@ -195,11 +195,11 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "model.name": _check_model_name,
     "model.base_url": _check_base_url,
     "model.api_key": _check_reference,
-    "otel.endpoint": _check_base_url,
+    "otel.endpoint": _check_private_url,
     "otel.authorization": _check_reference,
     **dict.fromkeys(("policy.allow", "policy.ask", "policy.deny"), _check_tool_patterns),
     "notify.command": _check_command,
-    "notify.webhook_url": _check_webhook_url,
+    "notify.webhook_url": _check_private_url,
     "notify.webhook_secret_env": _check_variable,
     **dict.fromkeys(("sandbox.read_only", "sandbox.path"), _check_folders),
     "log.file": _check_file,

@@ -67,7 +67,11 @@ def _below(parent: int | None, folder: PrivateFolder, path: Path, close: bool) -
             return
         own = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o777 == FOLDER_MODE
         if not folder.shared and not own:
-            yield _closed(opened, status, path, FOLDER_MODE, close)
+            if status.st_mode & (stat.S_ISVTX | stat.S_ISGID):  # such as /tmp: to close it would lock others out
+                why = "others are meant to use it, name another folder"
+                yield Exposed(path, stat.S_IMODE(status.st_mode), FOLDER_MODE, why)
+            else:
+                yield _closed(opened, status, path, FOLDER_MODE, close)
         for name in sorted(os.listdir(opened)):
             if any(fnmatch(name, pattern) for pattern in folder.files):
                 yield from _file(opened, name, path / name, close)

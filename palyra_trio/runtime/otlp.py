@@ -19,6 +19,8 @@ PATH = "/v1/traces"
 SERVICE = "palyra-trio"
 NS_A_MS = 1_000_000
 
+INT_MOST = 2**63 - 1
+
 
 def encode(spans: Iterable[Span], instance_id: str) -> bytes:
     """Return the body of a request that tells a collector of `spans`, as those of process `instance_id`."""
@@ -63,6 +65,6 @@ def _value(value: Value) -> AnyValue:
         case str():
             return AnyValue(string_value=value)
         case int():
-            return AnyValue(int_value=value)
+            return AnyValue(int_value=min(value, INT_MOST))  # a provider may count anything
         case _:
             return AnyValue(array_value=ArrayValue(values=map(_value, value)))

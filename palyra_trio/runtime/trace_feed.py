@@ -42,8 +42,13 @@ class TraceFeed:
                 self._behind[run_id] = (first, row.seq)
                 self._fell_behind.set()
                 continue
-            for span in trace.take(row):
-                self._ended(span)
+            try:
+                for span in trace.take(row):
+                    self._ended(span)
+            except Exception:
+                _log.exception("the spans of run %s are not told", run_id)
+                del self._runs[run_id]
+                continue
             if trace.idle:
                 del self._runs[run_id]
 

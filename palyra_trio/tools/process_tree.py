@@ -130,16 +130,21 @@ class _Reader:
                     return
 
     async def _receive(self, stream: trio.lowlevel.FdStream) -> bytes:
+        if self.over.is_set() and self._deadline < math.inf:
+            return b""
         with trio.CancelScope(deadline=self._deadline) as scope:
             self._receiving.add(scope)
             try:
                 return bytes(await stream.receive_some(CHUNK_BYTES))
             finally:
                 self._receiving.discard(scope)
-        return b""
+        try:
+            return os.read(stream.fileno(), CHUNK_BYTES)  # no more is waited for, and what is there is not lost
+        except BlockingIOError:
+            return b""
 
     def drain(self) -> None:
-        """Read on for DRAIN_S at most; what was read may be taken for as long as that takes."""
+        """Wait for DRAIN_S more at most. What is in the pipes is read all the same, and may be taken for as long as it takes."""
         self._deadline = trio.current_time() + DRAIN_S
         for scope in self._receiving:
             scope.deadline = self._deadline

@@ -39,9 +39,8 @@ BACKLOG = 256
 CONNECTIONS = 256  # a browser has six, and one for each page that it follows
 HEADER_BYTES = 32 * 1024
 STREAMS = 100  # on one HTTP/2 connection
-KEEP_ALIVE_S = (
-    5  # also for a request's headers to arrive, and for Hypercorn to let go of one that was closed while idle
-)
+# Also for a request's headers to arrive, and for Hypercorn to let go of one that was closed while idle.
+KEEP_ALIVE_S = 5
 HANDSHAKE_S = 10
 LAST_S = 1.0  # that a last message which is being sent has, once its client seems to be gone
 

@@ -39,6 +39,7 @@ WRITTEN_FOR = "1.7.2"
 RESET_TOKEN_BYTES = 16
 STREAMS_OF_CONTROL = 16  # that a peer may open beside its requests: HTTP/3 has three, and some send grease on others
 HANDSHAKE_BYTES = 64 * 1024  # of TLS, at each level of encryption: a chain of certificates has a few thousand
+GAPS = 256  # in what has arrived of a stream: half of the datagrams of a window, lost one by one, make a hundred
 _UPDATE = 4  # a window is told anew when a quarter of it was read
 _LOST_SIZE = 2  # questions in a row without an answer, after which large datagrams are suspected
 _VARINT_BYTES = 8
@@ -265,11 +266,23 @@ class Machine(QuicConnection):
         """No window holds for TLS (RFC 9000, section 7.5), and aioquic keeps what a message of 16 MB was begun with."""
         place = buf.tell()
         end = buf.pull_uint_var() + buf.pull_uint_var()
+        self._check_gaps(self._crypto_streams[context.epoch], frame_type)
         if end > HANDSHAKE_BYTES:
             why = f"TLS has more than {HANDSHAKE_BYTES} bytes"
             raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, why)
         buf.seek(place)
         super()._handle_crypto_frame(context, frame_type, buf)
+
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        stream = super()._get_or_create_stream(frame_type, stream_id)
+        self._check_gaps(stream, frame_type)
+        return stream
+
+    def _check_gaps(self, stream: QuicStream, frame_type: int) -> None:
+        """aioquic looks at every gap for each frame, so that bytes with gaps between them cost the square of their number."""
+        if len(stream.receiver._ranges) > GAPS:
+            why = f"a stream has more than {GAPS} gaps"
+            raise QuicConnectionError(QuicErrorCode.INTERNAL_ERROR, frame_type, why)
 
     def _is_reset(self, data: bytes) -> bool:
         """RFC 9000, section 10.3.1."""

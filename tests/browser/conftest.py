@@ -6,14 +6,16 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser.people import Daemon, Person
+from tests.browser.people import PATIENCE_MS, Daemon, Person
 
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
+
+expect.set_options(timeout=PATIENCE_MS)
 
 Arrive = Callable[..., Person]
 """Signs somebody in: `arrive(daemon, **options)`, whose options are those of a browser's context."""

@@ -178,14 +178,14 @@ class Person:
     # --- seeing ---
 
     def sees(self, text: str) -> None:
-        expect(self.page.get_by_role("main")).to_contain_text(text, timeout=PATIENCE_MS)
+        expect(self.page.get_by_role("main")).to_contain_text(text)
 
     def sees_state(self, word: str) -> None:
         """See how the newest run of the session stands."""
-        expect(self.page.locator(".end").last.locator(".state")).to_have_text(word, timeout=PATIENCE_MS)
+        expect(self.page.locator(".end").last.locator(".state")).to_have_text(word)
 
     def is_live(self) -> None:
-        expect(self.page.locator("#stream")).to_have_text("live", timeout=PATIENCE_MS)
+        expect(self.page.locator("#stream")).to_have_text("live")
 
     @property
     def transcript(self) -> str:

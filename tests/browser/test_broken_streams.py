@@ -27,7 +27,7 @@ def test_a_daemon_that_dies_is_told_and_its_pages_go_on_when_it_is_back(tmp_path
         person.sees("Half of a thought")
         person.is_live()
         daemon.server.kill()
-        expect(person.page.locator("#stream")).to_have_attribute("data-state", "lost", timeout=PATIENCE_MS)
+        expect(person.page.locator("#stream")).to_have_attribute("data-state", "lost")
         expect(person.page.locator("#stream")).to_contain_text("reconnecting")
         daemon.start()
         person.page.wait_for_url("**/sign-in?*", timeout=PATIENCE_MS)  # sessions end with their process
@@ -46,7 +46,7 @@ def test_a_stream_that_is_cut_is_told_and_picked_up_where_it_was(daemon: Daemon,
     person.sees("word5 ")
     person.page.context.set_offline(True)
     person.page.evaluate("leave(); listen()")  # a connection that is open stays so while the browser is offline
-    expect(person.page.locator("#stream")).to_contain_text("reconnecting", timeout=PATIENCE_MS)
+    expect(person.page.locator("#stream")).to_contain_text("reconnecting")
     held = person.transcript
     assert "word59" not in held
     person.page.context.set_offline(False)

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from palyra_trio.transports.console.live import PAGES
 from palyra_trio.transports.console.uploads import FILES_BYTES
 from tests.browser.conftest import Arrive
-from tests.browser.people import PATIENCE_MS, PHONE, Daemon, Person
+from tests.browser.people import PHONE, Daemon, Person
 
 PLAIN = {"java_script_enabled": False}
 NAME = "<img src=x onerror=alert(1)>.md"
@@ -87,9 +87,9 @@ def test_a_new_title_reaches_the_other_tabs(daemon: Daemon, arrive: Arrive) -> N
     person.page.get_by_label("Title").fill("The <b>gate</b>")
     person.click(person.page.locator("details.confirm form").get_by_role("button", name="Rename"))
     for each in (person, same):
-        expect(each.page.get_by_role("heading", level=1)).to_have_text("The <b>gate</b>", timeout=PATIENCE_MS)
+        expect(each.page.get_by_role("heading", level=1)).to_have_text("The <b>gate</b>")
         expect(each.page).to_have_title("The <b>gate</b> · palyra-trio")
-    expect(listed.page.get_by_role("link", name="The <b>gate</b>")).to_be_visible(timeout=PATIENCE_MS)
+    expect(listed.page.get_by_role("link", name="The <b>gate</b>")).to_be_visible()
     listed.page.reload()
     expect(listed.page.get_by_role("link", name="The <b>gate</b>")).to_be_visible()
 
@@ -111,6 +111,7 @@ def test_a_card_gets_what_it_holds_when_it_is_opened_and_keeps_it(daemon: Daemon
     person.sees_state("cancelled")
     expect(result).to_be_visible()
     person.page.reload()
+    expect(person.page.locator(".call").first).to_be_visible()
     expect(person.page.locator(".call .output")).to_have_count(0)
 
 
@@ -124,7 +125,7 @@ def test_the_newest_pages_are_live_and_an_older_one_says_that_it_is_not_until_so
     for each in others:
         each.is_live()
     status = person.page.locator("#stream")
-    expect(status).to_contain_text(f"not live: {PAGES} newer pages are", timeout=PATIENCE_MS)
+    expect(status).to_contain_text(f"not live: {PAGES} newer pages are")
     others[-1].page.close()
     person.page.evaluate("dispatchEvent(new Event('focus'))")
     person.is_live()
@@ -152,7 +153,7 @@ def test_a_new_question_comes_up_below_those_that_wait(daemon: Daemon, arrive: A
     first = person.page.locator(".ask", has_text=re.compile(r"one\.txt"))
     before = first.bounding_box()
     daemon.begin("asks-two", "Write two", wait=True)
-    expect(person.page.locator(".ask", has_text=re.compile(r"two\.txt"))).to_be_visible(timeout=PATIENCE_MS)
+    expect(person.page.locator(".ask", has_text=re.compile(r"two\.txt"))).to_be_visible()
     assert first.bounding_box() == before
     for each in ("one", "two"):
         question = person.page.locator(".ask", has_text=re.compile(rf"{each}\.txt"))

@@ -118,6 +118,7 @@ def test_every_key_can_be_set_and_is_held_as_it_was_written() -> None:
         ("sandbox.pids", 0),
         ("log.file", "daemon.log"),
         ("otel.endpoint", "127.0.0.1:4318"),
+        ("otel.endpoint", "http://collector.example:4318"),
         ("otel.endpoint", "https://me:hunter2@collector.example"),
         ("otel.content", "yes"),
         ("log.file", "/var/log/\0"),

@@ -9,7 +9,6 @@ import pytest
 import trio
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from palyra_trio.runtime import trace_export
 from palyra_trio.runtime.tracing import span_id, trace_id
 from tests.collector import SILENT, Collector, plain
 from tests.faults.serving import Server
@@ -165,13 +164,14 @@ async def test_a_collector_that_takes_nothing_slows_no_run_and_holds_no_end_up(
             await traced.run({"text": "first"})
             with trio.fail_after(PATIENCE_S):
                 await collector.until_asked(1)
-            with trio.fail_after(trace_export.PATIENCE_S):
+            with trio.fail_after(PATIENCE_S):
                 for _ in range(3):
                     await traced.run({"text": "while it waits"})
-            with trio.fail_after(trace_export.PATIENCE_S):
+            with trio.fail_after(PATIENCE_S):
                 await traced.stop()
             assert traced.server.process is not None
             assert traced.server.process.returncode == 0
-    assert traced.server.log.count("traces cannot be sent") == (statuses != (SILENT,))  # it ends within its patience
+    told = traced.server.log.count("traces cannot be sent")
+    assert told == 1 or (statuses == (SILENT,) and not told)  # that one is known after its patience, and may end before
     assert traced.server.log.count("spans were not sent") == 1
     assert traced.server.tracebacks == []

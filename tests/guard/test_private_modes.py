@@ -129,3 +129,11 @@ def test_the_outermost_may_not_be_a_link_of_somebody_elses(home: Path, tmp_path:
     (found,) = exposed(place(tmp_path / "link"), close=True)
     assert (found.path, found.left) == (tmp_path / "link", "it is a symbolic link")
     assert mode(home / "a.key") == 0o644
+
+
+@pytest.mark.parametrize("shown", [0o1777, 0o2775])
+def test_a_folder_that_others_are_meant_to_use_is_left_as_it_is(home: Path, shown: int) -> None:
+    home.chmod(shown)
+    (found,) = exposed(place(home), close=True)
+    assert found.left == "others are meant to use it, name another folder"
+    assert mode(home) == shown

@@ -52,9 +52,11 @@ async def test_it_listens_there_and_not_here(elsewhere: int) -> None:
 
 async def test_it_leaves_no_process_and_no_descriptor(elsewhere: int) -> None:
     gc.collect()  # what other tests left open is not closed meanwhile
-    before = left()
+    descriptors, pids = left()
     (await listener_in(elsewhere, PORT, None)).close()
-    assert left() == before
+    after = left()
+    assert after[0] <= descriptors
+    assert after[1] <= pids
 
 
 async def test_where_it_cannot_be_made_that_is_said(elsewhere: int) -> None:

@@ -32,6 +32,8 @@ from tests.fakes import ME, FakeProvider, Runtime, open_fake_runtime
 SOME = HttpConfig(port=0)
 WHO = Caller(attrs.evolve(ME, channel="console"), frozenset(Scope))
 
+PATIENCE_S = 20.0  # far more than any step takes
+
 
 @attrs.frozen
 class Served:
@@ -264,7 +266,7 @@ def upgrade(served: Served) -> bytes:
 
 async def ended(stream: trio.abc.Stream) -> None:
     """Read until the other end has closed, and close this one."""
-    with trio.fail_after(5), suppress(trio.BrokenResourceError):
+    with trio.fail_after(PATIENCE_S), suppress(trio.BrokenResourceError):
         while await stream.receive_some():
             pass
     await trio.aclose_forcefully(stream)
@@ -282,7 +284,7 @@ async def test_cleartext_http2_that_asks_for_nothing_is_closed_and_makes_room(
             await each.send_all(PREFACE if how == "at once" else upgrade(served) + PREFACE)
         for each in held:
             await ended(each)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while not (await served.ask("GET /healthz HTTP/1.1")).startswith("HTTP/1.1 200"):
                 pass
 
@@ -314,14 +316,13 @@ async def test_http2_over_tls_of_no_use_is_closed_too(
     tmp_path: Path, certificate: tuple[trustme.CA, HttpConfig], monkeypatch: pytest.MonkeyPatch, stranger: str
 ) -> None:
     authority, config = certificate
-    monkeypatch.setattr(idle_connections, "IDLE_S", 0.3)
-    monkeypatch.setattr(idle_connections, "STALLED_S", 0.3)
     async with serving(tmp_path, config) as served:
+        stream, client = await open_h2(served, authority, window=0 if stranger == "takes no answer" else 65_535)
+        monkeypatch.setattr(idle_connections, "IDLE_S", 0.3)  # from the next thing that happens on it
+        monkeypatch.setattr(idle_connections, "STALLED_S", 0.3)
         if stranger == "takes no answer":
-            stream, client = await open_h2(served, authority, window=0)
             await stream.send_all(asking(client, "GET", "/healthz"))
         else:
-            stream, client = await open_h2(served, authority)
             await stream.send_all(asking(client, "POST", "/sign-in"))
             client.reset_stream(1)
             await stream.send_all(client.data_to_send())
@@ -329,10 +330,10 @@ async def test_http2_over_tls_of_no_use_is_closed_too(
 
 
 async def test_an_idle_follower_is_not_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idle_connections, "IDLE_S", 0.2)
     async with serving(tmp_path) as served:
         async with following(served, "/overview/live?after=") as stream:
             await until(stream, "event: update")
+            monkeypatch.setattr(idle_connections, "IDLE_S", 0.2)
             other = await served.connect()
             await other.send_all(PREFACE)
             await ended(other)  # its time was up, and that of the follower would be

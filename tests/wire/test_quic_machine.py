@@ -1,12 +1,18 @@
+from types import SimpleNamespace
+from typing import Any
+
 import aioquic
 import pytest
+from aioquic.buffer import Buffer
+from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StreamDataReceived, StreamReset
+from aioquic.quic.packet import QuicFrameType
 from aioquic.tls import Epoch
 
 from palyra_trio.wire import quic_machine
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.quic_config import OpenTraces, client_configuration, server_configuration
-from palyra_trio.wire.quic_machine import HANDSHAKE_BYTES, WRITTEN_FOR, Machine, check_version
+from palyra_trio.wire.quic_machine import GAPS, HANDSHAKE_BYTES, WRITTEN_FOR, Machine, check_version
 from tests.wire.quic import certified
 
 CLIENT, SERVER = ("192.0.2.1", 1000), ("192.0.2.2", 2000)
@@ -278,3 +284,21 @@ def test_tls_that_nobody_can_use_is_not_kept(place: int) -> None:
     assert len(two.server.tls._receive_buffer) <= HANDSHAKE_BYTES
     assert not two.server._crypto_streams[Epoch.ONE_RTT].receiver._buffer
     assert "TLS has more than" in two.server.end
+
+
+@pytest.mark.parametrize("level", ["of a stream", "of TLS"])
+def test_gaps_are_bounded_for_each_of_them_costs_every_later_frame(level: str) -> None:
+    server, taken = Two().server, 0
+    context: Any = SimpleNamespace(epoch=Epoch.ONE_RTT, time=1.0)
+    with pytest.raises(QuicConnectionError, match=f"more than {GAPS} gaps"):
+        for number in range(1000):
+            frame = Buffer(capacity=100)
+            for each in ((0,) if level == "of a stream" else ()) + (1 + 2 * number, 1):
+                frame.push_uint_var(each)
+            frame.push_bytes(b"x")
+            if level == "of a stream":
+                server._handle_stream_frame(context, QuicFrameType.STREAM_BASE | 6, Buffer(data=frame.data))
+            else:
+                server._handle_crypto_frame(context, QuicFrameType.CRYPTO, Buffer(data=frame.data))
+            taken += 1
+    assert taken == GAPS + 1

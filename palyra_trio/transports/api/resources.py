@@ -96,10 +96,11 @@ class Resources:
 
 async def _body(request: HttpRequest) -> bytes:
     """Return the whole body. Raises TooLarge before more than is allowed was taken in, and _Unacceptable."""
-    kept = b""
+    kept = bytearray()
     with trio.move_on_after(BODY_S) as waiting:
         while (part := await request.receive()) is not None:
             kept += part
+            await trio.lowlevel.checkpoint()
             if len(kept) > BODY_BYTES:
                 raise TooLarge(f"the body has more than {BODY_BYTES // 1024} KiB", remedy="send less")
     if waiting.cancelled_caught:
@@ -109,4 +110,4 @@ async def _body(request: HttpRequest) -> bytes:
         raise _Unacceptable(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {JSON}, not {kind[:100] or 'unnamed'}"
         )
-    return kept
+    return bytes(kept)

@@ -100,18 +100,18 @@ class UndoneRun:
     changes: tuple[FileChange, ...]
 
 
-@get(f"{API}/runs")
+@get(f"{API}/runs", refuses=("not_found", "ambiguous"))
 async def list_runs(ask: Ask, query: RunsQuery) -> RunPage:
     """Your runs, newest first: those in some states, or of one session, where that is said."""
-    found = await ask.gateway.ask(
-        lambda reader: reader.runs(
-            ask.context.principal,
-            session_id=query.session or None,
-            states=query.state,
-            before=query.page_token,
-            most=query.page_size,
+    principal = ask.context.principal
+
+    def read(reader: Reader) -> tuple[RunSummary, ...]:
+        session_id = reader.find_session(query.session, principal).session_id if query.session else None
+        return reader.runs(
+            principal, session_id=session_id, states=query.state, before=query.page_token, most=query.page_size
         )
-    )
+
+    found = await ask.gateway.ask(read)
     return RunPage(found, next_page(found, query.page_size, lambda each: each.run_id))
 
 

@@ -8,9 +8,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -63,6 +65,7 @@ def environment(static: Mapping[str, StaticFile]) -> Environment:
     )
     made.globals["static"] = lambda name: f"/static/{name}?v={static[name].digest}"
     made.filters |= {
+        "segment": partial(quote, safe=""),
         "age": age,
         "compact": compact,
         "duration": duration,
@@ -92,8 +95,8 @@ def moment(ms: int) -> str:
 def prose(text: str) -> Markup:
     """Return what a model wrote with its code, in fences and in backticks, and its **bold** words set as such.
 
-    All else of its markup is left as the plain text that it is, but for the empty lines about code, and so is what is beyond PROSE_CHARACTERS: finding markup
-    takes time in proportion to the text, and nobody else is served meanwhile.
+    All else of its markup is left as the plain text that it is, but for the empty lines about code, and so is what is
+    beyond PROSE_CHARACTERS: finding markup takes time in proportion to the text, and nobody else is served meanwhile.
     """
     shown, made, at = str(escape(visible(text[:PROSE_CHARACTERS]))), list[str](), 0
     while (fence := _FENCE.search(shown, at)) and (end := _FENCE_END.search(shown, fence.end())):

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from palyra_trio import __version__
 from palyra_trio.core.commands import NewAttachment
-from palyra_trio.core.errors import PalyraError, PolicyError, Unauthenticated
+from palyra_trio.core.errors import Busy, PalyraError, PolicyError, Unauthenticated
 from palyra_trio.core.identity import Caller, RequestContext, Scope
 from palyra_trio.guard.web_session import WebSession, WebSessions
 from palyra_trio.runtime.gateway import Gateway
@@ -38,6 +38,8 @@ from palyra_trio.transports.door import Access
 from palyra_trio.transports.refusals import OF_CODE
 
 BODY_BYTES = 1024 * 1024
+STRANGERS_BYTES = 4096  # of a body from who is not signed in: a link or a token has less than 200
+UPLOADS = 4  # of files, at a time
 CSRF = "csrf"
 FORM = "application/x-www-form-urlencoded"
 THEMES = ("light", "dark")
@@ -94,6 +96,7 @@ class Site:
         self._secure = secure
         self._forms = FormReader()
         self._uploads = UploadReader(BODY_BYTES)
+        self._uploading = 0
         self._take_files: set[str] = set()  # the endpoints whose forms may bring files
         self._static = read_static()
         self.templates = environment(self._static)
@@ -105,6 +108,7 @@ class Site:
         app.config.update(MAX_CONTENT_LENGTH=BODY_BYTES + FILES_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
         app.before_request(self._bound_body)
         app.before_request(self._check_host)
+        app.teardown_request(self._let_others_upload)
         app.after_request(_secured)
         app.register_error_handler(PalyraError, self._refused)
         app.register_error_handler(HTTPException, self._failed)
@@ -167,10 +171,10 @@ class Site:
         writes = request.method not in ("GET", "HEAD")
         if writes:
             self.check_origin()
+        self.access.readmit(session.caller, scope)
         sent = await self._sent() if writes else Sent({})
         if writes and not session.vouches_for(sent.fields.get(CSRF, "")):
             raise PolicyError("the form is not of this session", remedy="load the page again, and then send it")
-        self.access.readmit(session.caller, scope)
         return attrs.evolve(self.visit(session, sent.fields), files=sent.files)
 
     async def _sent(self) -> Sent:
@@ -217,13 +221,24 @@ class Site:
 
     async def _bound_body(self) -> None:
         self._body().bound(self._most())
-
-    def _body(self) -> BoundedBody:
-        return cast("BoundedRequest", request).body
+        if self._with_files() and self.session() is not None:
+            if self._uploading == UPLOADS:
+                self._body().bound(0)
+                raise Busy(f"{UPLOADS} others are sending files", remedy="send yours in a moment")
+            self._uploading += 1
+            cast("BoundedRequest", request).uploads = True
 
     def _most(self) -> int:
         """Return how many bytes the body of this request may have."""
+        if self.session() is None:
+            return STRANGERS_BYTES
         return BODY_BYTES + FILES_BYTES if self._with_files() else BODY_BYTES
+
+    async def _let_others_upload(self, _error: BaseException | None) -> None:
+        self._uploading -= cast("BoundedRequest", request).uploads
+
+    def _body(self) -> BoundedBody:
+        return cast("BoundedRequest", request).body
 
     def _with_files(self) -> bool:
         return request.mimetype == MULTIPART and request.endpoint in self._take_files

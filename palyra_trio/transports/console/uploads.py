@@ -68,6 +68,7 @@ class BoundedBody(TrioBody):
 class BoundedRequest(TrioRequest):
     body: BoundedBody
     body_class = BoundedBody
+    uploads = False  # whether it counts among those that send files
 
 
 class UploadReader:

@@ -26,4 +26,4 @@ async def test_too_many_fields_are_refused_before_they_are_read() -> None:
     began_s = process_time()
     with pytest.raises(TooLarge):
         await FormReader().read(b"a&" * (BODY_BYTES // 2))
-    assert process_time() - began_s < 0.1
+    assert process_time() - began_s < 0.5

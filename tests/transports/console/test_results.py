@@ -50,7 +50,9 @@ async def test_all_of_a_long_result_is_a_click_away_and_can_be_downloaded(tmp_pa
         accepted, browser = await console.runtime.start(), console.visitor()
         await console.runtime.ended(accepted.run_id)
         page = await browser.get(f"/sessions/{accepted.session_id}")
-        assert "long line" not in page.text.partition('class="inside"')[2]
+        inside = page.text.partition('class="inside"')[2]
+        assert inside
+        assert "&lt;b&gt;long" not in inside
         card = await browser.get(asked_for(page.text), HX_Request="true")
         assert "<b>long</b>" in card
         assert len(card.text) < 2000 + SHOWN_CHARACTERS * 2

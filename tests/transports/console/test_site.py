@@ -8,7 +8,7 @@ import trio
 from palyra_trio.core.errors import Busy
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.run import OPEN, RunState
-from palyra_trio.transports.console.site import BODY_BYTES, Visit
+from palyra_trio.transports.console.site import BODY_BYTES, STRANGERS_BYTES, UPLOADS, Visit
 from tests.fakes import ME, OTHER, FakeProvider
 from tests.transports.console.browsing import ORIGIN, Console, open_console
 
@@ -168,6 +168,23 @@ async def test_a_body_that_is_too_long_is_refused(tmp_path: Path) -> None:
             page = await console.visitor().post(path, {"text": "x" * (10 * BODY_BYTES)})
             assert page.status == 413
             assert "1024 KiB" in page
+        page = await console.stranger().post("/sign-in", {"token": "x" * STRANGERS_BYTES})
+        assert (page.status, "4 KiB" in page) == (413, True)
+
+
+async def test_only_so_many_send_files_at_a_time(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser = console.visitor()
+        console.site._uploading = UPLOADS
+        page = await browser.send("/sessions", {"text": "read it"}, ("a.txt", b"x"))
+        assert (page.status, "others are sending files" in page) == (429, True)
+        workspace = str(console.runtime.workspace)
+        assert (await browser.post("/sessions", {"text": "without", "workspace": workspace})).status == 303
+        console.site._uploading = UPLOADS - 1
+        assert (
+            await browser.send("/sessions", {"text": "with", "workspace": workspace}, ("a.txt", b"x"))
+        ).status == 303
+        assert console.site._uploading == UPLOADS - 1
 
 
 async def test_a_refusal_is_a_page_for_a_person_and_a_notice_for_a_script(tmp_path: Path) -> None:
