@@ -178,12 +178,9 @@ async def test_only_so_many_send_files_at_a_time(tmp_path: Path) -> None:
         console.site._uploading = UPLOADS
         page = await browser.send("/sessions", {"text": "read it"}, ("a.txt", b"x"))
         assert (page.status, "others are sending files" in page) == (429, True)
-        workspace = str(console.runtime.workspace)
-        assert (await browser.post("/sessions", {"text": "without", "workspace": workspace})).status == 303
+        assert (await browser.post("/sessions", {"text": "in no workspace, but without files"})).status == 400
         console.site._uploading = UPLOADS - 1
-        assert (
-            await browser.send("/sessions", {"text": "with", "workspace": workspace}, ("a.txt", b"x"))
-        ).status == 303
+        assert (await browser.send("/sessions", {"text": "in no workspace"}, ("a.txt", b"x"))).status == 400
         assert console.site._uploading == UPLOADS - 1
 
 
