@@ -25,7 +25,8 @@ async def conforms(at: Port, folder: Path, *options: str, within_s: float) -> No
         sys.executable, "-m", "schemathesis.cli", "--no-color", "run",
         f"http://127.0.0.1:{at.served.port}/api/v1/openapi.json",
         "--header", f"Authorization: Bearer {at.secret}",
-        "--exclude-checks", "positive_data_acceptance", "--checks", "all",
+        # An agent that took the place of one that came with the program leaves it to that one again: not 404.
+        "--exclude-checks", "positive_data_acceptance,use_after_free", "--checks", "all",
         "--continue-on-failure", "--no-shrink", "--request-timeout", "1", "--warnings", "off", *options,
     ]  # fmt: skip
     with trio.fail_after(within_s):
