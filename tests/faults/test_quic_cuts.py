@@ -99,7 +99,7 @@ class Storm:
             await self.server.start()
 
 
-@pytest.mark.parametrize(("cuts", "kills"), [(30, 2), pytest.param(1000, 50, marks=[pytest.mark.slow])])
+@pytest.mark.parametrize(("cuts", "kills"), [(16, 1), pytest.param(1000, 50, marks=[pytest.mark.slow])])
 async def test_followers_that_change_their_transport_receive_exactly_the_tape(
     tmp_path: Path, cuts: int, kills: int
 ) -> None:

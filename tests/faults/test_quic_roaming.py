@@ -22,7 +22,7 @@ PAUSE_S = 0.02
 SPARE = 3  # times as many rows as moves need: on a busy machine rows come in larger numbers
 WITHIN_S = 120.0
 
-moves = pytest.mark.parametrize("moves", [10, pytest.param(100, marks=[pytest.mark.slow])])
+moves = pytest.mark.parametrize("moves", [5, pytest.param(100, marks=[pytest.mark.slow])])
 
 needs_namespaces = pytest.mark.skipif(netns.missing() is not None, reason=f"NOT RUN: {netns.missing()}")
 

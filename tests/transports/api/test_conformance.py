@@ -45,7 +45,7 @@ async def seed(at: Port) -> None:
 @pytest.mark.parametrize(
     ("options", "within_s"),
     [
-        pytest.param(("--max-examples", "5", "--seed", "7", "--max-time", "20"), 100, id="briefly"),
+        pytest.param(("--max-examples", "5", "--seed", "7", "--max-time", "10"), 100, id="briefly"),
         pytest.param(("--max-examples", "200", "--max-time", "240"), 600, id="at length", marks=pytest.mark.slow),
     ],
 )
