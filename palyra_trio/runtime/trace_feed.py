@@ -46,9 +46,7 @@ class TraceFeed:
                 for span in trace.take(row):
                     self._ended(span)
             except Exception:
-                _log.exception("the spans of run %s are not told", run_id)
-                del self._runs[run_id]
-                continue
+                _log.exception("row %d of run %s is in no span", row.seq, run_id)
             if trace.idle:
                 del self._runs[run_id]
 

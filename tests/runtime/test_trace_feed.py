@@ -185,3 +185,12 @@ async def test_a_run_that_cannot_be_read_is_told_to_the_log_and_stops_no_other(
     assert names(spans) == [5, 9, 1]
     (told,) = caplog.records
     assert told.getMessage() == f"the spans of run {RUN_ID} are not told"
+
+
+def test_a_row_that_cannot_be_folded_costs_its_own_span_and_no_commit(caplog: pytest.LogCaptureFixture) -> None:
+    _, spans, feed = traced()
+    call = next(index for index, row in enumerate(TAPE) if row.seq == 6)
+    rows = [*TAPE[:call], TAPE[call]._replace(body=b"{}"), *TAPE[call + 1 :]]
+    feed.publish(rows)  # and is not stopped by it
+    assert [record.getMessage() for record in caplog.records] == [f"row 6 of run {RUN_ID} is in no span"]
+    assert 1 in names(spans)
