@@ -6,7 +6,6 @@ import attrs
 
 from palyra_trio.core.agents import DEFAULT_INSTRUCTIONS, AgentSpec, Limits
 from palyra_trio.core.commands import DefineAgent, RemoveAgent, SetDefaultAgent
-from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.identity import Scope
 from palyra_trio.runtime.agents import KnownAgent
 from palyra_trio.transports.api.approvals import Nothing
@@ -67,15 +66,9 @@ async def define_agent(ask: Ask, body: NewAgent) -> KnownAgent:
     """Define an agent. The same one again is answered like the first time."""
     limits = Limits(body.limits.turns, body.limits.tool_calls, body.limits.active_s, body.limits.tool_s)
     spec = AgentSpec(body.name, body.model, body.instructions, body.tools, limits, body.answer_schema)
-    refused: StateConflict | None = None
-    try:
-        await ask.gateway.submit(DefineAgent(spec, body.replace), ask.context)
-    except StateConflict as error:
-        refused = error
-    found = await ask.gateway.agent(spec.name)
-    if refused is not None and found.spec != spec:
-        raise refused
-    return found
+    return await ask.bring_about(
+        DefineAgent(spec, body.replace), lambda: ask.gateway.agent(spec.name), lambda found: found.spec == spec
+    )
 
 
 @delete(f"{API}/agents/{{name}}", Scope.ADMIN, answers=(Answered(204),), refuses=("state_conflict",))

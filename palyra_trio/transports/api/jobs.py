@@ -5,7 +5,7 @@ import codecs
 import attrs
 
 from palyra_trio.core.commands import StopJob
-from palyra_trio.core.errors import InvalidArgument, StateConflict
+from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.jobs import SessionJob
 from palyra_trio.core.session_events import JobEnding
@@ -126,15 +126,12 @@ async def read_output(ask: Ask, job: str, query: OutputQuery) -> OutputPage:
 @post(f"{API}/jobs/{{job}}/stop", Scope.RUN, refuses=("state_conflict",))
 async def stop_job(ask: Ask, job: str, body: Nothing) -> Job:
     """Kill a job and all that it started, and answer once that is recorded. It may be asked for again."""
-    found = await _find(ask, job)
-    refused: StateConflict | None = None
-    try:
-        await ask.gateway.submit(StopJob(found.job_id), ask.context)
-    except StateConflict as error:
-        refused = error
-    found = await _find(ask, found.job_id)
-    if refused is not None and (found.ended is None or found.ended.ending != "stopped"):
-        raise refused
+    job_id = (await _find(ask, job)).job_id
+    found = await ask.bring_about(
+        StopJob(job_id),
+        lambda: _find(ask, job_id),
+        lambda found: found.ended is not None and found.ended.ending == "stopped",
+    )
     return _told(found)
 
 

@@ -8,10 +8,12 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import attrs
 
+from palyra_trio.core.commands import Command
+from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.identity import Caller, RequestContext, Scope
 from palyra_trio.guard.auth import Metadata
 from palyra_trio.runtime.gateway import Gateway
@@ -19,6 +21,7 @@ from palyra_trio.transports.api.exchange import JSON
 from palyra_trio.transports.door import Access
 from palyra_trio.transports.refusals import OF_CODE
 
+T = TypeVar("T")
 API = "/api/v1"
 _VARIABLE = re.compile(r"\{(\w+)\}")
 _OF_ALL = ("internal", "invalid_argument")
@@ -40,6 +43,21 @@ class Ask:
     @property
     def context(self) -> RequestContext:
         return self.caller.context
+
+    async def bring_about(self, command: Command, read: Callable[[], Awaitable[T]], is_so: Callable[[T], bool]) -> T:
+        """Carry out a command, and return what `read` finds then. Where it was so already, that is no conflict.
+
+        Raises StateConflict where it came to something else, and what the command and `read` raise.
+        """
+        refused: StateConflict | None = None
+        try:
+            await self.gateway.submit(command, self.context)
+        except StateConflict as error:
+            refused = error
+        found = await read()
+        if refused is not None and not is_so(found):
+            raise refused
+        return found
 
 
 @attrs.frozen

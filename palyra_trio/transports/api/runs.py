@@ -4,7 +4,6 @@ import attrs
 import msgspec
 
 from palyra_trio.core.commands import Accepted, CancelRun, NewAttachment, StartRun, UndoRun
-from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.identity import RunId, Scope, SessionId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
@@ -165,15 +164,11 @@ async def start_run(ask: Ask, body: NewRun) -> HttpResponse:
 async def cancel_run(ask: Ask, run: str, body: Reason) -> RunSummary:
     """Stop a run, and answer once that is recorded; the tape has its end a moment later. It may be asked for again."""
     run_id = (await ask.gateway.run(run, ask.context)).run_id
-    refused: StateConflict | None = None
-    try:
-        await ask.gateway.submit(CancelRun(run_id, body.reason), ask.context)
-    except StateConflict as error:
-        refused = error
-    found = await ask.gateway.run(run_id, ask.context)
-    if refused is not None and found.state is not RunState.CANCELLED:
-        raise refused
-    return found
+    return await ask.bring_about(
+        CancelRun(run_id, body.reason),
+        lambda: ask.gateway.run(run_id, ask.context),
+        lambda found: found.state is RunState.CANCELLED,
+    )
 
 
 @post(f"{API}/runs/stop-all", Scope.RUN)
@@ -187,9 +182,9 @@ async def stop_runs(ask: Ask, body: Reason) -> StoppedRuns:
 async def undo_run(ask: Ask, run: str, body: Nothing) -> UndoneRun:
     """Take back what a run that has ended did to files, all or nothing. It is done once, and again is answered the same."""
     found = await ask.gateway.run(run, ask.context)
-    if await ask.gateway.ask(lambda reader: undone(reader, found)) is None:
+    if (event := await ask.gateway.ask(lambda reader: undone(reader, found))) is None:
         await ask.gateway.submit(UndoRun(found.run_id), ask.context)
-    event = await ask.gateway.ask(lambda reader: undone(reader, found))
+        event = await ask.gateway.ask(lambda reader: undone(reader, found))
     assert event is not None
     return UndoneRun(event.run_id, event.by, event.changes)
 

@@ -220,8 +220,9 @@ class Site:
         response.delete_cookie(self._cookie, secure=self._secure, httponly=True, samesite="Strict", path="/")
 
     async def _bound_body(self) -> None:
-        self._body().bound(self._most())
-        if self._with_files() and self.session() is not None:
+        most = self._most()
+        self._body().bound(most)
+        if most > BODY_BYTES:
             if self._uploading == UPLOADS:
                 self._body().bound(0)
                 raise Busy(f"{UPLOADS} others are sending files", remedy="send yours in a moment")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import attrs
 
 from palyra_trio.core.commands import StartRun
-from palyra_trio.core.config import AttachmentsConfig
+from palyra_trio.core.config import MIB, AttachmentsConfig
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.core.identity import RequestContext
 from palyra_trio.core.session import SessionRef, WhenBusy
@@ -17,7 +17,6 @@ from palyra_trio.runtime.gateway import Gateway
 from palyra_trio.transports.console.site import Visit
 from palyra_trio.transports.console.uploads import FILES_BYTES
 
-MIB = 1024 * 1024
 RULES = "offline/rules"
 
 
