@@ -17,9 +17,9 @@ lint:
 types:
     mypy
 
-# The tests; arguments go to pytest
+# The tests, two at a time; arguments go to pytest
 test *ARGS:
-    pytest -q {{ARGS}}
+    pytest -q -n 2 --dist worksteal {{ARGS}}
 
 # One benchmark: `just bench append --quick`
 bench NAME *ARGS:

@@ -32,7 +32,7 @@ def last_line(report: Report, capsys: pytest.CaptureFixture[str]) -> dict[str, o
 
 
 def test_append_ends_with_its_result_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    result = last_line(append.compare(round_s=0.1, rounds=1, appenders=(1, 100)), capsys)
+    result = last_line(append.compare(round_s=0.5, rounds=1, appenders=(1, 100)), capsys)
     assert result.keys() == {"name", "bars", "peers", "machine"}
     assert result["name"] == "append"
     bars = result["bars"]

@@ -54,15 +54,15 @@ class Serving:
         self.process.send_signal(number)
 
     def logged(self, event: str) -> dict[str, Any]:
-        """Read log lines until one says `event`, and return it."""
+        """Read log lines until one says `event`, and return it. A sentence that is no entry is passed over."""
         assert self.process.stderr is not None
         deadline = time.monotonic() + PATIENCE_S
         while True:
             line, newline, rest = self._read.partition(b"\n")
             if newline:
                 self._read = rest
-                entry: dict[str, Any] = json.loads(line)
-                if entry["event"] == event:
+                entry: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
+                if entry.get("event") == event:
                     return entry
                 continue
             if not select.select([self.process.stderr], [], [], max(0.0, deadline - time.monotonic()))[0]:
