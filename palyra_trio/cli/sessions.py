@@ -1,6 +1,7 @@
 """`palyra-trio sessions`: conversations, each a line of runs in which the later ones know the earlier."""
 
 import time
+from collections.abc import Iterator
 
 import attrs
 import click
@@ -13,11 +14,12 @@ from palyra_trio.core.commands import ArchiveSession, RenameSession
 from palyra_trio.core.session import Session
 from palyra_trio.core.words import age, one_line
 from palyra_trio.journal.queries import LIST_ROWS
+from palyra_trio.journal.search import Hit
 
 
 @click.group()
 def sessions() -> None:
-    """List, show, rename and archive sessions.
+    """List, show, search, rename and archive sessions.
 
     SESSION is an id, the unique beginning of one, a session's key, or `last`.
     """
@@ -74,6 +76,27 @@ def show(session: str, as_json: bool) -> None:
 
 @sessions.command()
 @click.argument("session")
+@click.argument("words", nargs=-1, required=True)
+@json_option
+def search(session: str, words: tuple[str, ...], as_json: bool) -> None:
+    """Find what was said in a session, newest first: prompts, answers, calls of tools and their results.
+
+    A text is found that has all WORDS, each anywhere in it and in any case. `palyra-trio tape RUN` shows what led to it.
+    """
+    found = [*_hits(session, " ".join(words))]
+    if as_json:
+        print_json({"hits": [attrs.asdict(hit) for hit in found]})
+        return
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        (hit.run_id, str(hit.seq), age(hit.at_ms, now_ms), f"{hit.part} {hit.tool}".strip(), _excerpt(hit))
+        for hit in found
+    ]
+    print_newest(("RUN", "SEQ", "AGE", "WHAT", "TEXT"), rows, LIST_ROWS, "nobody said that")
+
+
+@sessions.command()
+@click.argument("session")
 @click.argument("title")
 @json_option
 def rename(session: str, title: str, as_json: bool) -> None:
@@ -101,6 +124,22 @@ def archive(session: str, as_json: bool) -> None:
         print_json({"session_id": found.session_id, "archived": True})
     else:
         click.echo(f"archived session {found.session_id}")
+
+
+def _hits(session: str, text: str) -> Iterator[Hit]:
+    """Yield all hits, page by page, or the newest LIST_ROWS."""
+    left, before = LIST_ROWS, ""
+    with reading() as reader:
+        while left:
+            page = reader.search(session, principal(), text, before, left)
+            yield from page.hits
+            left, before = left - len(page.hits), page.before
+            if not before:
+                return
+
+
+def _excerpt(hit: Hit) -> str:
+    return " ".join("".join(piece.text for piece in hit.excerpt).split())
 
 
 def _archived(archived_ms: int | None) -> str:

@@ -1,6 +1,9 @@
 import json
 
+import pytest
+
 from palyra_trio.cli.open import principal
+from palyra_trio.journal import search
 from tests.cli.conftest import RUN, SESSION, STARTED, Home, Palyra
 
 
@@ -57,3 +60,23 @@ def test_an_archived_session_is_listed_on_request_only(palyra: Palyra, home: Hom
     assert palyra("sessions", "show", SESSION).stdout.startswith(f"session  {SESSION} (archived)\n")
     again = palyra("sessions", "archive", SESSION, "--json")
     assert json.loads(again.stderr)["error"]["code"] == "state_conflict"
+
+
+def test_what_was_said_in_a_session_is_found(palyra: Palyra, home: Home) -> None:
+    home.record_run(*STARTED, text="Paint\nthe FENCE")
+    result = palyra("sessions", "search", "last", "fence", "paint")
+    header, row = result.stdout.splitlines()
+    assert header.split("\t") == ["RUN", "SEQ", "AGE", "WHAT", "TEXT"]
+    assert row.split("\t")[:2] + row.split("\t")[3:] == [RUN, "1", "prompt", "Paint the FENCE"]
+    (hit,) = json.loads(palyra("sessions", "search", SESSION, "the fence", "--json").stdout)["hits"]
+    assert (hit["run_id"], hit["part"]) == (RUN, "prompt")
+    assert [each["text"] for each in hit["excerpt"] if each["found"]] == ["the", "FENCE"]
+    nothing = palyra("sessions", "search", "last", "zebra")
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "nobody said that\n")
+    assert json.loads(palyra("sessions", "search", "last", " ", "--json").stderr)["error"]["code"] == "invalid_argument"
+
+
+def test_a_session_is_searched_to_its_beginning(palyra: Palyra, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.record_run(*STARTED, text="Paint the fence")
+    monkeypatch.setattr(search, "SCAN_ROWS", 1)
+    assert "Paint the fence" in palyra("sessions", "search", "last", "fence").stdout

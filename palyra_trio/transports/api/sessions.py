@@ -1,10 +1,14 @@
-"""Sessions over the API: which there are, what one is called, and putting one away."""
+"""Sessions over the API: which there are, what one is called, what was said in it, and putting one away."""
+
+from typing import Annotated
 
 import attrs
+import msgspec
 
 from palyra_trio.core.commands import ArchiveSession, RenameSession
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.session import Session
+from palyra_trio.journal.search import QUERY_CHARACTERS, Hit
 from palyra_trio.transports.api.approvals import Nothing
 from palyra_trio.transports.api.reading import Paged, Said
 from palyra_trio.transports.api.route import API, Ask, get, post
@@ -18,6 +22,12 @@ class SessionsQuery(Paged, frozen=True):
     containing: str = ""
 
 
+class SearchQuery(Paged, frozen=True, kw_only=True):
+    """`q` is words, all of which a text must have, each anywhere in it and in any case."""
+
+    q: Annotated[str, msgspec.Meta(max_length=QUERY_CHARACTERS)]
+
+
 class Title(Said, frozen=True):
     """What a session is called: the first line of this."""
 
@@ -27,6 +37,12 @@ class Title(Said, frozen=True):
 @attrs.frozen
 class SessionPage:
     sessions: tuple[Session, ...]
+    next_page_token: str
+
+
+@attrs.frozen
+class HitPage:
+    hits: tuple[Hit, ...]
     next_page_token: str
 
 
@@ -49,6 +65,18 @@ async def list_sessions(ask: Ask, query: SessionsQuery) -> SessionPage:
 async def get_session(ask: Ask, session: str) -> Session:
     """A session of yours. It is named by its key, its id, an unambiguous beginning of that, or `last`."""
     return await _session(ask, session)
+
+
+@get(f"{API}/sessions/{{session}}/search")
+async def search_session(ask: Ask, session: str, query: SearchQuery) -> HitPage:
+    """What was said in a session of yours with these words, newest first: prompts, answers, calls of tools and their results.
+
+    A page may hold few hits, or none, and yet not be the last: how much is looked through for one is bounded.
+    """
+    found = await ask.gateway.ask(
+        lambda reader: reader.search(session, ask.context.principal, query.q, query.page_token, query.page_size)
+    )
+    return HitPage(found.hits, found.before)
 
 
 @post(f"{API}/sessions/{{session}}/rename", Scope.RUN)
@@ -75,4 +103,4 @@ async def _session(ask: Ask, name: str) -> Session:
     return await ask.gateway.ask(lambda reader: reader.find_session(name, ask.context.principal))
 
 
-ROUTES = (list_sessions, get_session, rename_session, archive_session)
+ROUTES = (list_sessions, get_session, search_session, rename_session, archive_session)

@@ -7,8 +7,8 @@ import trio
 from palyra_trio.core.commands import ArchiveSession
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.session import SessionRef
-from tests.fakes import FakeProvider
-from tests.transports.api.asking import read, say
+from tests.fakes import FakeProvider, says
+from tests.transports.api.asking import DOCUMENT, read, say
 from tests.transports.served import open_served
 from tests.transports.test_run_events import BY_ALICE
 
@@ -67,3 +67,24 @@ async def test_a_session_is_put_away_and_again_says_the_same(tmp_path: Path) -> 
         assert done.said["archived_ms"] >= done.said["created_ms"]
         assert (await say(served, f"/sessions/{done.said['session_id']}/archive")).said == done.said
         assert (await say(served, "/sessions/a/archive")).code == "not_found"  # the key is free
+
+
+async def test_a_session_is_searched_by_who_owns_it_page_by_page(tmp_path: Path) -> None:
+    async with open_served(tmp_path, FakeProvider(says("A green fence."))) as served:
+        await served.runtime.run("Paint the fence", context=BY_ALICE, session=SessionRef(key="a"))
+        first = (await read(served, "/sessions/a/search?q=FENCE&page_size=1")).said
+        rest = (await read(served, f"/sessions/a/search?q=FENCE&page_token={first['next_page_token']}")).said
+        assert [hit["part"] for hit in (*first["hits"], *rest["hits"])] == ["answer", "prompt"]
+        assert rest["hits"][0]["excerpt"] == [
+            {"text": "Paint the ", "found": False},
+            {"text": "fence", "found": True},
+        ]
+        assert rest["next_page_token"] == ""
+        assert (await read(served, "/sessions/a/search?q=fence", who="bob")).code == "not_found"
+        for query in ("", "?q=", "?q=%20", f"?q={'x' * 201}", "?q=x&page_token=y", "?q=x&q=y", "?words=x"):
+            assert (await read(served, f"/sessions/a/search{query}")).code == "invalid_argument"
+
+
+def test_what_a_search_must_say_is_published() -> None:
+    said = DOCUMENT["paths"]["/api/v1/sessions/{session}/search"]["get"]["parameters"]
+    assert {each["name"] for each in said if each["required"]} == {"session", "q"}
