@@ -15,7 +15,7 @@ from palyra_trio.core.config import Config
 from palyra_trio.core.identity import Principal, RequestContext
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import RunFinished
-from palyra_trio.daemon import calm_collector, open_runtime
+from palyra_trio.daemon import Setup, calm_collector, open_runtime
 from palyra_trio.providers.choose import ModelSettings
 from palyra_trio.runtime.gateway import Gateway
 
@@ -39,7 +39,7 @@ async def main(work: Work) -> None:
     workspace.mkdir()
     step = {"calls": [{"tool": "clock.now", "arguments": {}}]}
     script.write_text(json.dumps({"turns": [*[step] * STEPS, {"text": "done"}]}))
-    async with open_runtime(Config(), ModelSettings(), work.folder / "state") as gateway:
+    async with open_runtime(Setup(Config(), ModelSettings(), work.folder / "state")) as gateway:
         calm_collector()
 
         async def worker() -> None:

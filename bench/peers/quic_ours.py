@@ -11,7 +11,8 @@ from palyra_trio.transports.refusals import grpc_error
 from palyra_trio.wire.h3_exchange import Exchange
 from palyra_trio.wire.h3_server import H3Server
 from palyra_trio.wire.limits import Limits, QuicLimits
-from palyra_trio.wire.quic_config import Identity, open_udp_sockets
+from palyra_trio.wire.quic_config import Identity
+from palyra_trio.wire.udp_sockets import open_udp_sockets
 
 PIECE = bytes(64 * 1024)
 CONNECTIONS = Limits(connections=2000)

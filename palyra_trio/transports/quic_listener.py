@@ -17,10 +17,11 @@ from palyra_trio.transports.refusals import grpc_error
 from palyra_trio.wire.h3_exchange import Exchange
 from palyra_trio.wire.h3_server import H3Server
 from palyra_trio.wire.limits import Limits, QuicLimits
-from palyra_trio.wire.quic_client_certs import demanding
-from palyra_trio.wire.quic_config import Identity, Traces, open_udp_sockets
+from palyra_trio.wire.quic_client_certs import mutual_tls_machine
+from palyra_trio.wire.quic_config import Identity, Traces
 from palyra_trio.wire.quic_machine import Machine
 from palyra_trio.wire.served_calls import Handlers
+from palyra_trio.wire.udp_sockets import open_udp_sockets
 
 
 def open_sockets(quic: QuicConfig) -> list[socket.socket]:
@@ -80,7 +81,7 @@ def _machine(client_ca_file: str) -> type[Machine]:
     if not client_ca_file:
         return Machine
     try:
-        return demanding(Path(client_ca_file))
+        return mutual_tls_machine(Path(client_ca_file))
     except (OSError, ValueError) as error:
         raise ConfigInvalid(
             f"quic.client_ca_file {client_ca_file} is no certificate: {error}", remedy="name a PEM file"

@@ -118,10 +118,6 @@ class Call:
         """Queue a response, as soon as the call has room for it. If cancelled, it is not sent."""
         await self.send_encoded([message.SerializeToString()])
 
-    async def send_many(self, messages: Iterable[Any]) -> None:
-        """Queue responses that travel together. If cancelled, none of them is sent."""
-        await self.send_encoded([message.SerializeToString() for message in messages])
-
     async def send_encoded(self, bodies: Iterable[bytes]) -> None:
         """Queue responses that are serialised already. If cancelled, none of them is sent."""
         if not self._begun:

@@ -20,7 +20,8 @@ from palyra_trio.wire.call import ConnectionLost
 from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.client_call import USER_AGENT, Calling
 from palyra_trio.wire.h3_connection import H3Pump, H3Stream
-from palyra_trio.wire.h3_frames import Code, decode_response, decode_trailers
+from palyra_trio.wire.h3_frames import Code
+from palyra_trio.wire.h3_headers import decode_response, decode_trailers
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.metadata import Headers, Metadata, MetadataLike, is_grpc, request_headers, status_of
 from palyra_trio.wire.quic_config import Identity, Traces, Trust, client_configuration, fingerprint_of
@@ -184,13 +185,13 @@ class H3Channel(H3Pump, Calling):
         return stream
 
     def _turns_left(self) -> int:
-        return self.machine.most_streams - self.machine.get_next_available_stream_id() // 4
+        return self.machine.peer_max_streams - self.machine.get_next_available_stream_id() // 4
 
     def _refuse(self) -> None:
         self._refusing = True
         self._turns.unpark_all()
 
-    def shaken(self) -> None:
+    def handshake_done(self) -> None:
         if self._trust.fingerprint and self.fingerprint != self._trust.fingerprint:
             why = f"the certificate has the SHA-256 {self.fingerprint}, and {self._trust.fingerprint} is pinned"
             self.abort(_BAD_CERTIFICATE, why)
@@ -198,7 +199,7 @@ class H3Channel(H3Pump, Calling):
         if self.machine.lacks_certificate:
             self.abort(_NO_CERTIFICATE, "the server asks for a client certificate")
             return
-        super().shaken()
+        super().handshake_done()
         self._greet()
 
     def _greet(self) -> None:

@@ -17,7 +17,6 @@ from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.h3_frames import (
     Code,
     Frame,
-    HeaderCodec,
     Http3Error,
     StreamKind,
     check_settings,
@@ -29,6 +28,7 @@ from palyra_trio.wire.h3_frames import (
     parse_goaway,
     request_reader,
 )
+from palyra_trio.wire.h3_headers import HeaderCodec
 from palyra_trio.wire.limits import Bucket, Limits
 from palyra_trio.wire.metadata import Headers
 from palyra_trio.wire.quic_connection import QuicPump, Sender
@@ -109,7 +109,7 @@ class H3Pump(QuicPump):
         """Return if what has arrived and is not read may stay. Raises Busy."""
 
     def hand_back(self, stream: CallStream, flow_bytes: int) -> None:
-        if self.machine.read(stream.id, flow_bytes):
+        if self.machine.credit(stream.id, flow_bytes):
             self._endpoint.send_soon(self)
 
     def reset(self, stream: CallStream, code: int | None = None, why: GRPCError | None = None) -> None:
@@ -155,7 +155,7 @@ class H3Pump(QuicPump):
 
     # --- for the connection ---
 
-    def shaken(self) -> None:
+    def handshake_done(self) -> None:
         def begin(kind: StreamKind, data: bytes = b"") -> int:
             stream_id = self.machine.get_next_available_stream_id(is_unidirectional=True)
             self.machine.write(stream_id, encode_number(kind) + data)
@@ -174,9 +174,9 @@ class H3Pump(QuicPump):
                         self._take_control(stream_id, data, ended)
                     else:
                         left_bytes = self._take_data(stream_id, data, ended)
-                    self.machine.read(stream_id, len(data) - left_bytes)
+                    self.machine.credit(stream_id, len(data) - left_bytes)
                 case events.StreamReset(code, stream_id):
-                    self.machine.read_reset(stream_id)
+                    self.machine.credit_reset(stream_id)
                     self._was_reset(stream_id, code)
                 case events.StopSendingReceived(code, stream_id):
                     if stream_id & 2:

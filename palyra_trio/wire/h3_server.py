@@ -3,7 +3,6 @@
 Calls are served as over HTTP/2. What is not gRPC goes to a handler of plain exchanges, or gets an answer in words.
 """
 
-import logging
 import socket
 from collections.abc import Container, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,8 @@ from palyra_trio.wire.call import Translate
 from palyra_trio.wire.call_stream import CallStream
 from palyra_trio.wire.h3_connection import H3Pump, H3Stream
 from palyra_trio.wire.h3_exchange import Exchange, Handle
-from palyra_trio.wire.h3_frames import Code, content_length, decode_request, decode_trailers
+from palyra_trio.wire.h3_frames import Code
+from palyra_trio.wire.h3_headers import content_length, decode_request, decode_trailers
 from palyra_trio.wire.limits import Bucket, Limits, QuicLimits
 from palyra_trio.wire.metadata import NotGrpc
 from palyra_trio.wire.quic_admission import Admission
@@ -25,8 +25,6 @@ from palyra_trio.wire.quic_endpoint import QuicListener
 from palyra_trio.wire.quic_machine import Machine, check_version
 from palyra_trio.wire.served_calls import Handlers, ServedCalls, Service
 from palyra_trio.wire.udp_port import Address
-
-_log = logging.getLogger(__name__)
 
 
 class H3Server:
@@ -97,7 +95,7 @@ class H3Server:
             self._quic,
             original_id=admission.original_id,
             retried_id=admission.retried_id,
-            reset_token=listener.secrets.reset_token,
+            reset_token=listener.keys.reset_token,
         )
         return _ServerConnection(listener, machine, address, self._service, self._exchange)
 

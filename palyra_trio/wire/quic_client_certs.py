@@ -21,7 +21,7 @@ class CertificateRequired(tls.Alert):
     description = tls.AlertDescription.certificate_required
 
 
-def demanding(authority: Path) -> type[Machine]:
+def mutual_tls_machine(authority: Path) -> type[Machine]:
     """Return the connections of a server whose clients have to show a certificate of the authority of a PEM file.
 
     Raises OSError and ValueError when the file is none.
@@ -29,11 +29,11 @@ def demanding(authority: Path) -> type[Machine]:
     pem = authority.read_bytes()
     x509.load_pem_x509_certificates(pem)
 
-    class DemandingMachine(Machine):
+    class MutualTlsMachine(Machine):
         def _initialize(self, peer_cid: bytes) -> None:
             super()._initialize(peer_cid)
             assert self._session_ticket_fetcher is None  # a resumed session would show no certificate
-            self.tls.__class__ = _DemandingContext
+            self.tls.__class__ = _MutualTlsContext
             self.tls._request_client_certificate = True
             self.tls._cadata = pem
 
@@ -41,10 +41,10 @@ def demanding(authority: Path) -> type[Machine]:
         def subject(self) -> str:
             return self.peer_certificate.subject.rfc4514_string() if self.peer_certificate is not None else ""
 
-    return DemandingMachine
+    return MutualTlsMachine
 
 
-class _DemandingContext(tls.Context):
+class _MutualTlsContext(tls.Context):
     def _set_peer_certificate(self, certificate: tls.Certificate) -> None:
         try:
             super()._set_peer_certificate(certificate)

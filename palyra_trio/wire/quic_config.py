@@ -1,9 +1,7 @@
-"""What QUIC takes from outside: sockets, certificates, whom to trust, and files for those who debug. Opens no connection."""
+"""What QUIC takes from outside: certificates, whom to trust, and files for those who debug. Opens no connection."""
 
-import errno
 import hashlib
 import os
-import socket
 import ssl
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -22,8 +20,6 @@ from palyra_trio.wire.limits import Limits, QuicLimits
 
 PROTOCOL = "h3"  # RFC 9114, section 3.1
 SAFE_DATAGRAM_BYTES = 1200  # every path of QUIC carries them (RFC 9000, section 14)
-LOOPBACK = ("127.0.0.1", "::1")
-_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 VERSIONS = (QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2)
 
 
@@ -87,7 +83,7 @@ def server_configuration(identity: Identity, limits: Limits, quic: QuicLimits, t
     """Return aioquic's configuration of a server."""
     configuration = _configuration(limits, quic, traces)
     configuration.is_client = False
-    _show(configuration, identity)
+    _present(configuration, identity)
     return configuration
 
 
@@ -101,7 +97,7 @@ def client_configuration(
     configuration = _configuration(limits, quic, traces)
     configuration.server_name = host
     if identity is not None:
-        _show(configuration, identity)
+        _present(configuration, identity)
     if trust.ca is None:
         configuration.verify_mode = ssl.CERT_NONE  # the fingerprint is compared before anything is said
     else:
@@ -126,7 +122,7 @@ def _configuration(limits: Limits, quic: QuicLimits, traces: OpenTraces) -> Quic
     )
 
 
-def _show(configuration: QuicConfiguration, identity: Identity) -> None:
+def _present(configuration: QuicConfiguration, identity: Identity) -> None:
     configuration.certificate = identity.certificate
     configuration.certificate_chain = list(identity.above)
     configuration.private_key = identity.key
@@ -135,45 +131,6 @@ def _show(configuration: QuicConfiguration, identity: Identity) -> None:
 def fingerprint_of(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of a certificate, in hex."""
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
-
-
-def open_udp_sockets(host: str, port: int) -> list[socket.socket]:
-    """Bind a UDP socket for every address of `host`, with the same port; 0 takes a free one. `localhost` is both loopbacks.
-
-    Raises OSError, and leaves nothing open then. Blocks while a name is looked up.
-    """
-    sockets: list[socket.socket] = []
-    with ExitStack() as opened:
-        for address in LOOPBACK if host == "localhost" else _addresses(host):
-            try:
-                bound = _bind(address, port)
-            except OSError as error:
-                if sockets and error.errno in _NO_SUCH_FAMILY:
-                    continue  # a machine without IPv6
-                raise
-            sockets.append(opened.enter_context(bound))
-            port = bound.getsockname()[1]
-        opened.pop_all()
-    return sockets
-
-
-def _addresses(host: str) -> list[str]:
-    found = socket.getaddrinfo(host or None, None, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
-
-
-def _bind(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind((address, port))
-        opened.setblocking(False)
-    except OSError:
-        opened.close()
-        raise
-    return opened
 
 
 def _open_private(path: Path) -> TextIO:

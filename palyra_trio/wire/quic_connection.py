@@ -152,7 +152,7 @@ class QuicPump:
         """Take what has happened on a stream."""
         raise NotImplementedError
 
-    def shaken(self) -> None:
+    def handshake_done(self) -> None:
         """The handshake is done."""
         raise NotImplementedError
 
@@ -182,7 +182,7 @@ class QuicPump:
                     self._endpoint.established(self)
                     self._stop_at = math.inf
                     self.machine.settle()
-                    self.shaken()
+                    self.handshake_done()
                 case events.ConnectionIdIssued():
                     self._endpoint.listen_for(self, event.connection_id)
                 case events.ConnectionIdRetired():
@@ -213,9 +213,9 @@ class QuicPump:
     def _due(self) -> float:
         at = self.machine.get_timer()
         due = min(math.inf if at is None else at, self._stop_at)
-        return min(due, self.machine.asks_at) if self._asks() else due
+        return min(due, self.machine.keepalive_at) if self._needs_keepalive() else due
 
-    def _asks(self) -> bool:
+    def _needs_keepalive(self) -> bool:
         return self.established and not self._stopping and self.is_wanted()
 
     def _set_alarm(self) -> None:
@@ -232,8 +232,8 @@ class QuicPump:
                 self._close()
             else:
                 self.machine.forget(f"nobody answered for {self.limits.preface_s:g} s")
-        elif self._asks() and now >= self.machine.asks_at:
-            self.machine.ask(now)
+        elif self._needs_keepalive() and now >= self.machine.keepalive_at:
+            self.machine.send_keepalive(now)
         else:
             return
         self._take_events()

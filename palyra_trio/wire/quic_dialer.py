@@ -11,7 +11,7 @@ from palyra_trio.wire.quic_connection import QuicPump
 from palyra_trio.wire.quic_endpoint import QuicEndpoint
 from palyra_trio.wire.udp_port import Address, UdpPort
 
-MOVES_APART_S = 0.25  # at least: a network that refuses all that is sent would else keep us at exchanging sockets
+REBIND_APART_S = 0.25  # at least: a network that refuses all that is sent would else keep us at exchanging sockets
 
 
 class QuicDialer(QuicEndpoint):
@@ -21,7 +21,7 @@ class QuicDialer(QuicEndpoint):
         super().__init__(quic)
         self._address = address
         self._reading = trio.CancelScope()
-        self._moves_at = -math.inf
+        self._rebinds_at = -math.inf
         self._connection: QuicPump
         self._nursery: trio.Nursery
 
@@ -46,20 +46,20 @@ class QuicDialer(QuicEndpoint):
 
     def _use(self, opened: socket.socket) -> None:
         refused = self._connection.refused
-        port = UdpPort(opened, self.quic, self._take, refused, stranded=self._move, connected=True)
+        port = UdpPort(opened, self.quic, self._take, refused, stranded=self._rebind_anywhere, connected=True)
         self._reading.cancel()
         self._ports[:] = [port]
         self._reading = trio.CancelScope()
         self._nursery.start_soon(self._read, port, self._reading)
 
-    def _move(self) -> None:
+    def _rebind_anywhere(self) -> None:
         """Go on from whatever address this machine has now; while it has none, a later datagram tries again."""
         now = trio.current_time()
-        if now < self._moves_at:
+        if now < self._rebinds_at:
             return
         with suppress(OSError):
             self.rebind("")
-            self._moves_at = now + MOVES_APART_S
+            self._rebinds_at = now + REBIND_APART_S
             self._connection.machine.send_ping(0)  # the server learns from us where we are, and has not yet heard it
             self.send_soon(self._connection)
 

@@ -25,10 +25,10 @@ from aioquic.quic.packet import (
 from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from palyra_trio.wire.limits import Bucket, Limits, QuicLimits
-from palyra_trio.wire.quic_admission import ID_BYTES, Admission, Gatekeeper, Secrets, Verdict
+from palyra_trio.wire.quic_admission import ID_BYTES, Admission, Gatekeeper, ServerKeys, Verdict
 from palyra_trio.wire.quic_config import SAFE_DATAGRAM_BYTES, VERSIONS
 from palyra_trio.wire.quic_connection import QuicPump
-from palyra_trio.wire.quic_memory import Memory
+from palyra_trio.wire.quic_memory import MemoryBudget
 from palyra_trio.wire.udp_port import Address, UdpPort
 
 _LONG = 0x80  # RFC 9000, section 17.2
@@ -99,12 +99,12 @@ class QuicListener(QuicEndpoint):
         secret: bytes,
     ) -> None:
         super().__init__(quic)
-        self.secrets = Secrets(secret)
+        self.keys = ServerKeys(secret)
         self.connections: set[QuicPump] = set()
         self._make = make
         self._by_id: dict[bytes, QuicPump] = {}
-        self._gatekeeper: Gatekeeper[QuicPump] = Gatekeeper(self.secrets, quic, limits.connections)
-        self._memory: Memory[QuicPump] = Memory(quic.kept_bytes)
+        self._gatekeeper: Gatekeeper[QuicPump] = Gatekeeper(self.keys, quic, limits.connections)
+        self._memory: MemoryBudget[QuicPump] = MemoryBudget(quic.kept_bytes)
         self._resets = Bucket(quic.resets_per_s, quic.resets_per_s, trio.current_time())
         self._draining = False
         self._opened = trio.CancelScope()
@@ -133,7 +133,7 @@ class QuicListener(QuicEndpoint):
 
     def established(self, connection: QuicPump) -> None:
         """It has finished its handshake."""
-        self._gatekeeper.stands(connection, trio.current_time())
+        self._gatekeeper.established(connection, trio.current_time())
 
     def weigh(self, connection: QuicPump) -> None:
         """Look at what the connection keeps. While all of them keep too much, the heaviest ends without a word.
@@ -146,7 +146,7 @@ class QuicListener(QuicEndpoint):
         for each in self.connections:
             self._memory.note(each, 0 if each.machine.is_over else each.kept_bytes)
         while self._memory.is_over:
-            heaviest = self._memory.heaviest(self._gatekeeper.crowd.network_of)
+            heaviest = self._memory.heaviest(self._gatekeeper.table.network_of)
             _log.warning("%s made this server keep too much: %d bytes", heaviest.peer.address, heaviest.kept_bytes)
             heaviest.give_up("it made the server keep too much")
             self._memory.forget(heaviest)
@@ -203,7 +203,7 @@ class QuicListener(QuicEndpoint):
                 connection = self._make(self, admission, address)
                 connection.receive(data, address, now)
                 if connection.machine.has_begun:
-                    if (oldest := self._gatekeeper.lets_in(connection, admission, address)) is not None:
+                    if (oldest := self._gatekeeper.add(connection, admission, address)) is not None:
                         oldest.give_up("its handshake took longer than that of others who wait")
                     self._keep(connection, header.destination_cid)
                 else:  # noise with a header
@@ -223,7 +223,7 @@ class QuicListener(QuicEndpoint):
                 self.send(_refusal(header, QuicErrorCode.INVALID_TOKEN), address)
             case Verdict.FULL:
                 self.send(_refusal(header, QuicErrorCode.CONNECTION_REFUSED), address)
-            case Verdict.SILENCE:
+            case Verdict.DROP:
                 pass
 
     def _keep(self, connection: QuicPump, first_id: bytes) -> None:
@@ -239,7 +239,7 @@ class QuicListener(QuicEndpoint):
             _log.error("a connection failed", exc_info=error)
         finally:
             self.connections.discard(connection)
-            self._gatekeeper.crowd.leaves(connection)
+            self._gatekeeper.table.remove(connection)
             self._memory.forget(connection)
             self._has_sent(connection)
             for each in (first_id, *connection.machine.ids):
@@ -257,7 +257,7 @@ class QuicListener(QuicEndpoint):
     def _reset(self, data: bytes, address: Address, now: float) -> None:
         """Tell a client that its connection is not known here, which it can trust (RFC 9000, section 10.3)."""
         if data[0] & _SHORT and len(data) >= _RESET_BYTES and self._resets.take(now):
-            token = self.secrets.reset_token(data[1 : 1 + ID_BYTES])
+            token = self.keys.reset_token(data[1 : 1 + ID_BYTES])
             noise = os.urandom(_RESET_BYTES - 1 - len(token))
             self.send(bytes([_SHORT | noise[0] & 0x3F]) + noise[1:] + token, address)
 

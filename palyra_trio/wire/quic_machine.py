@@ -37,11 +37,11 @@ logging.getLogger("quic").setLevel(logging.ERROR)  # what a peer does wrong is t
 
 WRITTEN_FOR = "1.7.2"
 RESET_TOKEN_BYTES = 16
-STREAMS_OF_CONTROL = 16  # that a peer may open beside its requests: HTTP/3 has three, and some send grease on others
+UNIDIRECTIONAL_STREAMS = 16  # that a peer may open: HTTP/3 has three, and some send grease on others
 HANDSHAKE_BYTES = 64 * 1024  # of TLS, at each level of encryption: a chain of certificates has a few thousand
 GAPS = 256  # in what has arrived of a stream: half of the datagrams of a window, lost one by one, make a hundred
-_UPDATE = 4  # a window is told anew when a quarter of it was read
-_LOST_SIZE = 2  # questions in a row without an answer, after which large datagrams are suspected
+_WINDOW_STEPS = 4  # a window is told anew when a quarter of it was read
+_BLACK_HOLE_PROBES = 2  # questions in a row without an answer, after which large datagrams are suspected
 _VARINT_BYTES = 8
 _REASON = 200  # characters of it that are told
 _ROUNDING_S = 1e-6  # a timer that rings when it should may else find that it is too early, and be set for now
@@ -74,14 +74,14 @@ class Machine(QuicConnection):
         self._limits = limits
         self._quic = quic
         self._reset_token = reset_token
-        self._told_bytes = limits.connection_window_bytes // _UPDATE
-        self._stream_told_bytes = limits.stream_window_bytes // _UPDATE
-        self._asked_at = -math.inf
+        self._window_step_bytes = limits.connection_window_bytes // _WINDOW_STEPS
+        self._stream_window_step_bytes = limits.stream_window_bytes // _WINDOW_STEPS
+        self._keepalive_sent_at = -math.inf
         self._answering = False  # stream data is to be sent: an acknowledgement goes with it
         self._written_bytes = 0
         requests = 0 if configuration.is_client else limits.streams
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = requests
-        self._local_max_streams_uni.value = self._local_max_streams_uni.sent = STREAMS_OF_CONTROL
+        self._local_max_streams_uni.value = self._local_max_streams_uni.sent = UNIDIRECTIONAL_STREAMS
         self._mark(self._host_cids[0])
         self._loss._pacer = BurstPacer(max_datagram_size=quic.datagram_bytes)
 
@@ -117,12 +117,12 @@ class Machine(QuicConnection):
         return event is not None and event.error_code & ~0xFF == QuicErrorCode.CRYPTO_ERROR
 
     @property
-    def asks_at(self) -> float:
+    def keepalive_at(self) -> float:
         """When the peer has been silent for so long that it is to be asked, and was not asked just now."""
         idle_s = self._idle_timeout()
         silence_s = min(self._quic.keepalive_s, idle_s / 2)
         quiet_since = math.inf if self._close_at is None else self._close_at - idle_s
-        return max(quiet_since, self._asked_at) + silence_s
+        return max(quiet_since, self._keepalive_sent_at) + silence_s
 
     @property
     def ids(self) -> list[bytes]:
@@ -149,25 +149,25 @@ class Machine(QuicConnection):
         return self.tls._certificate_request is not None and not self._handshake_confirmed
 
     @property
-    def most_streams(self) -> int:
+    def peer_max_streams(self) -> int:
         """How many request streams the peer has let us open so far, since the beginning."""
         return self._remote_max_streams_bidi
 
-    def ask(self, now: float) -> None:
+    def send_keepalive(self, now: float) -> None:
         """Have the peer answer; the question is repeated until it does, or it is over."""
-        self._asked_at = now
+        self._keepalive_sent_at = now
         self.send_ping(0)
 
-    def read(self, stream_id: int, count: int) -> bool:
-        """Let the peer send `count` bytes more, on the stream and in all. Return whether that is worth telling it now."""
+    def credit(self, stream_id: int, count: int) -> bool:
+        """Let the peer send `count` bytes more, on the stream and in all. Return whether it is to be told now."""
         self._local_max_data.value += count
-        worth = self._local_max_data.value - self._local_max_data.sent >= self._told_bytes
+        due = self._local_max_data.value - self._local_max_data.sent >= self._window_step_bytes
         if (stream := self._streams.get(stream_id)) is not None:
             stream.max_stream_data_local += count
-            worth |= self._wants_more(stream)
-        return worth
+            due |= self._window_is_due(stream)
+        return due
 
-    def read_reset(self, stream_id: int) -> None:
+    def credit_reset(self, stream_id: int) -> None:
         """Let the peer send as much more as it had counted on a stream that it has now reset and we have not received."""
         if (stream := self._streams.get(stream_id)) is not None:
             self._local_max_data.value += stream.receiver.highest_offset - stream.receiver.starting_offset()
@@ -257,7 +257,7 @@ class Machine(QuicConnection):
     def handle_timer(self, now: float) -> None:
         super().handle_timer(now + _ROUNDING_S)
         loss = self._loss
-        if loss._pto_count >= _LOST_SIZE:
+        if loss._pto_count >= _BLACK_HOLE_PROBES:
             self._max_datagram_size = SAFE_DATAGRAM_BYTES  # RFC 8899, section 4.4: a black hole for large ones
         while loss._pto_count > 1 and loss.get_probe_timeout() * 2**loss._pto_count > self._quic.probe_s:
             loss._pto_count -= 1
@@ -315,8 +315,8 @@ class Machine(QuicConnection):
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         for limit, step in (
-            (self._local_max_data, self._told_bytes),
-            (self._local_max_streams_bidi, self._limits.streams // _UPDATE),
+            (self._local_max_data, self._window_step_bytes),
+            (self._local_max_streams_bidi, self._limits.streams // _WINDOW_STEPS),
             (self._local_max_streams_uni, 1),
         ):
             if limit.value - limit.sent >= max(step, 1):
@@ -330,7 +330,7 @@ class Machine(QuicConnection):
                 limit.sent = limit.value
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
-        if self._wants_more(stream):
+        if self._window_is_due(stream):
             buffer = builder.start_frame(
                 QuicFrameType.MAX_STREAM_DATA,
                 capacity=1 + 2 * _VARINT_BYTES,
@@ -341,9 +341,9 @@ class Machine(QuicConnection):
             buffer.push_uint_var(stream.max_stream_data_local)
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 
-    def _wants_more(self, stream: QuicStream) -> bool:
+    def _window_is_due(self, stream: QuicStream) -> bool:
         return (
-            stream.max_stream_data_local - stream.max_stream_data_local_sent >= self._stream_told_bytes
+            stream.max_stream_data_local - stream.max_stream_data_local_sent >= self._stream_window_step_bytes
             and stream.receiver._final_size is None
         )
 

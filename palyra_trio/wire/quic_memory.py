@@ -7,34 +7,34 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-Keeper = TypeVar("Keeper")
+Connection = TypeVar("Connection")
 
 
-class Memory(Generic[Keeper]):
+class MemoryBudget(Generic[Connection]):
     """The bytes that were last said of each connection, and of all."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._kept: dict[Keeper, int] = {}
+        self._kept: dict[Connection, int] = {}
         self._sum_bytes = 0
 
     @property
     def is_over(self) -> bool:
         return self._sum_bytes > self._most_bytes
 
-    def note(self, keeper: Keeper, kept_bytes: int) -> None:
+    def note(self, connection: Connection, kept_bytes: int) -> None:
         """A connection keeps so many bytes now."""
-        self._sum_bytes += kept_bytes - self._kept.get(keeper, 0)
-        self._kept[keeper] = kept_bytes
+        self._sum_bytes += kept_bytes - self._kept.get(connection, 0)
+        self._kept[connection] = kept_bytes
 
-    def forget(self, keeper: Keeper) -> None:
+    def forget(self, connection: Connection) -> None:
         """A connection is gone; this may be said more than once."""
-        self._sum_bytes -= self._kept.pop(keeper, 0)
+        self._sum_bytes -= self._kept.pop(connection, 0)
 
-    def heaviest(self, network_of: Callable[[Keeper], bytes]) -> Keeper:
+    def heaviest(self, network_of: Callable[[Connection], bytes]) -> Connection:
         """Return the connection that keeps the most, of the network that keeps the most: many small ones are no disguise."""
         sums: Counter[bytes] = Counter()
-        for keeper, kept_bytes in self._kept.items():
-            sums[network_of(keeper)] += kept_bytes
+        for connection, kept_bytes in self._kept.items():
+            sums[network_of(connection)] += kept_bytes
         ((network, _),) = sums.most_common(1)
         return max((each for each in self._kept if network_of(each) == network), key=self._kept.__getitem__)

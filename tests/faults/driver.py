@@ -16,7 +16,7 @@ from palyra_trio.core.agents import Limits
 from palyra_trio.core.commands import Accepted, StartRun
 from palyra_trio.core.config import Config
 from palyra_trio.core.identity import Principal, RequestContext
-from palyra_trio.daemon import open_runtime
+from palyra_trio.daemon import Setup, open_runtime
 from palyra_trio.providers.choose import ModelSettings
 from palyra_trio.runtime.gateway import Gateway
 
@@ -53,7 +53,7 @@ async def _storm(gateway: Gateway, state_dir: Path, workspace: Path) -> None:
             StartRun("go on", model=f"scripted/{script}", workspace=str(workspace)), CONTEXT
         )
         assert isinstance(accepted, Accepted)
-        acknowledged(accepted.run_id, accepted.from_seq)
+        acknowledged(accepted.run_id, 1)
         follower = await gateway.follow(accepted.run_id, 0, CONTEXT)
         while rows := await follower.next_rows():
             acknowledged(accepted.run_id, rows[-1].seq)
@@ -65,7 +65,7 @@ async def _storm(gateway: Gateway, state_dir: Path, workspace: Path) -> None:
 
 
 async def _main(what: str, state_dir: Path, workspace: Path) -> None:
-    async with open_runtime(CONFIG, ModelSettings(), state_dir) as gateway:
+    async with open_runtime(Setup(CONFIG, ModelSettings(), state_dir)) as gateway:
         if what == "storm":
             await _storm(gateway, state_dir, workspace)
         else:

@@ -253,8 +253,7 @@ async def _asked(runtime: Runtime, *calls: ToolCall, **fields: Any) -> tuple[Acc
     accepted = await runtime.start(provider=FakeProvider(says("", *calls), says("done")), **fields)
     await runtime.until(accepted.run_id, ApprovalRequested)
     await wait_all_tasks_blocked(0.01)
-    listed = await runtime.gateway.ask(lambda reader: reader.approvals.of_run(accepted.run_id))
-    return accepted, {each.call_id: each.approval_id for each in listed}
+    return accepted, {each.call_id: each.approval_id for each in await runtime.asked(accepted.run_id)}
 
 
 async def _ended(runtime: Runtime, accepted: Accepted) -> Tape:

@@ -10,7 +10,7 @@ import trio
 from palyra_trio.core.config import Config
 from palyra_trio.core.run import TERMINAL, RunState
 from palyra_trio.core.tape import RunInterrupted, run_stream
-from palyra_trio.daemon import open_runtime
+from palyra_trio.daemon import Setup, open_runtime
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
@@ -47,7 +47,7 @@ def _kill_and_check(folder: Path, after_s: float) -> int:
     assert len(live) <= RUNS
 
     async def boot() -> dict[str, tuple[RunState, str]]:
-        async with open_runtime(Config(), ModelSettings(), folder / "state") as gateway:
+        async with open_runtime(Setup(Config(), ModelSettings(), folder / "state")) as gateway:
             runs = await gateway.ask(lambda reader: list(reader._runs("TRUE", (), -1)))
             return {run.run_id: (run.state, run.reason) for run in runs}
 

@@ -107,6 +107,8 @@ class Watchers:
             event = await stream.next()
             assert event is not None
             name, html, place = event
+            if name == "beat":
+                continue
             assert name == "update"
             apply(shown, html)
             places.append(int(dict(part.split(":") for part in place.split(","))[run.run_id]))

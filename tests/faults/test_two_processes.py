@@ -8,7 +8,7 @@ import trio
 
 from palyra_trio.core.config import Config
 from palyra_trio.core.errors import StateLocked
-from palyra_trio.daemon import open_runtime
+from palyra_trio.daemon import Setup, open_runtime
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.providers.choose import ModelSettings
@@ -17,7 +17,7 @@ from tests.faults.process import running, start
 
 def _open(state_dir: Path) -> None:
     async def main() -> None:
-        async with open_runtime(Config(), ModelSettings(), state_dir):
+        async with open_runtime(Setup(Config(), ModelSettings(), state_dir)):
             pass
 
     trio.run(main)

@@ -60,7 +60,7 @@ class Echo(EchoBase):
             text = Text(body=bytes(order.bytes_each))
             for _ in range(order.messages // max(order.together, 1)):
                 if order.together:
-                    await call.send_many([text] * order.together)
+                    await call.send_encoded([text.SerializeToString()] * order.together)
                 else:
                     await call.send_message(text)
                 self.sent += 1

@@ -17,10 +17,11 @@ from palyra_trio.wire.h3_client import H3Channel, connect
 from palyra_trio.wire.h3_exchange import Handle
 from palyra_trio.wire.h3_server import H3Server
 from palyra_trio.wire.limits import Limits, QuicLimits
-from palyra_trio.wire.quic_config import Identity, Trust, open_udp_sockets
+from palyra_trio.wire.quic_config import Identity, Trust
 from palyra_trio.wire.quic_endpoint import QuicEndpoint, QuicListener
 from palyra_trio.wire.served_calls import handlers_of
 from palyra_trio.wire.udp_port import Address
+from palyra_trio.wire.udp_sockets import open_udp_sockets
 from tests.wire.echo import Echo, translate
 
 SECRET = bytes(range(32))

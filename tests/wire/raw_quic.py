@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import trio
 from aioquic.quic import events
 
-from palyra_trio.wire.h3_frames import Frame, HeaderCodec, StreamKind, encode_number, encode_settings, request_reader
+from palyra_trio.wire.h3_frames import Frame, StreamKind, encode_number, encode_settings, request_reader
+from palyra_trio.wire.h3_headers import HeaderCodec
 from palyra_trio.wire.limits import Limits, QuicLimits
 from palyra_trio.wire.metadata import Headers, request_headers
 from palyra_trio.wire.quic_config import OpenTraces, client_configuration
@@ -99,7 +100,7 @@ class Raw(QuicPump):
                 self.stops[stream_id] = code
         self._tell()
 
-    def shaken(self) -> None:
+    def handshake_done(self) -> None:
         self.ready.set()
 
     def flush(self) -> None:

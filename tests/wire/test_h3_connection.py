@@ -6,15 +6,8 @@ from trio.testing import MockClock
 
 from palyra_trio.wire.framing import encode_messages
 from palyra_trio.wire.h3_client import connect
-from palyra_trio.wire.h3_frames import (
-    Code,
-    Frame,
-    HeaderCodec,
-    StreamKind,
-    encode_frame,
-    encode_number,
-    encode_settings,
-)
+from palyra_trio.wire.h3_frames import Code, Frame, StreamKind, encode_frame, encode_number, encode_settings
+from palyra_trio.wire.h3_headers import HeaderCodec
 from palyra_trio.wire.limits import Limits
 from palyra_trio.wire.metadata import Headers
 from tests.wire.echo import Echo
@@ -234,4 +227,4 @@ async def test_requests_that_are_dropped_over_and_over_end_the_connection(how: s
 
 
 def may_open(raw: Raw, stream_id: int) -> bool:
-    return raw.machine.most_streams > stream_id // 4 or raw.over.is_set()
+    return raw.machine.peer_max_streams > stream_id // 4 or raw.over.is_set()

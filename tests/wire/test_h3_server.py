@@ -15,7 +15,8 @@ from palyra_trio.wire.h3_client import connect
 from palyra_trio.wire.h3_exchange import Exchange
 from palyra_trio.wire.h3_frames import Code, Frame, decode_number, encode_frame, encode_number
 from palyra_trio.wire.limits import Limits, QuicLimits
-from palyra_trio.wire.quic_config import Identity, Trust, open_udp_sockets
+from palyra_trio.wire.quic_config import Identity, Trust
+from palyra_trio.wire.udp_sockets import open_udp_sockets
 from tests.wire.echo import Echo
 from tests.wire.echo_grpc import EchoStub
 from tests.wire.echo_pb2 import Order, Text

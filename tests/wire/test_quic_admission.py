@@ -2,7 +2,7 @@ import pytest
 from aioquic.quic.packet import QuicHeader, QuicPacketType, QuicProtocolVersion
 
 from palyra_trio.wire.limits import QuicLimits
-from palyra_trio.wire.quic_admission import Admission, Gatekeeper, Secrets, Verdict
+from palyra_trio.wire.quic_admission import Admission, Gatekeeper, ServerKeys, Verdict
 from palyra_trio.wire.udp_port import Address
 
 SECRET = bytes(range(32))
@@ -25,7 +25,7 @@ def first(token: bytes = b"", to: bytes = b"original") -> QuicHeader:
 
 
 def keeper(quic: QuicLimits | None = None, secret: bytes = SECRET) -> Gatekeeper[int]:
-    return Gatekeeper(Secrets(secret), quic or QuicLimits(), CONNECTIONS)
+    return Gatekeeper(ServerKeys(secret), quic or QuicLimits(), CONNECTIONS)
 
 
 def judge(
@@ -45,11 +45,11 @@ def shown(gatekeeper: Gatekeeper[int], address: Address = HERE) -> QuicHeader:
     return first(token, retried_id)
 
 
-def come(gatekeeper: Gatekeeper[int], guest: int, address: Address, header: QuicHeader | None = None) -> None:
+def come(gatekeeper: Gatekeeper[int], connection: int, address: Address, header: QuicHeader | None = None) -> None:
     """Begin a handshake."""
     admission = judge(gatekeeper, header, address)
     assert admission.verdict is Verdict.ACCEPT
-    gatekeeper.lets_in(guest, admission, address)
+    gatekeeper.add(connection, admission, address)
 
 
 def host(number: int) -> Address:
@@ -99,21 +99,21 @@ def test_a_token_of_another_server_is_no_token() -> None:
 
 def test_an_address_that_comes_often_has_to_be_shown_and_then_to_wait() -> None:
     gatekeeper = keeper(QuicLimits(address_handshakes=3, address_handshakes_per_s=1))
-    for guest in range(3):
-        come(gatekeeper, guest, HERE)
-        gatekeeper.stands(guest, 0.0)
-        gatekeeper.crowd.leaves(guest)
+    for connection in range(3):
+        come(gatekeeper, connection, HERE)
+        gatekeeper.established(connection, 0.0)
+        gatekeeper.table.remove(connection)
     assert judge(gatekeeper).verdict is Verdict.RETRY
-    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.SILENCE
+    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.DROP
     assert judge(gatekeeper, shown(gatekeeper), now=1.0).verdict is Verdict.ACCEPT
     assert judge(gatekeeper, address=host(1)).verdict is Verdict.ACCEPT
 
 
 def test_what_others_begin_in_its_name_is_not_counted_for_an_address() -> None:
     gatekeeper = keeper(QuicLimits(address_handshakes=1, address_handshakes_per_s=0, retry_above=5))
-    for guest in range(5):
-        come(gatekeeper, guest, HERE)
-        gatekeeper.crowd.leaves(guest)
+    for connection in range(5):
+        come(gatekeeper, connection, HERE)
+        gatekeeper.table.remove(connection)
     assert judge(gatekeeper).verdict is Verdict.ACCEPT
     assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.ACCEPT
 
@@ -123,8 +123,8 @@ def test_lies_make_nobody_forgotten_whom_a_limit_holds() -> None:
     assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.ACCEPT
     for number in range(1000):
         come(gatekeeper, number, host(number))
-        gatekeeper.crowd.leaves(number)
-    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.SILENCE
+        gatekeeper.table.remove(number)
+    assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.DROP
 
 
 def test_a_network_of_ipv6_is_one_address_and_loopback_may_come_as_often_as_it_likes() -> None:
@@ -133,7 +133,7 @@ def test_a_network_of_ipv6_is_one_address_and_loopback_may_come_as_often_as_it_l
         judge(gatekeeper, shown(gatekeeper, address), address).verdict
         for address in (("2001:db8::1", 1, 0, 0, 1), ("2001:db8::2", 1, 0, 0, 1), ("2001:db8:0:1::2", 1, 0, 0, 1))
     ]
-    assert judged == [Verdict.ACCEPT, Verdict.SILENCE, Verdict.ACCEPT]
+    assert judged == [Verdict.ACCEPT, Verdict.DROP, Verdict.ACCEPT]
     for address in (("127.0.0.1", 1, 0), ("::1", 1, 0, 0, 1)):
         again = [judge(gatekeeper, shown(gatekeeper, address), address).verdict for _ in range(3)]
         assert again == [Verdict.ACCEPT] * 3
@@ -143,25 +143,25 @@ def test_a_million_addresses_are_not_kept() -> None:
     gatekeeper = keeper(QuicLimits(addresses=8))
     for number in range(1000):
         judge(gatekeeper, shown(gatekeeper, host(number)), host(number))
-    assert len(gatekeeper._came) == 8
+    assert len(gatekeeper._buckets) == 8
 
 
 def test_beyond_the_connections_somebody_is_refused() -> None:
     gatekeeper = keeper()
     for number in range(CONNECTIONS):
         come(gatekeeper, number, host(number))
-        gatekeeper.stands(number, 0.0)
+        gatekeeper.established(number, 0.0)
     assert judge(gatekeeper).verdict is Verdict.FULL
     assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.FULL
-    gatekeeper.crowd.leaves(0)
+    gatekeeper.table.remove(0)
     assert judge(gatekeeper).verdict is Verdict.ACCEPT
 
 
 def test_an_address_has_a_share_of_the_connections_and_leaves_the_others_room() -> None:
     gatekeeper = keeper(QuicLimits(address_share=5))
-    for guest in range(CONNECTIONS // 5):
-        come(gatekeeper, guest, HERE)
-        gatekeeper.stands(guest, 0.0)
+    for connection in range(CONNECTIONS // 5):
+        come(gatekeeper, connection, HERE)
+        gatekeeper.established(connection, 0.0)
     assert judge(gatekeeper).verdict is Verdict.FULL
     assert judge(gatekeeper, shown(gatekeeper)).verdict is Verdict.FULL
     assert judge(gatekeeper, address=host(1)).verdict is Verdict.ACCEPT
@@ -186,12 +186,12 @@ def test_handshakes_of_who_has_shown_where_it_is_make_nobody_else_show_it() -> N
 
 def test_a_short_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="32"):
-        Secrets(b"short")
+        ServerKeys(b"short")
 
 
 def test_reset_tokens_are_of_the_id_and_of_the_secret() -> None:
     tokens = {
-        Secrets(secret).reset_token(each) for secret in (SECRET, bytes(32)) for each in (b"12345678", b"87654321")
+        ServerKeys(secret).reset_token(each) for secret in (SECRET, bytes(32)) for each in (b"12345678", b"87654321")
     }
     assert len(tokens) == 4
-    assert Secrets(SECRET).reset_token(b"12345678") in tokens
+    assert ServerKeys(SECRET).reset_token(b"12345678") in tokens

@@ -22,8 +22,9 @@ from palyra_trio.wire.authority import CertifiedKey, issue_leaf, make_authority
 from palyra_trio.wire.h3_client import connect
 from palyra_trio.wire.h3_exchange import Exchange
 from palyra_trio.wire.h3_server import H3Server
-from palyra_trio.wire.quic_client_certs import demanding
-from palyra_trio.wire.quic_config import Identity, open_udp_sockets
+from palyra_trio.wire.quic_client_certs import mutual_tls_machine
+from palyra_trio.wire.quic_config import Identity
+from palyra_trio.wire.udp_sockets import open_udp_sockets
 from tests.wire.echo import translate
 from tests.wire.quic import SECRET, certified
 
@@ -69,7 +70,7 @@ async def asking(folder: Path) -> AsyncGenerator[Asked, None]:
         certified().identity,
         secret=SECRET,
         exchange=handle,
-        machine=demanding(folder / "clients.pem"),
+        machine=mutual_tls_machine(folder / "clients.pem"),
     )
     sockets = open_udp_sockets("localhost", 0)
     asked = Asked(sockets[0].getsockname()[1], authority, folder, server)
@@ -129,7 +130,7 @@ async def test_a_certificate_that_is_for_servers_only_is_refused(tmp_path: Path)
     authority = make_authority(time.time())
     async with asking(tmp_path) as asked:
         (tmp_path / "clients.pem").write_bytes(authority.chain_pem)
-        asked.server._machine = demanding(tmp_path / "clients.pem")
+        asked.server._machine = mutual_tls_machine(tmp_path / "clients.pem")
         leaf = issue_leaf(authority, ["localhost"], time.time())
         assert "lacks the usage clientAuth" in await refused(asked, own(leaf))
 
@@ -158,7 +159,7 @@ async def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_authority_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "clients.pem").write_bytes(text)
     with pytest.raises(ValueError, match="PEM"):
-        demanding(tmp_path / "clients.pem")
+        mutual_tls_machine(tmp_path / "clients.pem")
 
 
 # --- a foreign stack ---

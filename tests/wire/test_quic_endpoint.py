@@ -159,7 +159,7 @@ async def test_a_flood_of_first_datagrams_is_forgotten_after_the_time_for_a_hand
         await trio.sleep(10)
         assert not listener_of(server).connections
         assert not listener_of(server)._by_id
-        assert listener_of(server)._gatekeeper.crowd.unproven == 0
+        assert listener_of(server)._gatekeeper.table.unvalidated == 0
         assert await say(port) == b"fine"
 
 
@@ -189,7 +189,7 @@ async def test_the_oldest_handshake_of_many_is_given_up_for_a_new_one() -> None:
         came: dict[QuicPump, bytes] = {}
 
         def are(number: int) -> bool:
-            came.update(listener_of(server)._gatekeeper.crowd._shaking)
+            came.update(listener_of(server)._gatekeeper.table._handshaking)
             return len(came) == number
 
         for number in range(1, 5):
@@ -260,7 +260,7 @@ async def test_noise_that_looks_like_a_first_datagram_is_not_kept() -> None:
         await opened.send(short + os.urandom(1300 - len(short)))
         assert await say(port) == b"fine"
         assert len(listener_of(server).connections) == 1
-        assert listener_of(server)._gatekeeper.crowd.unproven == 0
+        assert listener_of(server)._gatekeeper.table.unvalidated == 0
 
 
 async def test_an_error_while_a_datagram_is_taken_ends_one_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -328,8 +328,8 @@ async def test_connections_that_end_leave_nothing() -> None:
                 nursery.start_soon(visit, port)
         await until(lambda: not listener_of(server).connections)
         assert (listener_of(server)._by_id, listener_of(server)._dirty) == ({}, {})
-        crowd = listener_of(server)._gatekeeper.crowd
-        assert (crowd.unproven, crowd.shaking, crowd._standing, crowd._of_network) == (0, 0, {}, {})
+        table = listener_of(server)._gatekeeper.table
+        assert (table.unvalidated, table._handshaking, table._established, table._of_network) == (0, {}, {}, {})
         assert echo.live == 0
         assert len(listener_of(server)._nursery.child_tasks) == 1  # which waits for the drain
         assert len(os.listdir("/proc/self/fd")) == before + 1

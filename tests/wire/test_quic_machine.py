@@ -94,7 +94,7 @@ def test_a_peer_may_send_no_more_than_a_window_ahead_of_who_reads() -> None:
     two.client.write(0, bytes(1_000_000))
     two.pass_on(60)
     assert two.received_bytes(two.server, 0) == LIMITS.stream_window_bytes
-    assert two.server.read(0, 30_000)
+    assert two.server.credit(0, 30_000)
     two.pass_on(60)
     assert two.received_bytes(two.server, 0) == 30_000
 
@@ -107,7 +107,7 @@ def test_streams_together_may_not_send_more_than_the_connections_window_ahead() 
     events = [each for each in two.events(two.server) if isinstance(each, StreamDataReceived)]
     assert sum(len(each.data) for each in events) == LIMITS.connection_window_bytes
     for stream_id in (0, 4):
-        two.server.read(stream_id, 20_000)
+        two.server.credit(stream_id, 20_000)
     two.pass_on(100)
     events = [each for each in two.events(two.server) if isinstance(each, StreamDataReceived)]
     assert sum(len(each.data) for each in events) == 40_000
@@ -117,8 +117,8 @@ def test_a_small_part_of_a_window_is_not_worth_a_word() -> None:
     two = Two()
     two.client.write(0, bytes(20_000))
     two.pass_on(20)
-    assert not two.server.read(0, 5000)
-    assert two.server.read(0, 5000)
+    assert not two.server.credit(0, 5000)
+    assert two.server.credit(0, 5000)
 
 
 def test_what_was_lost_with_a_reset_does_not_count_for_ever() -> None:
@@ -133,7 +133,7 @@ def test_what_was_lost_with_a_reset_does_not_count_for_ever() -> None:
         while not (event := two.server.next_event()):
             two.pass_on(1)
         assert isinstance(event, StreamReset)
-        two.server.read_reset(stream_id)
+        two.server.credit_reset(stream_id)
         two.server.drop(stream_id, 0x10C)
         two.pass_on(10)
         assert not two.server._streams
@@ -143,14 +143,14 @@ def test_what_was_lost_with_a_reset_does_not_count_for_ever() -> None:
 
 def test_streams_are_limited_and_those_that_ended_make_room() -> None:
     two = Two()
-    assert two.client.most_streams == LIMITS.streams
+    assert two.client.peer_max_streams == LIMITS.streams
     for stream_id in range(0, 4 * LIMITS.streams, 4):
         two.client.write(stream_id, b"x", end=True)
     two.pass_on(5)
     for stream_id in range(0, 4 * LIMITS.streams, 4):
         two.server.write(stream_id, b"y", end=True)
     two.pass_on(20)
-    assert two.client.most_streams >= 2 * LIMITS.streams - 2
+    assert two.client.peer_max_streams >= 2 * LIMITS.streams - 2
     assert not two.client._streams
     assert not two.server._streams
 
@@ -189,7 +189,7 @@ def test_datagrams_grow_after_the_handshake_and_shrink_when_they_do_not_arrive()
     two.client.write(0, bytes(10_000))
     two.pass_on(200)
     two.cut, two.largest = False, 0
-    two.server.read(0, 30_000)
+    two.server.credit(0, 30_000)
     two.pass_on(100)
     assert two.received_bytes(two.server, 0) == 40_000
     assert two.largest == 1200
