@@ -6,8 +6,9 @@ What a cookie looks like, and who may have a link, is decided elsewhere.
 
 import hmac
 from base64 import urlsafe_b64encode
+from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import attrs
 
@@ -19,12 +20,15 @@ SECRET_BYTES = 32
 LINK_S = 10 * 60  # from the terminal to the browser
 IDLE_S = 12 * 3600
 ABSOLUTE_S = 7 * 24 * 3600
-SESSIONS_KEPT = 1000  # past these the oldest goes
+SESSIONS_KEPT = 1000  # past these the oldest goes, of who has the most
+SESSIONS_OF_ONE = 100  # principal; past these its own oldest
 LINKS_KEPT = 100
+LINKS_OF_ONE = 10
 FAILURES_PER_MIN = 10  # of one address; a secret has 256 bits, so this is against noise in the log
 ADDRESSES_KEPT = 1000
 
-Kept = TypeVar("Kept")
+
+Owned = TypeVar("Owned", "WebSession", "_Link")
 
 
 @attrs.define
@@ -56,8 +60,8 @@ class WebSessions:
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
-        self._sessions: dict[str, WebSession] = {}
-        self._links: dict[str, _Link] = {}
+        self._sessions: _Kept[WebSession] = _Kept(SESSIONS_KEPT, SESSIONS_OF_ONE)
+        self._links: _Kept[_Link] = _Kept(LINKS_KEPT, LINKS_OF_ONE)
 
     def open_link(self, caller: Caller, now_s: float) -> str:
         """Return the secret of a link by which a browser may sign in as `caller`, once, for `LINK_S`.
@@ -67,24 +71,24 @@ class WebSessions:
         them, and shown at the daemon's own terminal. A session that a token began is not local, and ends with the token.
         """
         secret = self._secret()
-        _keep(self._links, hash_of(secret), _Link(caller, now_s + LINK_S), LINKS_KEPT)
+        self._links.add(hash_of(secret), _Link(caller, now_s + LINK_S))
         return secret
 
     def take_link(self, secret: str, now_s: float) -> Caller | None:
         """Return who the link is for, and end it; None for one that is unknown, used or too old."""
-        link = self._links.pop(hash_of(secret), None)
+        link = self._links.by_key.pop(hash_of(secret), None)
         return link.caller if link is not None and now_s < link.until_s else None
 
     def begin(self, caller: Caller, now_s: float) -> tuple[str, WebSession]:
         """Return the secret of a new session, for its cookie, and the session."""
         secret = self._secret()
         session = WebSession(hash_of(secret), caller, self._secret(), now_s, now_s)
-        _keep(self._sessions, session.key, session, SESSIONS_KEPT)
+        self._sessions.add(session.key, session)
         return secret, session
 
     def find(self, secret: str, now_s: float) -> WebSession | None:
         """Return the session that a cookie means, seen now; None for one that is unknown or over."""
-        session = self._sessions.get(hash_of(secret))
+        session = self._sessions.by_key.get(hash_of(secret))
         if session is None or not self.goes_on(session, now_s):
             return None
         session.seen_s = now_s
@@ -94,15 +98,15 @@ class WebSessions:
         """Return whether the session has not ended since it was found."""
         if session.over(now_s):
             self.end(session)
-        return session.key in self._sessions
+        return session.key in self._sessions.by_key
 
     def end(self, session: WebSession) -> None:
-        self._sessions.pop(session.key, None)
+        self._sessions.by_key.pop(session.key, None)
 
     def end_all(self, principal: Principal) -> None:
         """End every session of a principal, and every link that would begin another."""
-        self._sessions = {key: each for key, each in self._sessions.items() if _whose(each.caller) != principal}
-        self._links = {key: each for key, each in self._links.items() if _whose(each.caller) != principal}
+        self._sessions.drop_of(principal)
+        self._links.drop_of(principal)
 
     def _secret(self) -> str:
         return urlsafe_b64encode(self._random(SECRET_BYTES)).rstrip(b"=").decode()
@@ -121,16 +125,35 @@ class Failures:
             raise Busy("too many attempts to sign in", remedy="wait a minute, or use a link: palyra-trio console")
 
     def add(self, address: str, now_s: float) -> None:
-        _keep(self._at_s, address, (*self._at_s.get(address, ())[1 - FAILURES_PER_MIN :], now_s), ADDRESSES_KEPT)
+        failed = (*self._at_s.pop(address, ())[1 - FAILURES_PER_MIN :], now_s)
+        self._at_s[address] = failed
+        if len(self._at_s) > ADDRESSES_KEPT:
+            del self._at_s[next(iter(self._at_s))]
 
 
-def _whose(caller: Caller) -> Principal:
-    return caller.context.principal
+class _Kept(Generic[Owned]):
+    """What principals have, by key, the oldest first: `most` in all, and `of_one` of each."""
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self.by_key: dict[str, Owned] = {}
+        self._most = most
+        self._of_one = of_one
+
+    def add(self, key: str, value: Owned) -> None:
+        """Add a value, and drop the oldest of its principal beyond its bound, or of the one that has the most."""
+        self.by_key[key] = value
+        count = Counter(map(_whose, self.by_key.values()))
+        if count[_whose(value)] > self._of_one:
+            self._drop_oldest_of(_whose(value))
+        elif len(self.by_key) > self._most:
+            self._drop_oldest_of(max(count, key=count.__getitem__))
+
+    def drop_of(self, principal: Principal) -> None:
+        self.by_key = {key: each for key, each in self.by_key.items() if _whose(each) != principal}
+
+    def _drop_oldest_of(self, principal: Principal) -> None:
+        del self.by_key[next(key for key, each in self.by_key.items() if _whose(each) == principal)]
 
 
-def _keep(kept: dict[str, Kept], key: str, value: Kept, most: int) -> None:
-    """Add a value as the newest one, and drop the oldest beyond `most`."""
-    kept.pop(key, None)
-    kept[key] = value
-    if len(kept) > most:
-        del kept[next(iter(kept))]
+def _whose(owned: WebSession | _Link) -> Principal:
+    return owned.caller.context.principal

@@ -4,9 +4,11 @@
 state changes that its events imply, either hold or the ticket alone is rejected. Nothing is written in part.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +18,7 @@ import attrs
 
 from palyra_trio.core.chain import GENESIS, SALT_BYTES, body_digest, header, link
 from palyra_trio.core.codec import TapeRow, encode
-from palyra_trio.core.errors import JournalInvalid, PalyraError, StateLocked
+from palyra_trio.core.errors import ConfigInvalid, JournalInvalid, PalyraError, StateLocked
 from palyra_trio.core.tape import TapeEvent
 from palyra_trio.journal.approvals import GrantHolds
 from palyra_trio.journal.guards import Guard, check
@@ -73,10 +75,10 @@ class Store(Protocol):
 def lock_state_dir(state_dir: Path) -> int:
     """Return a descriptor that holds the state directory's lock until it is closed, at the latest by this process's end.
 
-    The file names the process. Raises StateLocked, naming the process that holds it.
+    The file names the process. Raises StateLocked, naming the process that holds it, and ConfigInvalid for a link.
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _opened(state_dir / LOCK_NAME)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -90,6 +92,27 @@ def lock_state_dir(state_dir: Path) -> int:
     return descriptor
 
 
+def _opened(path: Path) -> int:
+    """Return a descriptor of a file of ours, made (mode 0600) if need be.
+
+    Raises ConfigInvalid for what is no regular file: who planted a link would have us write where it leads.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise _no_file(path) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_file(path)
+    return descriptor
+
+
+def _no_file(path: Path) -> ConfigInvalid:
+    return ConfigInvalid(f"{path} is no regular file", remedy="look at who put it there, and remove it")
+
+
 def newer_schema(path: Path, version: int) -> JournalInvalid:
     return JournalInvalid(
         f"{path} has schema version {version}, and this program knows {SCHEMA_VERSION}",
@@ -100,7 +123,8 @@ def newer_schema(path: Path, version: int) -> JournalInvalid:
 class SqliteStore:
     """SQLite behind `Store`: WAL with synchronous=FULL on one connection, under an exclusive lock of the directory.
 
-    Raises StateLocked, and JournalInvalid for a journal of a newer version or a file that is none.
+    Raises StateLocked, JournalInvalid for a journal of a newer version or a file that is none, and ConfigInvalid for a link
+    in the place of a file.
     """
 
     def __init__(self, state_dir: Path, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -113,7 +137,7 @@ class SqliteStore:
             raise
 
     def _open(self, path: Path) -> None:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(_opened(path))
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")

@@ -43,7 +43,8 @@ class Certificates:
         self._folder = private_folder(folder)
         self._names = (*LOOPBACK_NAMES, *names)
         self._now_s = now_s
-        self._renewed: list[Callable[[], None]] = []
+        self._showing: list[Callable[[], None]] = []
+        self._untold: list[Callable[[], None]] = []
         self._authority = read_authority(self._folder, now_s()) or self._make_authority()
         if not self.authority_file.exists():
             replace_private(self.authority_file, self.authority_pem)
@@ -71,8 +72,8 @@ class Certificates:
         return self._folder / LEAF
 
     def on_renewal(self, then: Callable[[], None]) -> None:
-        """Call `then` whenever another leaf has taken the place of the one in `leaf_file`."""
-        self._renewed.append(then)
+        """Call `then` whenever another leaf has taken the place of the one in `leaf_file`; again if it raises."""
+        self._showing.append(then)
 
     def quic_secret(self) -> bytes:
         """Return what addresses are proven with, made once, so that a proof outlives this process. Raises ConfigInvalid."""
@@ -89,6 +90,7 @@ class Certificates:
         """Replace the leaf whenever it is due, until cancelled. A failure is logged, and tried again."""
         while True:
             await trio.sleep(min(self._wait_s(self.leaf), LOOK_AGAIN_S))
+            self._tell()
             if not self._wait_s(self.leaf):
                 try:
                     await self.renew()
@@ -99,9 +101,19 @@ class Certificates:
     async def renew(self) -> None:
         """Issue another leaf and put it in force for new connections. Raises ConfigInvalid; then the old one stays."""
         self.leaf = await trio.to_thread.run_sync(self._issue)
-        for then in self._renewed:
-            then()
+        self._untold = list(self._showing)
+        self._tell()
         _log.info("certificate renewed", extra={"until": self.leaf.certificate.not_valid_after_utc.isoformat()})
+
+    def _tell(self) -> None:
+        """Tell whoever shows a leaf of this one, if they were not told. One that fails is logged, and told the next time."""
+        for then in tuple(self._untold):
+            try:
+                then()
+            except Exception as error:
+                _log.error("a port still shows the old certificate", exc_info=error)
+            else:
+                self._untold.remove(then)
 
     def _wait_s(self, leaf: CertifiedKey) -> float:
         now_s = self._now_s()

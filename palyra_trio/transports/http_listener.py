@@ -9,7 +9,7 @@ import math
 import os
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,11 +20,13 @@ from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.core.identity import Caller
 from palyra_trio.guard.web_session import LINK_S, WebSessions
 from palyra_trio.runtime.gateway import Gateway
+from palyra_trio.transports.connection_activity import Activity
 from palyra_trio.transports.console.security import is_loopback
 from palyra_trio.transports.console_service import SignInLink, no_console
 from palyra_trio.transports.door import Access
-from palyra_trio.transports.idle_connections import Use
+from palyra_trio.transports.http_connection_table import CONNECTIONS, HttpConnectionTable
 from palyra_trio.transports.shown_certificates import tcp_context
+from palyra_trio.wire.networks import network_of
 
 if TYPE_CHECKING:
     from hypercorn.config import Config as HypercornConfig
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("h2", "http/1.1")
 BACKLOG = 256
-CONNECTIONS = 256  # a browser has six, and one for each page that it follows
 HEADER_BYTES = 32 * 1024
 STREAMS = 100  # on one HTTP/2 connection
 # Also for a request's headers to arrive, and for Hypercorn to let go of one that was closed while idle.
@@ -109,7 +110,8 @@ class _Connections:
         self._app = _finishing(cast("ASGIFramework", site.app))
         self._context = context
         self._config = _hypercorn_config()
-        self._open: set[trio.SocketStream] = set()
+        self._table: HttpConnectionTable[Activity] = HttpConnectionTable(CONNECTIONS)
+        self._open: dict[Activity, trio.SocketStream] = {}
 
     async def serve(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         from hypercorn.app_wrappers import ASGIWrapper
@@ -117,12 +119,8 @@ class _Connections:
         from hypercorn.typing import ConnectionState
 
         plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-        if len(self._open) >= CONNECTIONS:
-            plain.socket.close()
-            return
-        self._open.add(plain)
-        use = Use()
-        app = ASGIWrapper(use.counting(self._app))
+        activity = self._add(plain)
+        app = ASGIWrapper(activity.counting(self._app))
 
         async def serve() -> None:
             await TCPServer(app, self._config, self._context, ConnectionState({}), cast("Any", stream))
@@ -131,18 +129,29 @@ class _Connections:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve)
-                await use.ends()
-                plain.socket.close()
+                await activity.ends()
                 nursery.cancel_scope.cancel()
+                plain.socket.close()  # which ends what Hypercorn shields: its sending
         except Exception as error:
             _log.warning("a connection failed", exc_info=error)
         finally:
-            self._open.discard(plain)
+            self._table.remove(activity)
+            del self._open[activity]
             plain.socket.close()
+
+    def _add(self, plain: trio.SocketStream) -> Activity:
+        """Count a connection, and end the one that goes for it, which may be itself."""
+        activity = Activity()
+        self._open[activity] = plain
+        with suppress(OSError):  # its client has gone already
+            goes = self._table.add(activity, network_of(plain.socket.getpeername()))
+            if goes is not None:
+                goes.end()
+        return activity
 
     def cut(self) -> None:
         """Close what is open. Hypercorn shields its sending, so a cancel alone does not end that of one that does not read."""
-        for each in self._open:
+        for each in self._open.values():
             each.socket.close()
 
 

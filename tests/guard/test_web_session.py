@@ -8,11 +8,14 @@ from palyra_trio.core.errors import Busy
 from palyra_trio.core.identity import Caller, Principal, RequestContext, Scope
 from palyra_trio.guard.web_session import (
     ABSOLUTE_S,
+    ADDRESSES_KEPT,
     FAILURES_PER_MIN,
     IDLE_S,
     LINK_S,
     LINKS_KEPT,
+    LINKS_OF_ONE,
     SESSIONS_KEPT,
+    SESSIONS_OF_ONE,
     Failures,
     WebSessions,
 )
@@ -96,14 +99,31 @@ def test_a_form_is_of_a_session_only_with_its_token() -> None:
     assert not one.vouches_for("ä\udcff")
 
 
-def test_the_oldest_sessions_and_links_make_room() -> None:
+def test_who_signs_in_often_ends_its_own_oldest_sessions_and_links_and_nobody_elses() -> None:
     kept = sessions()
-    (first, _), link = kept.begin(ALICE, 0), kept.open_link(ALICE, 0)
-    (last, _), *_ = (kept.begin(BOB, 0) for _ in range(SESSIONS_KEPT))
-    for _ in range(LINKS_KEPT):
-        kept.open_link(BOB, 0)
+    (theirs, _), link = kept.begin(ALICE, 0), kept.open_link(ALICE, 0)
+    own = [kept.begin(BOB, 0)[0] for _ in range(SESSIONS_OF_ONE + 1)]
+    links = [kept.open_link(BOB, 0) for _ in range(LINKS_OF_ONE + 1)]
+    assert [kept.find(secret, 0) is None for secret in own] == [True] + [False] * SESSIONS_OF_ONE
+    assert [kept.take_link(secret, 0) is None for secret in links] == [True] + [False] * LINKS_OF_ONE
+    assert kept.find(theirs, 0) is not None
+    assert kept.take_link(link, 0) == ALICE
+
+
+def test_where_all_have_too_many_the_oldest_goes_of_who_has_the_most() -> None:
+    kept = sessions()
+    first, _ = kept.begin(ALICE, 0)
+    greedy, *_ = [kept.begin(BOB, 0)[0] for _ in range(2)]
+    for number in range(SESSIONS_KEPT - 2):
+        secret, _ = kept.begin(Caller(RequestContext(Principal(f"user:{number}")), frozenset()), 0)
+    assert kept.find(greedy, 0) is None
+    assert kept.find(first, 0) is not None
+    assert kept.find(secret, 0) is not None
+    kept.begin(Caller(RequestContext(Principal("user:last")), frozenset()), 0)
     assert kept.find(first, 0) is None
-    assert kept.find(last, 0) is not None
+    link, *_ = [kept.open_link(BOB, 0) for _ in range(2)]
+    for number in range(LINKS_KEPT - 1):
+        kept.open_link(Caller(RequestContext(Principal(f"user:{number}")), frozenset()), 0)
     assert kept.take_link(link, 0) is None
 
 
@@ -116,3 +136,14 @@ def test_an_address_that_fails_too_often_waits_a_minute_and_others_do_not() -> N
         failures.check("1.2.3.4", 59)
     failures.check("1.2.3.5", 59)
     failures.check("1.2.3.4", 60)
+
+
+def test_failures_of_very_many_addresses_are_kept_for_the_last_of_them() -> None:
+    failures = Failures()
+    for number in range(ADDRESSES_KEPT + 1):
+        for _ in range(FAILURES_PER_MIN):
+            failures.add(str(number), 0)
+    failures.check("0", 0)
+    for number in (1, ADDRESSES_KEPT):
+        with pytest.raises(Busy):
+            failures.check(str(number), 0)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import GENESIS, SALT_BYTES, body_digest, digest
 from palyra_trio.core.errors import (
+    ConfigInvalid,
     JournalInvalid,
     PalyraError,
     RunConflict,
@@ -339,6 +340,35 @@ def test_a_file_that_is_no_journal_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 100)
     with pytest.raises(JournalInvalid, match="file is not a database"):
         SqliteStore(tmp_path)
+
+
+@pytest.mark.parametrize("name", [LOCK_NAME, FILE_NAME])
+@pytest.mark.parametrize("what", ["a link", "a link to nothing", "a pipe"])
+def test_nothing_is_written_through_what_somebody_planted(tmp_path: Path, name: str, what: str) -> None:
+    state_dir, precious = tmp_path / "state", tmp_path / "precious"
+    state_dir.mkdir()
+    if what == "a pipe":
+        os.mkfifo(state_dir / name)
+    else:
+        (state_dir / name).symlink_to(precious)
+    if what == "a link":
+        precious.write_text("mine")
+    with pytest.raises(ConfigInvalid, match=f"{name} is no regular file"):
+        SqliteStore(state_dir)
+    assert not precious.exists() or precious.read_text() == "mine"
+    (state_dir / name).unlink()
+    SqliteStore(state_dir).close()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_what_sqlite_keeps_beside_the_journal_is_not_written_through_a_link_either(tmp_path: Path, suffix: str) -> None:
+    state_dir, precious = tmp_path / "state", tmp_path / "precious"
+    SqliteStore(state_dir).close()
+    precious.write_text("mine")
+    (state_dir / f"{FILE_NAME}{suffix}").symlink_to(precious)
+    with pytest.raises(JournalInvalid, match="cannot be opened"):
+        SqliteStore(state_dir)
+    assert precious.read_text() == "mine"
 
 
 def test_the_lock_file_names_the_process_whatever_it_held_before(tmp_path: Path) -> None:

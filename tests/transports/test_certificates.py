@@ -1,6 +1,7 @@
 """The folder `tls`: made once, renewed in time, and refused rather than made good."""
 
 import os
+import ssl
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -219,3 +220,32 @@ async def test_a_renewal_that_cannot_be_written_leaves_the_old_leaf_and_is_tried
         await told.wait()
         nursery.cancel_scope.cancel()
     assert kept.leaf is not first
+
+
+async def test_a_port_that_cannot_take_a_leaf_keeps_it_from_no_other_and_is_told_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Certificates(tmp_path / "tls", (), Clock())
+    told: list[str] = []
+    broken = True
+
+    def take() -> None:
+        if broken:
+            raise ssl.SSLError("no")
+        told.append("first")
+
+    kept.on_renewal(take)
+    kept.on_renewal(lambda: told.append("second"))
+    await kept.renew()
+    assert told == ["second"]
+    assert "a port still shows the old certificate" in caplog.text
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kept.keep)
+        await trio.sleep(LOOK_AGAIN_S + 1)
+        assert told == ["second"]
+        broken = False
+        await trio.sleep(2 * LOOK_AGAIN_S)
+        assert told == ["second", "first"]
+        nursery.cancel_scope.cancel()
+    await kept.renew()
+    assert sorted(told) == ["first", "first", "second", "second"]

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from h2.connection import H2Connection
 from h2.events import ResponseReceived
 from h2.settings import SettingCodes, Settings
+from hyperframe.frame import ContinuationFrame, HeadersFrame
 
 from palyra_trio.core.config import HttpConfig
 from palyra_trio.core.errors import ConfigInvalid, StateConflict
@@ -23,9 +24,10 @@ from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import ModelDelta
 from palyra_trio.guard.auth import Authenticator
 from palyra_trio.runtime.access import Access
-from palyra_trio.transports import http_listener, idle_connections
+from palyra_trio.transports import connection_activity, http_listener
 from palyra_trio.transports.certificates import Certificates
-from palyra_trio.transports.http_listener import CONNECTIONS, HEADER_BYTES, Http, open_http
+from palyra_trio.transports.console import site
+from palyra_trio.transports.http_listener import HEADER_BYTES, Http, open_http
 from palyra_trio.transports.shown_certificates import open_certificates
 from tests.fakes import ME, FakeProvider, Runtime, open_fake_runtime
 
@@ -237,22 +239,77 @@ async def test_a_connection_that_fails_takes_nothing_with_it(tmp_path: Path, non
         assert (await served.ask("GET /healthz HTTP/1.1")).startswith("HTTP/1.1 200")
 
 
-async def test_connections_beyond_the_limit_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_listener, "CONNECTIONS", 3)
-    monkeypatch.setattr(http_listener, "KEEP_ALIVE_S", 0.5)
-    async with serving(tmp_path) as served:
-        held = [await served.connect() for _ in range(3)]
-        for each in held:
-            await each.send_all(b"GET")
-        with trio.fail_after(5):
-            while await served.ask("GET /healthz HTTP/1.1"):
-                pass
-        for each in held:
-            await each.aclose()
-        with trio.fail_after(5):
-            while not await served.ask("GET /healthz HTTP/1.1"):
-                pass
-    assert CONNECTIONS > 3
+SIGN_IN = (
+    b"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nOrigin: http://127.0.0.1:%d\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntoken="
+)
+
+
+@pytest.mark.parametrize("how", ["nothing comes", "it comes byte by byte"])
+async def test_a_strangers_body_that_comes_slowly_is_over_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(site, "STRANGERS_SILENCE_S", 0.3)
+    async with serving(tmp_path) as served, await served.connect() as stream:
+        await stream.send_all(SIGN_IN % (served.port, served.port))
+        answer = await dripping(stream, [] if how == "nothing comes" else [b"x"] * 90)
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+async def test_a_strangers_body_over_http2_that_comes_slowly_is_over_soon(
+    tmp_path: Path, certificate: tuple[trustme.CA, HttpConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "STRANGERS_SILENCE_S", 0.3)
+    authority, config = certificate
+    async with serving(tmp_path, config) as served:
+        stream, client = await open_h2(served, authority)
+        form = [("origin", "https://127.0.0.1"), ("content-type", "application/x-www-form-urlencoded")]
+        await stream.send_all(asking(client, "POST", "/sign-in", *form))
+        events: list[Any] = []
+        with trio.fail_after(4):
+            while not (answers := [each for each in events if isinstance(each, ResponseReceived)]):
+                events = client.receive_data(await stream.receive_some())
+        assert (b":status", b"408") in answers[0].headers
+        await trio.aclose_forcefully(stream)
+
+
+async def test_a_head_that_comes_slowly_is_over_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_listener, "KEEP_ALIVE_S", 0.3)
+    async with serving(tmp_path) as served, await served.connect() as stream:
+        lines = [b"X-%d: y\r\n" % number for number in range(100)]
+        assert await dripping(stream, [b"GET /healthz HTTP/1.1\r\n", *lines]) == b""
+
+
+async def test_a_head_of_http2_that_comes_slowly_is_over_soon(
+    tmp_path: Path, certificate: tuple[trustme.CA, HttpConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, config = certificate
+    monkeypatch.setattr(http_listener, "KEEP_ALIVE_S", 0.3)
+    async with serving(tmp_path, config) as served:
+        stream, _ = await open_h2(served, authority)
+        begun = HeadersFrame(1, b"\x82").serialize()  # :method: GET, and more is to come
+        further = ContinuationFrame(1, b"\x84").serialize()
+        await dripping(stream, [begun, *[further] * 100])
+        await trio.aclose_forcefully(stream)
+
+
+async def dripping(stream: trio.abc.Stream, parts: list[bytes]) -> bytes:
+    """Send the parts, one after the other and slowly, until the other end closes, and return what it says. It is not long."""
+    told = b""
+
+    async def drip() -> None:
+        with suppress(trio.BrokenResourceError):
+            for part in parts:
+                await stream.send_all(part)
+                await trio.sleep(0.05)
+
+    with trio.fail_after(0.05 * 90), suppress(trio.BrokenResourceError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip)
+            while some := await stream.receive_some():
+                told += some
+            nursery.cancel_scope.cancel()
+    return told
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
@@ -277,7 +334,7 @@ async def test_cleartext_http2_that_asks_for_nothing_is_closed_and_makes_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(http_listener, "CONNECTIONS", 3)
-    monkeypatch.setattr(idle_connections, "IDLE_S", 0.3)
+    monkeypatch.setattr(connection_activity, "IDLE_S", 0.3)
     async with serving(tmp_path) as served:
         held = [await served.connect() for _ in range(3)]
         for each in held:
@@ -305,8 +362,8 @@ async def open_h2(
     return stream, client
 
 
-def asking(client: H2Connection, method: str, path: str) -> bytes:
-    head = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "127.0.0.1")]
+def asking(client: H2Connection, method: str, path: str, *headers: tuple[str, str]) -> bytes:
+    head = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "127.0.0.1"), *headers]
     client.send_headers(1, head, end_stream=method == "GET")
     return client.data_to_send()
 
@@ -318,8 +375,8 @@ async def test_http2_over_tls_of_no_use_is_closed_too(
     authority, config = certificate
     async with serving(tmp_path, config) as served:
         stream, client = await open_h2(served, authority, window=0 if stranger == "takes no answer" else 65_535)
-        monkeypatch.setattr(idle_connections, "IDLE_S", 0.3)  # from the next thing that happens on it
-        monkeypatch.setattr(idle_connections, "STALLED_S", 0.3)
+        monkeypatch.setattr(connection_activity, "IDLE_S", 0.3)  # from the next thing that happens on it
+        monkeypatch.setattr(connection_activity, "STALLED_S", 0.3)
         if stranger == "takes no answer":
             await stream.send_all(asking(client, "GET", "/healthz"))
         else:
@@ -333,7 +390,7 @@ async def test_an_idle_follower_is_not_closed(tmp_path: Path, monkeypatch: pytes
     async with serving(tmp_path) as served:
         async with following(served, "/overview/live?after=") as stream:
             await until(stream, "event: update")
-            monkeypatch.setattr(idle_connections, "IDLE_S", 0.2)
+            monkeypatch.setattr(connection_activity, "IDLE_S", 0.2)
             other = await served.connect()
             await other.send_all(PREFACE)
             await ended(other)  # its time was up, and that of the follower would be
@@ -347,8 +404,12 @@ async def following(served: Served, path: str) -> AsyncGenerator[trio.SocketStre
     """Ask for a live view, signed in."""
     cookie = await served.cookie()
     async with await served.connect() as stream:
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n".encode())
+        await stream.send_all(live(path, cookie))
         yield stream
+
+
+def live(path: str, cookie: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n".encode()
 
 
 async def until(stream: trio.SocketStream, text: str) -> str:
