@@ -64,9 +64,10 @@ def test_approve(person: Person) -> None:
         person.click("Approvals")
     if question.get_attribute("open") is None:
         person.click(question.locator("summary").first)
-    person.click(question.get_by_role("button", name="Allow once"))
+    with person.page.expect_response("**/decide") as answer:
+        person.click(question.get_by_role("button", name="Allow once"))
+    assert answer.value.ok
     expect(question).to_have_count(0)
-    assert not person.page.get_by_role("alert").inner_text()
 
 
 def test_stop(person: Person) -> None:
@@ -86,6 +87,15 @@ def test_why_it_was_denied(person: Person) -> None:
 def test_what_it_cost(person: Person) -> None:
     find(person, "Do something dear")
     person.sees("tokens in, 271 out")
+
+
+def test_an_output_by_the_search_of_its_session(person: Person) -> None:
+    find(person, "Read the figure")
+    search = person.page.get_by_role("searchbox", name="Words that were said in this session")
+    search.fill("forty-two")
+    search.press("Enter")
+    person.click("Result of files.read")
+    expect(person.page.locator(".call .output", has_text=FOUND)).to_be_visible()
 
 
 def test_an_output(person: Person) -> None:

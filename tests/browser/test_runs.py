@@ -80,7 +80,7 @@ def test_all_runs_are_stopped_from_the_overview(daemon: Daemon, arrive: Arrive) 
     expect(running).to_contain_text("Think of another")
     person.click("Stop all")
     person.click(running.get_by_role("button", name="Stop"))
-    expect(running).to_contain_text("No run is at work.")
+    expect(running).to_contain_text("Nothing runs or waits.")
 
 
 def test_a_reload_in_the_middle_of_an_answer_shows_what_was_there(daemon: Daemon, arrive: Arrive) -> None:

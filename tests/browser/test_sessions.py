@@ -35,7 +35,8 @@ def test_files_and_a_model_are_chosen_for_one_message(
     person.page.get_by_label("Agent", exact=True).select_option(agent)
     person.click("Start")
     person.sees(f"with {NAME} (3 bytes), second.txt (3 bytes)")
-    person.click("Agent, model, files")
+    expect(person.page.get_by_label("Agent", exact=True)).to_have_value(agent)
+    person.click("Model, files")
     offered = person.page.locator("#models option").evaluate_all("all => all.map(each => each.value)")
     assert "offline/rules" in offered
     person.page.get_by_label("By the model").fill("offline/rules")
@@ -46,8 +47,13 @@ def test_files_and_a_model_are_chosen_for_one_message(
     if not options:
         person.sees("I did not look at the attached third.txt")
         person.sees("offline/rules")
-        expect(person.page.get_by_label("By the model")).to_have_value("")
+        expect(person.page.get_by_label("By the model")).to_have_value("offline/rules")
+        expect(person.page.get_by_label("Agent", exact=True)).to_have_value(agent)
+        expect(person.page.get_by_label("Message")).to_have_value("")
         assert person.page.get_by_label("Files to send along").evaluate("e => e.files.length") == 0
+        person.page.reload()
+        expect(person.page.get_by_label("By the model")).to_be_visible()
+        expect(person.page.get_by_label("By the model")).to_have_value("offline/rules")
 
 
 def test_files_that_are_too_large_are_told_of_before_they_are_sent(
@@ -70,8 +76,8 @@ def test_without_script_a_body_that_is_too_long_is_answered_with_a_page_that_say
     attach(person, tmp_path, "large.bin", size=FILES_BYTES * 5 // 4)
     person.page.get_by_label("What the agent is to do").fill("Look at this")
     person.click("Start")
-    person.sees("that is too long")
-    person.sees("send 33792 KiB at most")
+    person.sees("That is too long")
+    person.sees("Send 33792 KiB at most")
 
 
 def test_a_new_title_reaches_the_other_tabs(daemon: Daemon, arrive: Arrive) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from quart import Response
 
-from palyra_trio.core.agents import AgentSpec, Limits
+from palyra_trio.core.agents import AS_CONFIGURED, AgentSpec, Limits
 from palyra_trio.core.bindings import BindingPlace, Target
 from palyra_trio.core.commands import BindAgent, DefineAgent, RemoveAgent, SetDefaultAgent, UnbindAgent
 from palyra_trio.core.errors import InvalidArgument, PalyraError
@@ -23,6 +23,7 @@ LIMITS = (
     ("active_s", "Seconds that a run may be at work"),
     ("tool_s", "Seconds that one tool call may take"),
 )
+_NEW = AgentSpec("", limits=AS_CONFIGURED)
 
 
 @attrs.frozen
@@ -46,11 +47,14 @@ def add(site: Site) -> None:
 
     @site.page(NEW, Scope.ADMIN)
     async def blank(visit: Visit) -> Answer:
-        return await _blank(visit, typed_of(AgentSpec("")))
+        return await _blank(visit, typed_of(_NEW))
 
     async def _blank(visit: Visit, typed: Mapping[str, str], error: PalyraError | None = None) -> str:
         tools = site.gateway.tools.names()
-        return site.render("agent_new.html", visit, typed=typed, tools=tools, limits=LIMITS, error=error)
+        configured = attrs.asdict(site.gateway.config.limits)
+        return site.render(
+            "agent_new.html", visit, typed=typed, tools=tools, limits=LIMITS, configured=configured, error=error
+        )
 
     @site.page("/agents/<name>")
     async def agent(visit: Visit, name: str) -> Answer:
@@ -79,6 +83,7 @@ def add(site: Site) -> None:
             typed=typed or typed_of(known.spec),
             tools=site.gateway.tools.names(),
             limits=LIMITS,
+            configured=attrs.asdict(site.gateway.config.limits),
             error=error,
             binding_error=binding_error,
             bound=visit.form if binding_error else {},
@@ -168,7 +173,7 @@ def typed_of(spec: AgentSpec) -> dict[str, str]:
     """Return the fields of a form that says `spec`."""
     schema = "" if spec.answer_schema is None else json.dumps(spec.answer_schema, indent=2, ensure_ascii=False)
     fields = {"name": spec.name, "model": spec.model, "instructions": spec.instructions, "answer_schema": schema}
-    fields |= {name: str(value) for name, value in attrs.asdict(spec.limits).items()}
+    fields |= {name: str(value or "") for name, value in attrs.asdict(spec.limits).items()}
     if spec.tools is None:
         return fields | {"tools": "all"}
     return fields | {"tools": "some"} | {f"tool.{name}": "yes" for name in spec.tools}
@@ -176,7 +181,7 @@ def typed_of(spec: AgentSpec) -> dict[str, str]:
 
 def _as_typed(visit: Visit) -> dict[str, str]:
     """Return what a form said, and of what it left out what holds without it."""
-    return {**typed_of(AgentSpec("")), **visit.form}
+    return {**typed_of(_NEW), **visit.form}
 
 
 def spec_of(name: str, form: Mapping[str, str], tools: Iterable[str]) -> AgentSpec:
@@ -187,14 +192,19 @@ def spec_of(name: str, form: Mapping[str, str], tools: Iterable[str]) -> AgentSp
         model=form.get("model", "").strip(),
         instructions=form.get("instructions", "").replace("\r\n", "\n"),
         tools=chosen if form.get("tools") == "some" else None,
-        limits=Limits(**{limit: _count(words, form.get(limit, "")) for limit, words in LIMITS}),
+        limits=Limits(**{limit: _count(words, form.get(limit)) for limit, words in LIMITS}),
         answer_schema=_schema(form.get("answer_schema", "")),
     )
 
 
-def _count(words: str, text: str) -> int:
-    if not (text.strip().isascii() and text.strip().isdigit() and len(text) < 10):
-        raise InvalidArgument(f"{words}: {text!r} is no number", remedy="write a whole number, 1 or more")
+def _count(words: str, text: str | None) -> int:
+    """Return a limit, 0 where the field is empty. Raises InvalidArgument for any other text, and without the field."""
+    if text == "":
+        return 0
+    if text is None or not (text.strip().isascii() and text.strip().isdigit() and len(text) < 10):
+        raise InvalidArgument(
+            f"{words}: {text!r} is no number", remedy="write a whole number, or nothing for the configured one"
+        )
     return int(text)
 
 

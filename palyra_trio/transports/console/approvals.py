@@ -1,18 +1,26 @@
 """Approvals: what waits for a person, what was answered, and what stands allowed since, each to be taken back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import attrs
 from markupsafe import Markup
 
-from palyra_trio.core.approvals import Approval, Grant
+from palyra_trio.core.approvals import Grant
 from palyra_trio.core.commands import RevokeGrant
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.session_events import SessionArchived
 from palyra_trio.core.system_events import GrantRevoked
-from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, RunFinished, StatusChange, ToolStarted
+from palyra_trio.core.tape import (
+    SESSION_STREAM,
+    ApprovalDecided,
+    ApprovalRequested,
+    RunFinished,
+    StatusChange,
+    ToolStarted,
+)
 from palyra_trio.journal.queries import Reader
+from palyra_trio.transports.console.approval_lines import ApprovalLine, approval_lines
 from palyra_trio.transports.console.live import Open
 from palyra_trio.transports.console.site import Answer, Site, Visit
 from palyra_trio.transports.console.watching import Drawn, open_panels
@@ -27,15 +35,15 @@ TEMPLATE = "approval_panels.html"
 
 @attrs.frozen
 class Found:
-    """What the first page shows, each approval with the words of its question. `waiting` counts all that wait.
+    """What the first page shows. `waiting` counts all questions that wait.
 
     Of these the oldest are in `questions`: a new one comes last, so that none slides under the pointer.
     """
 
     waiting: int
-    questions: tuple[tuple[Approval, str], ...]
+    questions: tuple[ApprovalLine, ...]
     standing: tuple[Grant, ...]
-    decided: tuple[tuple[Approval, str], ...]
+    decided: tuple[ApprovalLine, ...]
     now_ms: int
 
 
@@ -63,23 +71,25 @@ def add(site: Site) -> None:
     async def history(visit: Visit) -> Answer:
         before = visit.query.get("before", "")
 
-        def read(reader: Reader) -> tuple[tuple[Approval, str], ...]:
+        def read(reader: Reader) -> tuple[ApprovalLine, ...]:
             listed = reader.approvals.listed(visit.context.principal, pending=False, before=before, most=LISTED)
-            return _with_words(reader, listed)
+            return approval_lines(reader, listed)
 
         found = await site.gateway.ask(read)
-        older = urlencode({"before": found[-1][0].approval_id}) if len(found) == LISTED else ""
+        older = urlencode({"before": found[-1].approval.approval_id}) if len(found) == LISTED else ""
         return site.render("approval_history.html", visit, found=found, older=older)
 
     @site.page("/approvals/grants")
     async def grants(visit: Visit) -> Answer:
         before, now_ms = visit.query.get("before", ""), site.gateway.health().now_ms
-        found = await site.gateway.ask(
-            lambda reader: reader.approvals.grants(
-                visit.context.principal, now_ms, ended=True, before=before, most=LISTED
-            )
-        )
-        older = urlencode({"before": found[-1].grant_id}) if len(found) == LISTED else ""
+
+        def read(reader: Reader) -> tuple[tuple[Grant, str], ...]:
+            principal = visit.context.principal
+            listed = reader.approvals.grants(principal, now_ms, ended=True, before=before, most=LISTED)
+            return tuple((each, _revoked_by(reader, each) if each.ended_ms else "") for each in listed)
+
+        found = await site.gateway.ask(read)
+        older = urlencode({"before": found[-1][0].grant_id}) if len(found) == LISTED else ""
         return site.render("approval_grants.html", visit, found=found, older=older)
 
     @site.write("/grants/<grant_id>/revoke", Scope.APPROVE)
@@ -94,15 +104,20 @@ def _found(reader: Reader, visit: Visit, now_ms: int) -> Found:
     newest = reader.approvals.listed(principal, pending=False, most=DECIDED + len(waiting))
     return Found(
         len(waiting),
-        _with_words(reader, waiting[:QUESTIONS]),
+        approval_lines(reader, waiting[:QUESTIONS]),
         reader.approvals.grants(principal, now_ms),
-        _with_words(reader, [each for each in newest if each.decided_ms][:DECIDED]),
+        approval_lines(reader, [each for each in newest if each.decided_ms][:DECIDED]),
         now_ms,
     )
 
 
-def _with_words(reader: Reader, found: Iterable[Approval]) -> tuple[tuple[Approval, str], ...]:
-    return tuple((each, reader.approvals.prompt(each)) for each in found)
+def _revoked_by(reader: Reader, grant: Grant) -> str:
+    """Return who took back a grant, "" where it has ended by itself."""
+    for row in reader.newest(SESSION_STREAM + grant.session_id, GrantRevoked.kind, -1):
+        event = row.event()
+        if isinstance(event, GrantRevoked) and event.grant_id == grant.grant_id:
+            return event.by
+    return ""
 
 
 def _panels(site: Site, visit: Visit, found: Found) -> Mapping[str, Markup]:

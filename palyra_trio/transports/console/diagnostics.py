@@ -29,7 +29,6 @@ from palyra_trio.transports.console.site import Answer, Site, Visit
 from palyra_trio.transports.console.watching import Drawn, open_panels
 
 EACH_S = 2.0  # the least between two updates: every event changes a number here
-VERIFYING_S = 0.5
 TEMPLATE = "diagnostics_panels.html"
 PANELS = ("daemon", "journal", "latencies", "counters")
 MASKED = "…"
@@ -91,10 +90,9 @@ def add(site: Site) -> None:
         return open_panels(site.gateway.journal.feed, EVENT_CLASSES, lambda: draw(visit), EACH_S)
 
     async def draw(visit: Visit) -> Drawn:
-        g = site.gateway.journal.feed.g
+        g, verified = site.gateway.journal.feed.g, site.gateway.verifying.changed
         standing = await _standing(site.gateway)
-        again_in_s = VERIFYING_S if site.gateway.verifying.going_on else float("inf")
-        return Drawn(g, _panels(site, visit, standing), again_in_s)
+        return Drawn(g, _panels(site, visit, standing), changed=verified.wait)
 
     examination = Examination(site.gateway)
 

@@ -2,7 +2,9 @@
 
 An update is HTML whose elements have ids: the browser puts each in the place of the one that has its id, or at the end of
 what its `data-into` names. `place` is what a browser comes back with; a view opened there goes on exactly after it. Nothing is
-queued for a slow browser, and of one only so many pages are live, the newest. What is shown of what, the views decide.
+queued for a slow browser, and of one only so many pages are live, the newest. Where nothing changes there is a `beat`, by
+which a page knows that its stream has not stalled: a comment would not reach its script. What is shown of what, the views
+decide.
 """
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -16,8 +18,9 @@ from quart import Response
 from quart.wrappers.response import ResponseBody
 
 from palyra_trio.core.errors import PalyraError
-from palyra_trio.transports.run_events import CONTENT_TYPE, HEARTBEAT, HEARTBEAT_S
+from palyra_trio.transports.run_events import CONTENT_TYPE
 
+BEAT_S = 5.0  # of silence: a page that hears nothing for two and a half of them says that it is not live
 PAGES = 5  # live at a time of one sign-in: over HTTP/1.1 a browser has six connections, and needs one to load a page
 DISPLACED = f"not live: {PAGES} newer pages are, and this one is again when you come back to it"
 
@@ -114,7 +117,7 @@ class Streams:
             if seat.lost:
                 yield event("displaced", DISPLACED)
                 return
-            scope = seat.waiting = trio.CancelScope(deadline=trio.current_time() + HEARTBEAT_S)
+            scope = seat.waiting = trio.CancelScope(deadline=trio.current_time() + BEAT_S)
             if view.settled:
                 self._idle.add(scope)
             try:
@@ -127,7 +130,7 @@ class Streams:
             finally:
                 self._idle.discard(scope)
             if scope.cancelled_caught:
-                yield HEARTBEAT  # also where the seat was lost
+                yield event("beat", "")  # also where the seat was lost
             elif update is None:
                 break
             else:

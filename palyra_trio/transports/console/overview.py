@@ -1,33 +1,38 @@
-"""The overview: what waits for me, what is at work, what has ended, how the daemon stands and what today cost; stop all.
+"""The overview: what waits for me, what is active, what has ended, how the daemon stands and what today cost; stop all.
 
 It is a picture of the journal at one moment. The live view draws it again when something has changed, and sends the panels
 that now look different.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import attrs
 from markupsafe import Markup
 
-from palyra_trio.core.approvals import Approval
 from palyra_trio.core.errors import PeerError
 from palyra_trio.core.identity import RunId, Scope, SessionId
 from palyra_trio.core.run import OPEN, TERMINAL, RunState
+from palyra_trio.core.system_events import AdmissionPaused, AdmissionResumed
 from palyra_trio.core.tape import (
     ApprovalDecided,
     ApprovalRequested,
     Input,
     ModelTurn,
+    ProviderRequest,
     RunFinished,
     RunInterrupted,
     StatusChange,
+    ToolFinished,
     ToolStarted,
 )
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.journal.usage import Used
 from palyra_trio.runtime.gateway import Health
 from palyra_trio.runtime.runs import INTERRUPTED
+from palyra_trio.transports.console.approval_lines import ApprovalLine, approval_lines
+from palyra_trio.transports.console.doing import doing, last_rows
 from palyra_trio.transports.console.live import Open
 from palyra_trio.transports.console.site import Answer, Site, Visit
 from palyra_trio.transports.console.starting import offer
@@ -35,13 +40,17 @@ from palyra_trio.transports.console.watching import Drawn, open_panels
 
 QUESTIONS = 10  # shown at once; more come up as these are answered
 RUNS = 12
-CHANGES = (Input, StatusChange, RunFinished, RunInterrupted, ApprovalRequested, ApprovalDecided, ModelTurn, ToolStarted)
+CHANGES = (
+    *(Input, StatusChange, RunFinished, RunInterrupted, ApprovalRequested, ApprovalDecided),
+    *(ProviderRequest, ModelTurn, ToolStarted, ToolFinished, AdmissionPaused, AdmissionResumed),
+)
 PANELS = ("waiting", "running", "recent", "facts")
+ACTIVE_WORDS = (RunState.RUNNING, RunState.QUEUED, RunState.WAITING, INTERRUPTED)  # for runs that have not ended
 
 
 @attrs.frozen
 class RunLine:
-    """A run in a list. `word` says how it stands, `why` what for."""
+    """A run in a list. `word` says how it stands, `why` what for, or what it does."""
 
     run_id: RunId
     session_id: SessionId
@@ -54,13 +63,16 @@ class RunLine:
 
 @attrs.frozen
 class Found:
-    """What the overview shows. `pending` counts all questions, of which the oldest are in `questions`, each with its words.
+    """What the overview shows. `pending` counts all questions, of which the oldest are in `questions`.
 
-    A new one comes last, so that none slides under the pointer of who is about to answer another.
+    A new one comes last, so that none slides under the pointer of who is about to answer another. `active` counts all runs
+    that have not ended, by how they stand; the first of them are in `live`: those that run, the newest first, and then those
+    that wait.
     """
 
     pending: int
-    questions: tuple[tuple[Approval, str], ...]
+    questions: tuple[ApprovalLine, ...]
+    active: Mapping[str, int]
     live: tuple[RunLine, ...]
     ended: tuple[RunLine, ...]
     today: Used
@@ -114,10 +126,13 @@ async def _look(site: Site, visit: Visit) -> tuple[int, Found]:
 
     def read(reader: Reader) -> Found:
         pending = reader.approvals.listed(principal, pending=True)[::-1]
+        active = sorted(reader.runs(principal, states=OPEN, most=-1), key=lambda run: run.state is RunState.WAITING)
+        standing = Counter(run_line(run).word for run in active)
         return Found(
             len(pending),
-            tuple((each, reader.approvals.prompt(each)) for each in pending[:QUESTIONS]),
-            tuple(map(run_line, reader.runs(principal, states=OPEN))),
+            approval_lines(reader, pending[:QUESTIONS]),
+            {word: standing[word] for word in ACTIVE_WORDS if standing[word]},
+            tuple(_live(reader, run) for run in active[:RUNS]),
             tuple(map(run_line, reader.runs(principal, states=TERMINAL, most=RUNS))),
             reader.used(principal, from_ms, to_ms),
             health,
@@ -125,6 +140,11 @@ async def _look(site: Site, visit: Visit) -> tuple[int, Found]:
 
     g = site.gateway.journal.feed.g
     return g, await site.gateway.ask(read)
+
+
+def _live(reader: Reader, run: RunSummary) -> RunLine:
+    line = run_line(run)
+    return attrs.evolve(line, why=doing(last_rows(reader, run.run_id))) if run.state is RunState.RUNNING else line
 
 
 def _panels(site: Site, visit: Visit, found: Found) -> Mapping[str, Markup]:

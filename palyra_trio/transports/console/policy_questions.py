@@ -21,6 +21,7 @@ from palyra_trio.guard.policy_set import sources
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.runtime.call_stories import Event, Story, call_stories, in_words
 from palyra_trio.runtime.hypothetical import Explanation, Hypothetical, described
+from palyra_trio.transports.console.overview import run_line
 from palyra_trio.transports.console.site import Answer, Site, Visit
 
 WORDS = ("tool", "path", "host", "secret", "program", "method", "ip_class", "agent", "workspace")
@@ -81,7 +82,14 @@ def add(site: Site) -> None:
                 error = refusal
         runs = await site.gateway.ask(lambda reader: reader.runs(visit.context.principal, most=12))
         return site.render(
-            "policy_why.html", visit, run_id=run_id, call_id=call_id, run=run, told=told, error=error, runs=runs
+            "policy_why.html",
+            visit,
+            run_id=run_id,
+            call_id=call_id,
+            run=run,
+            told=told,
+            error=error,
+            runs=[run_line(each) for each in runs],
         )
 
     async def _why(visit: Visit, run_id: str, call_id: str) -> tuple[RunSummary, tuple[Told, ...]]:
@@ -106,13 +114,14 @@ def add(site: Site) -> None:
     async def test(visit: Visit) -> Answer:
         explained: Explained | None = None
         error: PalyraError | None = None
+        tools = site.gateway.tools
         if visit.query.get("tool"):
             try:
                 explained = await _explain(visit, call_of(visit.query))
             except PalyraError as refusal:
-                error = refusal
+                only_named = visit.query["tool"] in tools.names() and len(visit.query) == 1
+                error = None if only_named else refusal  # as a link does: nothing is wrong yet
         last = await site.gateway.ask(lambda reader: reader.runs(visit.context.principal, most=1))
-        tools = site.gateway.tools
         return site.render(
             "policy_test.html",
             visit,

@@ -19,14 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from palyra_trio.core.text import visible
-from palyra_trio.core.words import age, compact, duration, elapsed, one_line, size
+from palyra_trio.core.words import age, compact, duration, elapsed, one_line, plural, size
+from palyra_trio.transports.console.prompt_layout import gist, laid_out
 
 PACKAGE = "palyra_trio.transports.console"
-GIST_CHARACTERS = 100
 PROSE_CHARACTERS = 64 * 1024  # of a text, whose markup is looked for
 DIFF_LINES = 5000  # whose kind is
-_NAMED = re.compile(r"  (?:file|program|host|network|secret) +(\S.*)")
-_CHOICE = re.compile(r"  \| ([1-9][0-9]?)\. (.+)")
 _FENCE = re.compile(r"^```[^\n`]*\n", re.MULTILINE)
 _FENCE_END = re.compile(r"\n?```[ \t]*(?:\n|$)", re.MULTILINE)
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -71,12 +69,15 @@ def environment(static: Mapping[str, StaticFile]) -> Environment:
         "duration": duration,
         "size": size,
         "clock": clock,
+        "zone": zone,
         "moment": moment,
         "number": number,
+        "count": count,
         "prose": prose,
         "lines": lines,
         "gist": gist,
-        "choices": choices,
+        "laid_out": laid_out,
+        "capital": capital,
         "line": one_line,
         "elapsed": elapsed,
     }
@@ -131,32 +132,28 @@ def _inline(escaped: str) -> str:
     return _BOLD.sub(r"<b>\1</b>", _CODE.sub(r"<code>\1</code>", escaped))
 
 
-def gist(prompt: str) -> str:
-    """Return what a question is about, in one line: the first thing that it names, or how it begins."""
-    lines = prompt.split("\n")
-    named = [found[1] for line in lines if (found := _NAMED.match(line))]
-    return one_line((named or [line for line in lines[1:] if line.strip()] or lines)[0].strip(" |"), GIST_CHARACTERS)
-
-
-def choices(prompt: str) -> tuple[tuple[str, str], ...]:
-    """Return the answers that a question ends with, each with the number by which it is chosen."""
-    found: list[tuple[str, str]] = []
-    for line in prompt.split("\n"):
-        numbered = _CHOICE.fullmatch(line)
-        number = int(numbered[1]) if numbered else 0
-        if numbered is None or number not in (1, len(found) + 1):
-            found.clear()
-        else:
-            del found[number - 1 :]
-            found.append((numbered[1], numbered[2]))
-    return tuple(found)
-
-
 def clock(ms: int) -> str:
-    """Return a time (Unix milliseconds) as this machine's clock shows it, with its date."""
-    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Return a time (Unix milliseconds) in UTC with its date: who reads it may be elsewhere, and script shows it as it is there."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def zone(ms: int) -> str:
+    """Return the time zone of this machine's clock at a time (Unix milliseconds): `UTC`, `CET (UTC+01:00)`."""
+    here = datetime.fromtimestamp(ms / 1000).astimezone()
+    name, offset = here.tzname() or "", f"UTC{here.isoformat()[-6:]}"
+    return name if offset == "UTC+00:00" else f"{name} ({offset})"
 
 
 def number(value: int) -> str:
     """Return a number with thin spaces between thousands."""
     return f"{value:,}".replace(",", "\u2009")
+
+
+def count(value: int, noun: str) -> str:
+    """Return how many there are of what a noun names: `1 call`, `2 calls`."""
+    return f"{number(value)} {plural(value, noun)}"
+
+
+def capital(words: str) -> str:
+    """Return words with a capital, as a page begins them. What begins with a name in code is left as it is."""
+    return words[:1].upper() + words[1:] if words.split(" ", 1)[0].isalpha() else words

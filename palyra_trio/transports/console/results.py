@@ -7,7 +7,7 @@ from palyra_trio.core.errors import NotFound
 from palyra_trio.core.file_events import FilesChanged
 from palyra_trio.core.identity import RunId
 from palyra_trio.core.outputs import OutputKept
-from palyra_trio.core.tape import FileChange, TapeEvent, ToolFinished, ToolProposed, ToolStarted
+from palyra_trio.core.tape import FileChange, Input, TapeEvent, ToolFinished, ToolProposed, ToolStarted, run_stream
 from palyra_trio.journal.queries import Reader, RunSummary, whole_tape
 from palyra_trio.runtime.undo import changes_of
 from palyra_trio.tools.undo import diff
@@ -36,6 +36,11 @@ def add(site: Site) -> None:
         if visit.fragment:
             return str(site.part("transcript.html", "inside", run.run_id, found))
         return site.render("call.html", visit, session_id=run.session_id, run_id=run.run_id, call=found)
+
+    @site.page("/runs/<run_id>/prompt")
+    async def prompt(visit: Visit, run_id: str) -> Answer:
+        found = await site.gateway.ask(lambda reader: _prompt(reader, visit, run_id))
+        return show(visit, found, coloured=False)
 
     @site.page("/runs/<run_id>/output/<path:call_id>")
     async def output(visit: Visit, run_id: str, call_id: str) -> Answer:
@@ -70,8 +75,18 @@ def add(site: Site) -> None:
             notes=notes,
             coloured=coloured,
             back=f"/sessions/{found.session_id}#run-{found.run_id}",
+            run_id=found.run_id,
             raw=f"{visit.here}?raw=yes" if found.body else "",
         )
+
+
+def _prompt(reader: Reader, visit: Visit, run_id: str) -> Text:
+    """Return what a run of the visitor's was asked. Raises NotFound."""
+    run = reader.find_run(run_id, visit.context.principal)
+    asked = next((row.event() for row in reader.page(run_stream(run.run_id), 0, 1)), None)
+    if not isinstance(asked, Input):
+        raise NotFound(f"what run {run.run_id} was asked has been erased")
+    return Text("What was asked", run.session_id, run.run_id, asked.text.encode())
 
 
 def _call(reader: Reader, visit: Visit, run_id: str, call_id: str) -> tuple[RunSummary, Call]:

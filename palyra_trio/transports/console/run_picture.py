@@ -35,6 +35,7 @@ from palyra_trio.core.tape import (
 )
 from palyra_trio.core.why import Wait, Waiting
 from palyra_trio.core.words import arguments_in_words
+from palyra_trio.journal.projections import title_of
 from palyra_trio.runtime.call_stories import in_words
 from palyra_trio.runtime.runs import INTERRUPTED
 from palyra_trio.runtime.undo import Changes, changes_told
@@ -107,7 +108,7 @@ class RunPicture:
 
     @property
     def title(self) -> str:
-        return self.input.text.strip().partition("\n")[0] if self.input is not None else ""
+        return title_of(self.input.text) if self.input is not None else ""
 
     def waits(self) -> tuple[Wait, ...]:
         """Return what it waits for, as far as that is known: nothing where part of its tape was erased."""

@@ -17,7 +17,7 @@ from palyra_trio.core.tape import run_stream
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.runtime.gateway import Gateway
 from palyra_trio.transports.console.live import Open
-from palyra_trio.transports.console.overview import run_line
+from palyra_trio.transports.console.overview import ACTIVE_WORDS, run_line
 from palyra_trio.transports.console.results import SHOWN_BYTES
 from palyra_trio.transports.console.run_view import look_beside, open_run, read_page
 from palyra_trio.transports.console.site import Answer, Site, Visit, redirect
@@ -25,6 +25,7 @@ from palyra_trio.transports.console.timeline import Filter, Timeline, page_with
 
 LISTED = 50
 DRAWN = 250  # turns and calls in a picture
+WORDS = (*ACTIVE_WORDS, RunState.DONE, RunState.FAILED, RunState.CANCELLED)
 KINDS = tuple(KIND_NAMES[kind] for kind in sorted(KIND_NAMES) if kind < 64)  # those of a run
 
 
@@ -34,17 +35,15 @@ def add(site: Site) -> None:
     @site.page("/runs")
     async def listed(visit: Visit) -> Answer:
         state, before = visit.query.get("state", ""), visit.query.get("before", "")
-        if state not in ("", *RunState):
-            raise InvalidArgument(f"no run is {state!r}", remedy=f"choose one of {', '.join(RunState)}")
-        states = (RunState(state),) if state else ()
+        if state not in ("", *WORDS):
+            raise InvalidArgument(f"no run is {state!r}", remedy=f"choose one of {', '.join(WORDS)}")
+        words = (state,) if state else ()
         found = await site.gateway.ask(
-            lambda reader: reader.runs(visit.context.principal, states=states, before=before, most=LISTED)
+            lambda reader: reader.runs(visit.context.principal, words=words, before=before, most=LISTED)
         )
         older = urlencode({"state": state, "before": found[-1].run_id}) if len(found) == LISTED else ""
         lines = [run_line(run) for run in found]
-        return site.render(
-            "runs.html", visit, runs=lines, state=state, states=list(RunState), older=older, before=before
-        )
+        return site.render("runs.html", visit, runs=lines, state=state, words=WORDS, older=older, before=before)
 
     @site.page("/runs/<run_id>")
     async def show(visit: Visit, run_id: str) -> Answer:

@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 import attrs
 
 from palyra_trio.core.commands import Accepted, ArchiveSession, CancelRun, RenameSession
+from palyra_trio.core.errors import NotFound
 from palyra_trio.core.identity import Principal, RunId, Scope, SessionId
 from palyra_trio.core.session import Session, SessionRef
 from palyra_trio.core.session_events import SessionArchived, SessionOpened, SessionRenamed
@@ -13,7 +14,7 @@ from palyra_trio.journal.queries import Reader
 from palyra_trio.transports.console.live import Open
 from palyra_trio.transports.console.overview import RunLine, run_line
 from palyra_trio.transports.console.session_view import PARTS, open_session, parse_place, place_of, read_story
-from palyra_trio.transports.console.site import Answer, Site, Visit, redirect
+from palyra_trio.transports.console.site import Answer, Site, Visit
 from palyra_trio.transports.console.starting import offer, order_of
 from palyra_trio.transports.console.transcript import RunStory
 from palyra_trio.transports.console.watching import Drawn, open_panels
@@ -26,13 +27,17 @@ BLOCKS = 150  # after which no earlier run is added
 
 @attrs.frozen
 class Shown:
-    """A part of a session, and how far its own tape is. `earlier` is the oldest run that is shown, where there are more."""
+    """A part of a session, and how far its own tape is. `earlier` is the oldest run that is shown, where there are more.
+
+    It is `last` if it goes to the session's end.
+    """
 
     session: Session
     seq: int
     stories: tuple[RunStory, ...]
     earlier: RunId | None
     workspace: str
+    last: bool
 
 
 @attrs.frozen
@@ -98,17 +103,15 @@ def add(site: Site) -> None:
 
     @site.page("/sessions/<session_id>")
     async def session(visit: Visit, session_id: str) -> Answer:
-        before = visit.query.get("before", "")
-        shown = await site.gateway.ask(lambda reader: _shown(reader, visit, session_id, before))
+        shown = await site.gateway.ask(lambda reader: _shown(reader, visit, session_id))
         answering = await site.gateway.answering(shown.session.session_id, visit.context)
-        used = {each.end.model: None for each in reversed(shown.stories)}
-        offered = await offer(site.gateway, visit.context, answering.agent.spec.name, used)
+        offered = await offer(site.gateway, visit.context, answering.agent.spec.name, shown.stories)
         return site.render(
             "session.html",
             _at(visit, shown.session.session_id),
             **attrs.asdict(shown, recurse=False),
             heading=site.part(PARTS, "heading", shown.session),
-            place=None if before else place_of(shown.stories, {shown.session.session_id: shown.seq}),
+            place=place_of(shown.stories, {shown.session.session_id: shown.seq}) if shown.last else None,
             offer=offered,
         )
 
@@ -121,7 +124,7 @@ def add(site: Site) -> None:
     @site.write("/sessions", Scope.RUN, files=True)
     async def start(visit: Visit) -> Answer:
         accepted = await _start(visit, SessionRef(), visit.form.get("workspace", "").strip())
-        return redirect(f"/sessions/{accepted.session_id}")
+        return site.lead(visit, f"/sessions/{accepted.session_id}")
 
     @site.write("/sessions/<session_id>/messages", Scope.RUN, files=True)
     async def send(visit: Visit, session_id: str) -> Answer:
@@ -159,17 +162,27 @@ def _at(visit: Visit, session_id: SessionId) -> Visit:
     return attrs.evolve(visit, here=f"/sessions/{session_id}")
 
 
-def _shown(reader: Reader, visit: Visit, session_id: str, before: str) -> Shown:
-    """Return the newest runs of a session before run `before`, or of all: as many as make a page. Raises NotFound."""
-    principal = visit.context.principal
+def _shown(reader: Reader, visit: Visit, session_id: str) -> Shown:
+    """Return the runs of a session up to the run `to`, or before `before`, or to the newest: as many as make a page.
+
+    Raises NotFound.
+    """
+    principal, to, before = visit.context.principal, visit.query.get("to", ""), visit.query.get("before", "")
     session_id = reader.find_session(session_id, principal).session_id
     seq = reader.last_seq(SESSION_STREAM + session_id)
     session = reader.find_session(session_id, principal)  # not older than `seq`
-    runs = reader.runs(principal, session_id=session.session_id, before=before, most=RUNS + 1)
+    runs = reader.runs(principal, session_id=session_id, before=before, most=RUNS + 1)
+    last = not before
+    if to and all(newest.run_id != to for newest in runs[:1]):
+        until = reader.find_run(to, principal)
+        if until.session_id != session_id:
+            raise NotFound(f"session {session_id} has no run {to!r}")
+        runs = (until, *reader.runs(principal, session_id=session_id, before=until.run_id, most=RUNS))
+        last = False
     stories: list[RunStory] = []
     for run in runs[:RUNS]:
         if sum(len(each.blocks) for each in stories) >= BLOCKS:
             break
         stories.append(read_story(reader, run))
     earlier = runs[len(stories) - 1].run_id if len(stories) < len(runs) else None
-    return Shown(session, seq, tuple(reversed(stories)), earlier, runs[0].workspace if runs else "")
+    return Shown(session, seq, tuple(reversed(stories)), earlier, runs[0].workspace if runs else "", last)

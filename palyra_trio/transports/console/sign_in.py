@@ -15,6 +15,7 @@ from palyra_trio.transports.console.security import local_path
 from palyra_trio.transports.console.site import THEMES, Answer, Site, Visit, redirect
 
 THEME_S = 365 * 24 * 3600
+ENDED = "The daemon was restarted, or you were signed out."
 METHOD = "POST /sign-in"  # as the system's tape names it
 
 
@@ -23,9 +24,21 @@ def add(site: Site) -> None:
 
     async def show() -> Response:
         link, target = request.args.get("link", ""), local_path(request.args.get("next", "/"))
+        if not link and signed_in():
+            return redirect(target)
+        message = ENDED if site.had_session() and not link else ""
         at_once = request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")  # else a person says so
-        text = site.render("sign_in.html", link=link, next=target, message="", at_once=at_once)
+        text = site.render("sign_in.html", link=link, next=target, message=message, at_once=at_once)
         return Response(text, mimetype="text/html")
+
+    def signed_in() -> bool:
+        session = site.session()
+        try:
+            if session is not None:
+                site.access.require(session.caller, Scope.READ)
+        except (Unauthenticated, PolicyError):  # their token has ended, and every page would lead back here
+            return False
+        return session is not None
 
     async def enter() -> Response:
         site.check_origin()

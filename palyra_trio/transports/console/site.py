@@ -39,6 +39,8 @@ from palyra_trio.transports.refusals import OF_CODE
 
 BODY_BYTES = 1024 * 1024
 STRANGERS_BYTES = 4096  # of a body from who is not signed in: a link or a token has less than 200
+SILENCE_S = 15.0  # of a body that is to come
+STRANGERS_SILENCE_S = 5.0  # of that of who is not signed in
 UPLOADS = 4  # of files, at a time
 CSRF = "csrf"
 FORM = "application/x-www-form-urlencoded"
@@ -180,18 +182,19 @@ class Site:
     async def _sent(self) -> Sent:
         if not self._with_files():
             return Sent(await self.form())
-        return await self._uploads.read(await self._bytes(), request.mimetype_params.get("boundary", ""))
+        return await self._uploads.read(await self._body().whole(), request.mimetype_params.get("boundary", ""))
 
     def session(self) -> WebSession | None:
         """Return the session whose cookie came with this request."""
         return self.sessions.find(request.cookies.get(self._cookie, ""), trio.current_time())
 
-    async def form(self) -> Mapping[str, str]:
-        """Return the form that came with this request, empty where its body is none. Raises TooLarge, and Quart's 413 and 408."""
-        return await self._forms.read(await self._bytes()) if request.mimetype == FORM else {}
+    def had_session(self) -> bool:
+        """Return whether this browser has been signed in, and has not signed out itself."""
+        return self._cookie in request.cookies
 
-    async def _bytes(self) -> bytes:
-        return await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    async def form(self) -> Mapping[str, str]:
+        """Return the form that came with this request, empty where its body is none. Raises TooLarge, and HTTP's 413 and 408."""
+        return await self._forms.read(await self._body().whole()) if request.mimetype == FORM else {}
 
     def visit(self, session: WebSession, form: Mapping[str, str] | None = None) -> Visit:
         here = request.full_path.rstrip("?")
@@ -221,10 +224,10 @@ class Site:
 
     async def _bound_body(self) -> None:
         most = self._most()
-        self._body().bound(most)
+        self._body().bound(most, STRANGERS_SILENCE_S if self.session() is None else SILENCE_S)
         if most > BODY_BYTES:
             if self._uploading == UPLOADS:
-                self._body().bound(0)
+                self._body().bound(0, 0)
                 raise Busy(f"{UPLOADS} others are sending files", remedy="send yours in a moment")
             self._uploading += 1
             cast("BoundedRequest", request).uploads = True
@@ -272,6 +275,10 @@ class Site:
         if visit.fragment:
             return Response("", 204, {"X-Next": target})
         return redirect(target)
+
+    def lead(self, visit: Visit, to: str) -> Response:
+        """Return the answer to a write that leads to another page, also who asked by htmx."""
+        return Response("", 204, {"HX-Redirect": to}) if visit.fragment else redirect(to)
 
     def page_of(self, error: str, remedy: str, status: int) -> Response:
         """Return what a person is told of an error."""
@@ -321,6 +328,7 @@ class Site:
 _HTTP_ERRORS = {
     404: ("there is no such page", "the menu leads to those that there are"),
     405: ("this page does not do that", ""),
+    408: ("that came too slowly", "send it again, over a better connection"),
     413: ("that is too long", ""),
 }
 

@@ -3,7 +3,7 @@
 The bounds of files are said here as they hold; that they do is the intake's part, and for all of a form `uploads`'.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import attrs
 
@@ -15,6 +15,7 @@ from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.providers.choose import names_a_file
 from palyra_trio.runtime.gateway import Gateway
 from palyra_trio.transports.console.site import Visit
+from palyra_trio.transports.console.transcript import RunStory
 from palyra_trio.transports.console.uploads import FILES_BYTES
 
 RULES = "offline/rules"
@@ -22,10 +23,14 @@ RULES = "offline/rules"
 
 @attrs.frozen
 class Offer:
-    """What a form offers: agents by name and the one that answers else, models that are known, and how much may be sent along."""
+    """What a form offers: agents by name, models that are known, and how much may be sent along.
+
+    `answering` is the agent that is chosen at first, and `model` the model, "" for the agent's.
+    """
 
     agents: tuple[str, ...]
     answering: str
+    model: str
     models: tuple[str, ...]
     bounds: AttachmentsConfig
     files_bytes: int = FILES_BYTES
@@ -35,17 +40,29 @@ class Offer:
         return bounds_in_words(self.bounds)
 
 
-async def offer(gateway: Gateway, context: RequestContext, answering: str, used: Iterable[str] = ()) -> Offer:
-    """Return what is on offer to this caller, where `answering` would answer and the models `used` did.
+async def offer(gateway: Gateway, context: RequestContext, answering: str, stories: Sequence[RunStory] = ()) -> Offer:
+    """Return what is on offer to this caller, where `answering` would answer; `stories` are what a session has so far.
 
-    A model is suggested if the configuration or an agent names it, or it is among those. One that is a file of this
-    machine is for its user only.
+    Who goes on with a session is offered what its newest run was given: its agent, if there still is one of that name, and
+    the model that a person chose. A model is suggested if the configuration, an agent or a run of the session names it, or
+    a server has listed it lately. One that is a file of this machine is for its user only.
     """
     agents = await gateway.agents()
-    named = (gateway.config.model.name, *(each.spec.model for each in agents), *used, RULES)
+    last = stories[-1].input if stories else None
+    chosen = last.model if last is not None else ""
+    named = (
+        gateway.config.model.name,
+        *(each.spec.model for each in agents),
+        chosen,
+        *(each.end.model for each in reversed(stories)),
+        RULES,
+        *gateway.model_names.known(),
+    )
     models = tuple(dict.fromkeys(each for each in named if each and (context.local or not names_a_file(each))))
     names = tuple(each.spec.name for each in agents)
-    return Offer(names, answering, models, gateway.config.attachments)
+    if last is not None and last.agent.name in names:
+        answering = last.agent.name
+    return Offer(names, answering, chosen if chosen in models else "", models, gateway.config.attachments)
 
 
 def bounds_in_words(bounds: AttachmentsConfig) -> str:

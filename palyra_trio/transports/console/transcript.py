@@ -41,7 +41,7 @@ from palyra_trio.core.view import RunView, fold
 from palyra_trio.core.words import arguments_in_words, duration, one_line
 from palyra_trio.runtime.runs import INTERRUPTED
 
-SHOWN_CHARACTERS = 4000  # of a result or arguments; the rest is a click away
+SHOWN_CHARACTERS = 4000  # of a prompt, a result or arguments; the rest is a click away
 PREVIEW_CHARACTERS = 120
 
 
@@ -52,6 +52,15 @@ class Asked:
     id: str
     input: Input
     at_ms: int
+
+    @property
+    def shown(self) -> str:
+        return self.input.text[:SHOWN_CHARACTERS]
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of what was said where a page does not show all of it, else 0."""
+        return len(self.input.text.encode()) if len(self.input.text) > SHOWN_CHARACTERS else 0
 
 
 @attrs.define
@@ -205,6 +214,11 @@ class RunStory:
         self._end_taken: End | None = None
 
     @property
+    def input(self) -> Input | None:
+        """What the run was given, None where that was erased."""
+        return self._view.input
+
+    @property
     def unfinished_turn(self) -> bool:
         """Whether the newest model call left no whole turn: what it said is in its deltas only."""
         return self._view.turn > 0 and (self._view.newest is None or self._view.newest.turn < self._view.turn)
@@ -261,7 +275,7 @@ class RunStory:
             case CancelRequested(by, reason):
                 self._note(row, "info", f"Stopped by {by}{f': {reason}' if reason else ''}")
             case ToolProposed(call):
-                self._calls[call.call_id] = made = Call(f"call-{self.run_id}-{len(self._calls)}", call, row.at_ms)
+                self._calls[call.call_id] = made = Call(f"call-{self.run_id}-{row.seq}", call, row.at_ms)
                 self._put(made)
             case _:
                 self._take_of_call(row, event)
@@ -307,7 +321,9 @@ class RunStory:
         if view.routing is not None:
             end.model = f"{view.routing.provider}/{view.routing.model}"
         if view.finished is not None:
-            end.detail, end.ended_ms = view.finished.detail, row.at_ms
+            told = {each.text for each in self.blocks.values() if isinstance(each, Note)}
+            end.detail = "" if view.finished.detail in told else view.finished.detail
+            end.ended_ms = row.at_ms
 
     def _doing(self) -> str:
         if self._view.state is not RunState.RUNNING:

@@ -1,8 +1,11 @@
 """A form that comes with files (RFC 7578), bounded as it arrives and read in a thread, one at a time.
 
-Which pages take files, `site` knows; how many there may be and how large each, the runtime. They are kept in memory only.
+Which pages take files, `site` knows; how many there may be and how large each, the runtime. They are kept in memory only: as a
+command, which the journal takes whole, they come to be there anyhow. The bound is how many forms with files `site` takes at a
+time.
 """
 
+import math
 import mimetypes
 from collections.abc import Mapping
 from io import BytesIO
@@ -11,7 +14,7 @@ from typing import cast
 import attrs
 import trio
 from quart_trio.wrappers.request import TrioBody, TrioRequest
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from werkzeug.formparser import MultiPartParser
 
 from palyra_trio.core.commands import NewAttachment
@@ -20,6 +23,7 @@ from palyra_trio.transports.console.form_reading import FIELDS
 
 MULTIPART = "multipart/form-data"
 FILES_BYTES = 32 * 1024 * 1024  # of all files of a form
+BYTES_PER_S = 32 * 1024  # as fast as a body has to come, but for a time of silence
 LAST_S = 2.0  # for a browser to finish a body that is refused: it reads no answer before
 
 
@@ -32,15 +36,22 @@ class Sent:
 
 
 class BoundedBody(TrioBody):
-    """The body of a request, of which no more is kept than its bound."""
+    """The body of a request, of which no more is kept than its bound, and for which nobody waits longer than it is worth."""
 
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         super().__init__(expected_content_length, max_content_length)
         self._expected = expected_content_length or 0
         self._ended = trio.Event()
+        self._silence_s = math.inf
+        self._until = trio.CancelScope()
 
-    def bound(self, most: int) -> None:
-        """Let it have `most` bytes, where it could have more: reading a longer one raises 413."""
+    def bound(self, most: int, silence_s: float) -> None:
+        """Let it have `most` bytes, where it could have more, and be behind BYTES_PER_S by `silence_s` seconds.
+
+        Reading a longer one raises 413, and a slower one 408.
+        """
+        self._silence_s = silence_s
+        self._until.deadline = trio.current_time() + silence_s
         self._max_content_length = most
         if max(self._expected, len(self._data)) > most:
             self._refuse()
@@ -49,6 +60,8 @@ class BoundedBody(TrioBody):
         if self._max_content_length is not None and len(self._data) + len(data) > self._max_content_length:
             self._refuse()
         super().append(data)
+        earned = self._until.deadline + len(data) / BYTES_PER_S
+        self._until.deadline = min(earned, trio.current_time() + self._silence_s)
 
     def _refuse(self) -> None:
         self._must_raise = RequestEntityTooLarge()
@@ -58,6 +71,14 @@ class BoundedBody(TrioBody):
     def set_complete(self) -> None:
         super().set_complete()
         self._ended.set()
+
+    async def whole(self) -> bytes:
+        """Wait for all of it, and return it; nothing is kept here. This is for once."""
+        with self._until:
+            data: bytes = await self
+            self.clear()
+            return data
+        raise RequestTimeout
 
     async def pass_over(self) -> None:
         """Wait until the rest has come, which is dropped, for LAST_S at most."""

@@ -16,12 +16,7 @@ DAYS = 30
 SERIES = 4  # of models in the picture; the rest is one more
 OTHERS = "others"
 WIDTHS = (1104.0, 332.0)  # for a wide page, and a narrow one
-OUTCOMES = (
-    ("succeeded", "succeeded"),
-    ("failed", "failed"),
-    ("denied_by_policy", "denied by the policies"),
-    ("not_approved", "not approved"),
-)
+OUTCOMES = ("succeeded", "failed", "denied by the policies", "not approved", "without an outcome")
 
 
 @attrs.frozen
@@ -67,6 +62,7 @@ def add(site: Site) -> None:
             tokens=tokens_by_day(by_day, models),
             outcomes=calls_by_day(by_day),
             names=OUTCOMES,
+            outcomes_of=outcomes_of,
         )
 
 
@@ -95,6 +91,12 @@ def by_tool(found: Iterable[Used]) -> list[ToolUsage]:
     return sorted(sums.values(), key=lambda each: (-each.proposed, each.tool))
 
 
+def outcomes_of(tool: ToolUsage) -> tuple[int, ...]:
+    """Return how often what OUTCOMES names became of its calls. Those without one a limit cut off, or they go on."""
+    told = (tool.succeeded, tool.failed, tool.denied_by_policy, tool.not_approved)
+    return (*told, max(0, tool.proposed - sum(told)))
+
+
 def tokens(usage: Usage) -> int:
     return usage.input_tokens + usage.output_tokens
 
@@ -116,9 +118,9 @@ def calls_by_day(days: Sequence[Day]) -> Picture:
     """Return what became of the tool calls of each day."""
     columns = []
     for day in days:
-        parts = tuple(sum(getattr(each, field) for each in day.used.tools) for field, _ in OUTCOMES)
+        parts = tuple(map(sum, zip(*map(outcomes_of, day.used.tools), strict=True))) or (0,) * len(OUTCOMES)
         columns.append(Column(day.label, f"{day.label}: {compact(sum(parts))} calls", parts))
-    return _picture(columns, tuple(words for _, words in OUTCOMES))
+    return _picture(columns, OUTCOMES)
 
 
 def _picture(columns: Sequence[Column], series: tuple[str, ...]) -> Picture:

@@ -115,7 +115,7 @@ class Stream:
     _read: bytes = b""
 
     async def event(self) -> tuple[str, str, str]:
-        """Return the next event: its name, its data and its id. Comments are passed over; at the end it is ("", "", "")."""
+        """Return the next event: its name, its data and its id. Beats are passed over; at the end it is ("", "", "")."""
         while True:
             while b"\n\n" not in self._read:
                 try:
@@ -127,7 +127,7 @@ class Stream:
             for line in block.decode().split("\n"):
                 name, _, value = line.partition(": ")
                 fields.setdefault(name, []).append(value)
-            if "event" in fields:
+            if "event" in fields and fields["event"] != ["beat"]:
                 return fields["event"][0], "\n".join(fields["data"]), fields.get("id", [""])[0]
 
 

@@ -116,7 +116,23 @@ async def test_what_stands_allowed_is_taken_back(tmp_path: Path) -> None:
         assert (await looks.post(revoke)).status == 403
         assert (await browser.post(revoke, {"next": "/approvals"})).status == 303
         assert "What you allow for longer" in await browser.get("/approvals")
-        assert "over" in await browser.get("/approvals/grants")
+        page = await browser.get("/approvals/grants")
+        assert "revoked by user:me" in page
+        assert '<span class="tag">revoked</span>' in page.text
+
+
+async def test_a_grant_for_a_time_that_was_taken_back_does_not_say_when_it_would_have_ended(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser = console.visitor()
+        run_id, request = await asked(console, writes())
+        await browser.post(f"/approvals/{request.approval_id}/decide", {"answer": "time", "span": "1h"})
+        await console.runtime.ended(run_id)
+        assert "until" in await browser.get("/approvals/grants")
+        await browser.post(f"/grants/{request.approval_id}/revoke")
+        page = await browser.get("/approvals/grants")
+        assert "for a time in" in page
+        assert "until" not in page
+        assert "revoked by user:me" in page
 
 
 async def test_the_live_page_becomes_what_a_reload_shows(tmp_path: Path) -> None:

@@ -55,7 +55,16 @@ async def test_the_checks_are_those_of_the_doctor(tmp_path: Path) -> None:
         done = await browser.post("/diagnostics/checks", {"next": "/diagnostics/checks"})
         assert (done.status, done.headers["Location"]) == (303, "/diagnostics/checks")
         page = await browser.get("/diagnostics/checks")
-        for words in ("No fault", "Python", "Sqlite", "State folder", "chmod 700", "Policies", "Model", "Sandbox"):
+        for words in (
+            "No fault, 2 warnings",
+            "Python",
+            "Sqlite",
+            "State folder",
+            "chmod 700",
+            "Policies",
+            "Model",
+            "Sandbox",
+        ):
             assert words in page
 
 
@@ -93,8 +102,10 @@ async def test_new_runs_are_refused_for_as_long_as_the_pause_lasts(tmp_path: Pat
 
 
 async def verified(console: Console) -> str:
+    """Verify while a page is open that shows all there was to show, and return what it reads after a reload."""
     browser = console.visitor()
     async with browser.stream("/diagnostics/live?after=0") as stream:
+        assert "It was not verified" in (await stream.event())[1]
         await browser.post("/diagnostics/verify")
         with trio.fail_after(20):
             while "Every row" not in (await stream.event())[1]:
@@ -102,7 +113,8 @@ async def verified(console: Console) -> str:
     return (await browser.get("/diagnostics")).words
 
 
-async def test_the_journal_is_verified_on_demand(tmp_path: Path) -> None:
+async def test_the_journal_is_verified_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palyra_trio.transports.console.diagnostics.EACH_S", 0.0)
     async with open_console(tmp_path) as console:
         runtime = console.runtime
         await runtime.ended((await runtime.start()).run_id)

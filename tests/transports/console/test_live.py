@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from palyra_trio.core.errors import PalyraError, Unauthenticated
 from palyra_trio.transports.console.live import (
+    BEAT_S,
     DISPLACED,
-    HEARTBEAT,
-    HEARTBEAT_S,
     PAGES,
     Seat,
     Streams,
@@ -20,6 +19,7 @@ from palyra_trio.transports.console.live import (
     View,
     event,
 )
+from palyra_trio.transports.console.rendering import read_static
 
 
 class Given:
@@ -62,13 +62,17 @@ async def test_updates_are_sent_in_order_and_the_end_is_said() -> None:
     assert sent == [b"retry: 1000\n\n", event("update", "<p>", "1"), event("update", "</p>", "2"), event("bye", "")]
 
 
-async def test_silence_is_broken_by_a_comment(autojump_clock: trio.testing.MockClock) -> None:
+async def test_silence_is_broken_by_a_beat_which_has_no_place(autojump_clock: trio.testing.MockClock) -> None:
     events = Streams().events(Given(), fine, Seat())
     await anext(events)
     began = trio.current_time()
-    assert await anext(events) == HEARTBEAT
-    assert trio.current_time() - began == HEARTBEAT_S
+    assert await anext(events) == b"event: beat\ndata: \n\n"
+    assert trio.current_time() - began == BEAT_S
     await events.aclose()
+
+
+def test_a_page_waits_for_two_and_a_half_beats() -> None:
+    assert f"const SILENCE_MS = {BEAT_S * 2500:.0f};" in read_static()["console.js"].body.decode()
 
 
 async def test_a_view_that_is_settled_ends_at_once_when_the_daemon_goes() -> None:

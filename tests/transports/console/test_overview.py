@@ -6,10 +6,12 @@ from pathlib import Path
 
 import trio
 
+from palyra_trio.core.commands import PauseAdmission, ResumeAdmission
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.messages import ModelReply, ToolCall, Usage
+from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import ApprovalRequested, ModelDelta
-from palyra_trio.transports.console.overview import QUESTIONS
+from palyra_trio.transports.console.overview import QUESTIONS, RUNS
 from palyra_trio.transports.console.watching import EACH_S
 from tests.fakes import ME, FakeProvider
 from tests.transports.console.browsing import Console, open_console
@@ -37,7 +39,12 @@ async def test_with_nothing_every_panel_says_so(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         page = await console.visitor().get("/")
     assert page.status == 200
-    for words in ("Nothing. When an agent needs your word", "No run is at work.", "Nothing has run yet.", "no sandbox"):
+    for words in (
+        "Nothing. When an agent needs your word",
+        "Nothing runs or waits.",
+        "Nothing has run yet.",
+        "no sandbox",
+    ):
         assert words in page
     assert "Stop all" not in page
 
@@ -56,7 +63,7 @@ async def test_what_waits_what_is_at_work_and_what_it_cost_are_there(tmp_path: P
             assert words in page
         assert f"/approvals/{request.approval_id}/decide" in page.text
         await stop_all(console)
-        assert "No run is at work." in await browser.get("/")
+        assert "Nothing runs or waits." in await browser.get("/")
 
 
 async def test_prompts_paths_and_titles_are_inert(tmp_path: Path) -> None:
@@ -85,6 +92,28 @@ async def test_many_questions_come_up_as_others_are_answered(tmp_path: Path) -> 
         page = await browser.get("/")
         assert page.text.count('class="ask"') == QUESTIONS
         assert "2 more come up as you answer these." in page
+        await stop_all(console)
+
+
+async def test_what_runs_comes_before_what_waits_and_says_what_it_does(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        runtime, browser = console.runtime, console.visitor()
+        going = await runtime.start("think", FakeProvider(["hm", trio.sleep_forever]))
+        await runtime.until(going.run_id, ModelDelta)
+        for number in range(RUNS + 1):
+            accepted = await runtime.start(f"run {number}", FakeProvider(write()))
+            await runtime.until(accepted.run_id, ApprovalRequested)
+        page = await browser.get("/")
+        running = (parse(page.text).find("running-list") or Node("", {})).children
+        lines = [each for each in running if isinstance(each, Node)]
+        assert lines[0].attributes["id"] == f"r-{going.run_id}"
+        assert "asks the model" in lines[0].html()
+        assert len(lines) == RUNS + 1
+        assert "2 more" in lines[-1].html()
+        assert f"Stop {RUNS + 2} runs" in page
+        assert f"Active {RUNS + 2}" in page
+        assert f"1 running, {RUNS + 1} waiting" in page
+        assert "Running 1 " in await browser.get("/diagnostics")
         await stop_all(console)
 
 
@@ -143,3 +172,28 @@ async def test_who_may_only_look_gets_no_buttons(tmp_path: Path) -> None:
         assert "Stop all" not in page
         assert "Allow once" not in page
         await stop_all(console)
+
+
+async def test_a_pause_is_told_at_once_and_after_a_reload_until_it_ends(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser = console.visitor()
+
+        def state(html: str) -> str:
+            return html.partition("<dt>State</dt>")[2].partition("</dd>")[0]
+
+        async with browser.stream("/overview/live?after=0") as stream:
+            assert "ready" in state((await stream.event())[1])
+            for command, word in ((PauseAdmission("upgrade"), "paused"), (ResumeAdmission(), "ready")):
+                await console.runtime.do(command)
+                with trio.fail_after(5):
+                    assert word in state((await stream.event())[1])
+                assert word in state((await browser.get("/")).text)
+
+
+async def test_a_run_that_nobody_goes_on_with_is_not_counted_as_waiting(tmp_path: Path) -> None:
+    async with open_console(tmp_path, FakeProvider(["hm", trio.sleep_forever]), left=[RunState.WAITING]) as console:
+        await console.runtime.until((await console.runtime.start()).run_id, ModelDelta)
+    async with open_console(tmp_path, boot_id="boot-2", left=[RunState.WAITING]) as console:
+        page = await console.visitor().get("/")
+        assert "1 interrupted" in page
+        assert "1 waiting" not in page

@@ -67,7 +67,7 @@ async def test_a_run_that_is_not_there_and_one_of_others_are_told_alike(tmp_path
         browser = console.visitor()
         for run_id in (theirs, "ZZZZ", "last"):
             page = await browser.get(f"/policy/why?run={run_id}")
-            assert f"there is no run &#39;{run_id}&#39;" in page.text
+            assert f"There is no run &#39;{run_id}&#39;" in page.text
             assert "clock.now" not in page
         assert "Nothing has run yet" not in await console.visitor(OTHER).get("/policy/why")
 
@@ -107,10 +107,10 @@ async def test_what_would_be_decided_is_told_in_words(tmp_path: Path, fields: di
     [
         ({"tool": "files.read"}, "needs a path"),
         ({"tool": "clock.now", "host": "h"}, "has no host"),
-        ({"tool": "no.such"}, "there is no tool"),
+        ({"tool": "no.such"}, "There is no tool"),
         ({"tool": "fetch.get", "host": "h:99999"}, "99999 is no port"),
         ({"tool": "fetch.get", "host": f"h:{'9' * 5000}"}, "is no port"),
-        ({"tool": "fetch.get", "host": "h", "ip_class": "odd"}, "this describes no call"),
+        ({"tool": "fetch.get", "host": "h", "ip_class": "odd"}, "This describes no call"),
     ],
 )
 async def test_what_describes_no_call_is_refused_beside_what_was_typed(
@@ -121,6 +121,15 @@ async def test_what_describes_no_call_is_refused_beside_what_was_typed(
         assert page.status == 200
         assert words in page
         assert 'name="workspace" value="/kept"' in page.text
+
+
+async def test_a_link_that_names_a_tool_alone_is_a_beginning_and_no_fault(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        page = await asked(console, tool="files.read")
+        assert "needs a path" not in page
+        assert 'value="files.read" selected' in page.text
+        assert "A person is asked" not in page
+        assert "Allowed" in await asked(console, tool="clock.now")
 
 
 async def test_a_description_is_only_text(tmp_path: Path) -> None:

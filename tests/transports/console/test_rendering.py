@@ -1,6 +1,7 @@
 """What texts hold stays text: nothing runs, and nothing hides."""
 
 import re
+import time
 from time import process_time
 
 import pytest
@@ -8,15 +9,16 @@ from markupsafe import escape
 
 from palyra_trio.core.text import visible
 from palyra_trio.transports.console.rendering import (
-    choices,
+    capital,
     clock,
+    count,
     environment,
-    gist,
     lines,
     moment,
     number,
     prose,
     read_static,
+    zone,
 )
 
 PAYLOADS = (
@@ -98,23 +100,32 @@ def test_no_payload_becomes_an_element_by_being_set_as_code() -> None:
             assert element not in prose(payload)
 
 
-def test_the_gist_of_a_question_is_what_it_is_about() -> None:
-    assert gist("files.write asks: why\n  workspace  /w\n  file       a.txt (new)\n  risk  low") == "a.txt (new)"
-    assert gist("the agent asks:\n  | Which one?") == "Which one?"
-    assert gist("") == ""
-
-
-def test_the_choices_of_a_question_are_the_numbered_lines_that_it_ends_with() -> None:
-    asked = "the agent asks:\n  | Which?\n  | 1. not this\n  | but:\n  | 1. red\n  | 2. the <b>blue</b> one"
-    assert choices(asked) == (("1", "red"), ("2", "the <b>blue</b> one"))
-    assert choices(f"{asked}\n  | 7. odd") == ()
-    assert choices("the agent asks:\n  | In 3. words?") == ()
-
-
 def test_numbers_and_times_are_readable() -> None:
     assert number(1234567) == "1\u2009234\u2009567"
     assert moment(1_700_000_000_123) == "2023-11-14T22:13:20.123Z"
-    assert len(clock(0)) == len("1970-01-01 00:00:00")
+    assert clock(0) == "1970-01-01 00:00:00 UTC"
+    assert (count(1, "call"), count(1234, "call")) == ("1 call", "1\u2009234 calls")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("UTC", "UTC"), ("CET-1CEST,M3.5.0,M10.5.0/3", "CET (UTC+01:00)"), ("XST4:30", "XST (UTC-04:30)")],
+)
+def test_a_time_zone_is_said_by_its_name_and_how_far_it_is_from_utc(
+    monkeypatch: pytest.MonkeyPatch, place: str, said: str
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", place)
+        time.tzset()
+        told = zone(0)
+    time.tzset()
+    assert told == said
+
+
+def test_words_begin_with_a_capital_unless_they_begin_with_a_name_in_code() -> None:
+    assert capital("there is no such page") == "There is no such page"
+    assert capital("files.write needs a path") == "files.write needs a path"
+    assert capital("") == ""
 
 
 def test_static_files_have_types_and_an_address_that_changes_with_them() -> None:

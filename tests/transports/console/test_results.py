@@ -97,3 +97,22 @@ async def test_a_call_that_is_not_there_is_not_found(tmp_path: Path) -> None:
         ):
             assert (await browser.get(path)).status == 404
         assert "(nothing)" in await browser.get(f"/runs/{accepted.run_id}/diff")
+
+
+async def test_of_a_long_prompt_a_page_shows_the_beginning_and_the_whole_is_a_click_away(tmp_path: Path) -> None:
+    prompt = "<b>word</b> " * 75_000
+    async with open_console(tmp_path, FakeProvider(says("Read."))) as console:
+        accepted, browser = await console.runtime.start(prompt), console.visitor()
+        await console.runtime.ended(accepted.run_id)
+        session = await browser.get(f"/sessions/{accepted.session_id}")
+        assert "All of it (900 kB)" in session
+        for path in (f"/sessions/{accepted.session_id}", f"/runs/{accepted.run_id}", "/", "/policy/why?run=last"):
+            assert len((await browser.get(path)).text) < 60_000
+        path = asked_for(session.text)
+        assert path == f"/runs/{accepted.run_id}/prompt"
+        assert "These are the first 256 KiB of 900000 bytes." in await browser.get(path)
+        assert (await browser.get(f"{path}?raw=yes")).text == prompt
+        piece = await browser.get(path, HX_Request="true")
+        assert "<html" not in piece.text
+        assert "<b>" not in piece.text
+        assert (await console.visitor(OTHER).get(path)).status == 404

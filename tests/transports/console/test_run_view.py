@@ -63,7 +63,7 @@ async def page_at(console: Console, run_id: str, seq: int, shows: Filter) -> str
     """Return the page of a run as it was when its newest row was `seq`."""
     run = await console.runtime.gateway.run(run_id, ME)
     page = await console.runtime.gateway.ask(lambda reader: read_page(reader, run, Timeline(shows), seq))
-    (session,) = console.site.sessions._sessions.values()
+    (session,) = console.site.sessions._sessions.by_key.values()
     visit = Visit(session, f"/runs/{run_id}", {}, {}, "", fragment=False)
     panels = page.panels(console.site, visit, await look_beside(console.site, visit, run))
     live = f"?kind={shows.kind}" if shows.kind else ""
@@ -202,7 +202,7 @@ async def test_ten_thousand_events_are_a_page_of_bounded_size(tmp_path: Path) ->
         run = await console.runtime.gateway.run((await console.runtime.start()).run_id, ME)
         await console.runtime.ended(run.run_id)
         console.visitor()
-        (session,) = console.site.sessions._sessions.values()
+        (session,) = console.site.sessions._sessions.by_key.values()
         visit = Visit(session, "/runs/R", {}, {}, "", fragment=False)
         page: RunPage = read_page(Tape(), run, Timeline(Filter()))
         panels = page.panels(console.site, visit, Beside(None, LiveTree(run, 0, (), ())))

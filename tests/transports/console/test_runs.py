@@ -55,6 +55,20 @@ async def test_runs_are_found_by_their_state_a_page_after_the_other(
         await runtime.ended(waits.run_id)
 
 
+async def test_a_run_that_nobody_goes_on_with_is_found_as_interrupted_and_not_as_waiting(tmp_path: Path) -> None:
+    async with open_console(tmp_path, FakeProvider(["hm", trio.sleep_forever]), left=[RunState.WAITING]) as console:
+        await console.runtime.until((await console.runtime.start("left behind")).run_id, ModelDelta)
+    async with open_console(tmp_path, boot_id="boot-2", left=[RunState.WAITING]) as console:
+        browser = console.visitor()
+        page = await browser.get("/runs?state=interrupted")
+        assert '<a href="/runs?state=interrupted" aria-current="page">Interrupted</a>' in page.text
+        assert "left behind" in page
+        assert "left behind" not in await browser.get("/runs?state=waiting")
+        why = await browser.get("/policy/why")
+        assert "left behind interrupted" in why
+        assert "waiting" not in why
+
+
 async def test_a_run_is_read_without_script(tmp_path: Path) -> None:
     look = FakeProvider(says("Look.", ToolCall("c1", "files.list", {"path": "."})), says("There is nothing."))
     async with open_console(tmp_path, look) as console:
@@ -74,7 +88,9 @@ async def test_a_run_is_read_without_script(tmp_path: Path) -> None:
             assert words in page
         for link in (f"/sessions/{accepted.session_id}#run-", f"/policy/why?run={accepted.run_id}", "tape.jsonl"):
             assert link in page.text
-        parse(page.text)
+        root = parse(page.text)
+        for empty in ("files", "alive"):  # an ended run has no place for what it never had
+            assert "hidden" in (root.find(empty) or root).attributes
         row = await browser.get(f"/runs/{accepted.run_id}/rows/1")
         assert '"kind": "Input"' in row
         part = await browser.get(f"/runs/{accepted.run_id}/rows/1", HX_Request="true")

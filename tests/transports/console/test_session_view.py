@@ -152,7 +152,7 @@ async def test_a_browser_that_comes_back_at_any_place_misses_nothing(tmp_path: P
 
 
 def site_page(console: Console, browser: Browser, session_id: str, told: RunStory) -> str:
-    (session,) = console.site.sessions._sessions.values()
+    (session,) = console.site.sessions._sessions.by_key.values()
     visit = Visit(session, f"/sessions/{session_id}", {}, {}, "", fragment=False)
     return str(console.site.part("transcript.html", "run", visit, told)).strip()
 

@@ -6,7 +6,8 @@ import attrs
 import pytest
 import trio
 
-from palyra_trio.core.commands import CreateToken, TokenIssued
+from palyra_trio.core.agents import AgentSpec
+from palyra_trio.core.commands import CreateToken, DefineAgent, RemoveAgent, TokenIssued
 from palyra_trio.core.config import MIB, AttachmentsConfig
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.run import RunState
@@ -71,6 +72,25 @@ async def test_something_is_started_and_answered_in_a_session(tmp_path: Path) ->
         page = await browser.get(done.headers["Location"])
         assert "The answer ." in page
         assert "<code>answer</code>" in page.text
+
+
+async def test_a_script_that_starts_something_is_led_to_its_session_or_told_what_is_wrong_with_the_folder(
+    tmp_path: Path,
+) -> None:
+    async with open_console(tmp_path) as console:
+        browser = console.visitor()
+        for folder in ("nonsense", str(tmp_path / "none")):
+            page = await browser.post("/sessions", {"text": "a", "workspace": folder}, HX_Request="true")
+            assert (page.status, "whole path of a folder that exists" in page, "<html" in page.text) == (
+                400,
+                True,
+                False,
+            )
+        form = {"text": "a", "workspace": str(console.runtime.workspace)}
+        done = await browser.post("/sessions", form, HX_Request="true")
+        (run,) = await console.runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
+        assert (done.status, done.headers["HX-Redirect"]) == (204, f"/sessions/{run.session_id}")
+        await console.runtime.ended(run.run_id)
 
 
 async def test_a_message_follows_in_the_same_session_and_folder(tmp_path: Path) -> None:
@@ -184,7 +204,7 @@ async def test_a_session_is_renamed_to_one_line_with_no_secret_in_it(tmp_path: P
         for path in (f"/sessions/{session_id}", "/sessions?q=the%20fence"):
             page = await browser.get(path)
             assert "<b>The fence</b> [redacted" in page
-            assert "<b>The" not in page.text
+            assert "<b>The fence" not in page.text
             assert SECRET not in page.text
             assert "and more" not in page
 
@@ -245,7 +265,7 @@ async def test_a_message_brings_files_and_the_model_that_is_to_answer(tmp_path: 
         (newest, _) = await runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
         await runtime.ended(newest.run_id)
         page = await browser.get(sent.headers["Location"])
-        assert "with <img src=x> (1 bytes)" in page
+        assert "with <img src=x> (1 byte)" in page
         assert "<img" not in page.text
 
 
@@ -258,10 +278,10 @@ async def test_files_that_are_too_many_or_too_large_are_refused_in_words(tmp_pat
         many = await browser.send("/sessions", form, ("a", b"a"), ("b", b"b"))
         assert (many.status, "2 attachments, and at most 1 are taken" in many) == (400, True)
         large = await browser.send("/sessions", form, ("large.txt", b"x" * (MIB + 1)))
-        assert (large.status, "attachment large.txt has 1048577 bytes" in large) == (400, True)
+        assert (large.status, "Attachment large.txt has 1048577 bytes" in large) == (400, True)
         for path in ("/sessions", "/sessions/01NONE/messages"):
             endless = await browser.send(path, form, ("endless", b"x" * (FILES_BYTES + BODY_BYTES)))
-            assert (endless.status, "send 33792 KiB at most" in endless) == (413, True)
+            assert (endless.status, "Send 33792 KiB at most" in endless) == (413, True)
         assert (await browser.send("/runs/stop-all", {}, ("a", b"x"))).status == 403
         long = await browser.send("/sessions", {**form, "text": "x" * (BODY_BYTES + 1)}, ("a", b"a"))
         assert long.status == 413
@@ -274,3 +294,28 @@ async def test_files_from_another_site_are_not_taken(tmp_path: Path) -> None:
         form = {"text": "look", "workspace": str(console.runtime.workspace)}
         assert (await browser.send("/sessions", {**form, "csrf": "x"}, ("a", b"a"))).status == 403
         assert (await browser.send("/sessions", form, ("a", b"a"), Origin="http://evil.example")).status == 403
+
+
+async def test_a_message_goes_to_the_agent_and_the_chosen_model_of_the_newest_run(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        runtime, browser = console.runtime, console.visitor()
+        await runtime.do(DefineAgent(AgentSpec("emoji")))
+        first = await runtime.start("smile", agent="emoji")
+        await runtime.ended(first.run_id)
+        page = (await browser.get(f"/sessions/{first.session_id}")).text
+        before, details, after = page.partition('class="composer"')[2].partition("<details")
+        assert details
+        assert "<option selected>emoji</option>" in before
+        assert 'name="model" class="model" value=""' in after
+        await runtime.run("again", FakeProvider(says(":)")), session=in_session(first), agent="default")
+        (newest, _) = await runtime.gateway.ask(lambda reader: reader.runs(ME.principal))
+        chosen = (await runtime.ended(newest.run_id)).one(Input).model
+        page = (await browser.get(f"/sessions/{first.session_id}")).text
+        before, _, after = page.partition('class="composer"')[2].partition("<details")
+        assert "<option selected>default</option>" in before
+        assert after.startswith(' class="with" open>')
+        assert f'name="model" class="model" value="{chosen}"' in after
+        await runtime.run("and again", session=in_session(first), agent="emoji")
+        await runtime.do(RemoveAgent("emoji"))
+        page = (await browser.get(f"/sessions/{first.session_id}")).text
+        assert "<option selected>default</option>" in page

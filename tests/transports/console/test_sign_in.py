@@ -1,12 +1,14 @@
 """Signing in, out, and out everywhere: each link opens once, no session survives what it should not."""
 
 from pathlib import Path
+from urllib.parse import urlencode
 
 import trio
 
 from palyra_trio.core.commands import CreateToken, RevokeToken, TokenIssued
 from palyra_trio.core.identity import Caller, Scope
 from palyra_trio.guard.web_session import ABSOLUTE_S, FAILURES_PER_MIN, IDLE_S
+from palyra_trio.transports.console.sign_in import ENDED
 from tests.fakes import ME
 from tests.transports.console.browsing import EVERY_SCOPE, Browser, Console, open_console
 
@@ -68,6 +70,34 @@ async def test_a_link_that_another_site_opened_signs_in_who_says_so(tmp_path: Pa
             assert ("data-submit" in page.text) is at_once
             assert "Sign in" in page
         assert "data-submit" in (await console.stranger().get(path)).text
+
+
+async def test_who_is_signed_in_goes_on_to_where_they_wanted_but_for_a_link_of_somebody(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser = console.visitor()
+        for target, goes_to in (("/sessions?q=a", "/sessions?q=a"), ("//evil.example", "/"), ("/\\evil.example", "/")):
+            page = await browser.get(f"/sign-in?{urlencode({'next': target})}")
+            assert (page.status, page.headers["Location"]) == (303, goes_to)
+        assert (await browser.get(f"/sign-in?link={link(console)}")).status == 200
+
+
+async def test_whose_session_has_ended_is_told_and_nobody_else(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        browser, other = console.visitor(), console.visitor()
+        assert ENDED not in await console.stranger().get("/sign-in")
+        await other.post("/sign-out", {"everywhere": "yes"})
+        assert ENDED not in await other.get("/sign-in")
+        assert ENDED in await browser.get("/sign-in")
+        assert ENDED not in await browser.get(f"/sign-in?link={link(console)}")
+
+
+async def test_who_came_by_a_token_that_was_revoked_signs_in_again_and_is_not_sent_to_and_fro(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        issued, browser = await token(console, Scope.READ), console.stranger()
+        await browser.post("/sign-in", {"token": issued.secret})
+        await console.runtime.do(RevokeToken(issued.token.token_id))
+        page = await browser.get((await browser.get("/sessions")).headers["Location"])
+        assert (page.status, ENDED in page) == (200, True)
 
 
 async def test_the_cookie_is_for_this_site_and_for_no_script(tmp_path: Path) -> None:

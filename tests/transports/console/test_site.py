@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from werkzeug.exceptions import RequestTimeout
 
 from palyra_trio.core.errors import Busy
 from palyra_trio.core.identity import Scope
@@ -156,7 +157,7 @@ async def test_a_static_file_is_kept_for_as_long_as_it_is_the_same(tmp_path: Pat
         (src,) = [
             part.partition('"')[0]
             for part in (await browser.get("/sign-in")).text.split('src="')[1:]
-            if "console" in part
+            if "console.js" in part
         ]
         assert "immutable" in (await browser.get(src)).headers["Cache-Control"]
         assert (await browser.get("/static/console.js")).headers["Cache-Control"] == "no-cache"
@@ -188,10 +189,21 @@ async def test_a_refusal_is_a_page_for_a_person_and_a_notice_for_a_script(tmp_pa
     async with open_console(tmp_path) as console:
         browser = console.visitor()
         page = await browser.get("/sessions/01NONE")
-        assert (page.status, "there is no session" in page, "<html" in page.text) == (404, True, True)
+        assert (page.status, "There is no session" in page, "<html" in page.text) == (404, True, True)
         notice = await browser.get("/sessions/01NONE", HX_Request="true")
         assert (notice.status, "<html" in notice.text) == (404, False)
-        assert "there is no session" in notice
+        assert "There is no session" in notice
+
+
+async def test_a_body_that_comes_too_slowly_is_told_as_such(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+
+        @console.site.page("/slow")
+        async def slow(visit: Visit) -> str:
+            raise RequestTimeout
+
+        page = await console.visitor().get("/slow")
+        assert (page.status, "408 too slow" in page, "came too slowly" in page) == (408, True, True)
 
 
 async def test_a_script_that_is_signed_out_is_told_and_not_sent_away(tmp_path: Path) -> None:
@@ -222,7 +234,7 @@ async def test_a_page_that_fails_says_so_and_shows_nothing_of_why(tmp_path: Path
         page = await console.visitor().get("/broken")
         assert page.status == 500
         assert "sk-secret" not in page.text
-        assert "this page failed" in page
+        assert "This page failed" in page
 
 
 async def test_after_a_write_a_page_follows_and_a_script_stays(tmp_path: Path) -> None:

@@ -140,9 +140,9 @@ async def test_what_is_said_of_several_tools_is_told_apart_and_with_each(tmp_pat
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ({"tool": "no.such", "verdict": "ask"}, "there is no tool"),
+        ({"tool": "no.such", "verdict": "ask"}, "There is no tool"),
         ({"tool": "clock.now", "verdict": "ask", "scope": "agent"}, "needs a name"),
-        ({"tool": XSS, "verdict": "ask"}, "there is no tool"),
+        ({"tool": XSS, "verdict": "ask"}, "There is no tool"),
     ],
 )
 async def test_what_cannot_be_said_is_refused_beside_what_was_typed(
@@ -162,7 +162,7 @@ async def test_taking_back_what_was_never_said_is_refused(tmp_path: Path) -> Non
     async with open_console(tmp_path) as console:
         page = await console.visitor().post("/tools/unsay", {"tool": "clock.now", "scope": "global"})
         assert page.status == 404
-        assert "nothing was said of" in page
+        assert "Nothing was said of" in page
 
 
 async def test_who_may_only_read_is_offered_no_change_and_refused_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -193,3 +194,18 @@ def test_deltas_of_whole_turns_make_no_difference(upto: int) -> None:
     if not with_all.unfinished_turn:
         assert list(with_all.blocks) == list(without.blocks)
         assert all(with_all.blocks[each] == without.blocks[each] for each in without.blocks)
+
+
+def test_why_a_run_failed_is_told_once() -> None:
+    trouble = ProviderError(1, "auth", "no key", "set one")
+    told = story(*WHOLE[:4], trouble, RunFinished(RunState.RUNNING, RunState.FAILED, "provider_auth", "no key"))
+    assert (told.end.word, told.end.reason, told.end.detail) == ("failed", "provider_auth", "")
+    other = story(*WHOLE[:4], trouble, RunFinished(RunState.RUNNING, RunState.FAILED, "internal", "it broke"))
+    assert other.end.detail == "it broke"
+    assert [each.text for each in of(Note, told)] == ["no key"]
+
+
+def test_all_of_a_prompt_is_offered_only_where_a_part_is_shown() -> None:
+    short, long = (Asked("a", attrs.evolve(ASKED, text="ä" * count), 0) for count in (4000, 4001))
+    assert (len(short.shown), short.size_bytes) == (4000, 0)
+    assert (len(long.shown), long.size_bytes) == (4000, 8002)

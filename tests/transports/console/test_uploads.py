@@ -1,12 +1,14 @@
 """A body is bounded as it arrives, and a form with files is read as browsers write it."""
 
+from functools import partial
+
 import pytest
 import trio
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from palyra_trio.core.errors import InvalidArgument
 from palyra_trio.transports.console.form_reading import FIELDS
-from palyra_trio.transports.console.uploads import LAST_S, BoundedBody, UploadReader
+from palyra_trio.transports.console.uploads import BYTES_PER_S, LAST_S, BoundedBody, UploadReader
 
 
 def part(said: str, data: bytes, *headers: str) -> bytes:
@@ -46,25 +48,71 @@ async def test_a_form_of_too_many_fields_or_a_long_one_is_refused() -> None:
 
 async def test_a_body_that_is_announced_or_comes_longer_than_its_bound_is_refused() -> None:
     announced = BoundedBody(11, 100)
-    announced.bound(10)
+    announced.bound(10, 1)
     with pytest.raises(RequestEntityTooLarge):
-        await announced
+        await announced.whole()
     pieces = BoundedBody(None, 100)
-    pieces.bound(10)
+    pieces.bound(10, 1)
     for _ in range(3):
         pieces.append(b"12345")
     with pytest.raises(RequestEntityTooLarge):
-        await pieces
+        await pieces.whole()
     early = BoundedBody(None, 100)
     early.append(b"x" * 11)
-    early.bound(10)
+    early.bound(10, 1)
     with pytest.raises(RequestEntityTooLarge):
-        await early
+        await early.whole()
     fits = BoundedBody(10, 100)
-    fits.bound(10)
+    fits.bound(10, 1)
     fits.append(b"0123456789")
     fits.set_complete()
-    assert await fits == b"0123456789"
+    assert await fits.whole() == b"0123456789"
+
+
+@pytest.mark.parametrize(("part", "every_s", "given_up_after_s"), [(0, 1, 10), (1, 4, 10), (BYTES_PER_S, 3, 14)])
+async def test_a_body_that_falls_behind_is_given_up(
+    autojump_clock: trio.testing.MockClock, part: int, every_s: float, given_up_after_s: float
+) -> None:
+    body = BoundedBody(None, 100 * BYTES_PER_S)
+    body.bound(100 * BYTES_PER_S, 10)
+    began = trio.current_time()
+
+    async def send() -> None:
+        for _ in range(100):
+            await trio.sleep(every_s)
+            body.append(b"x" * part)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        with pytest.raises(RequestTimeout):
+            await body.whole()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() - began == pytest.approx(given_up_after_s, abs=0.01)
+
+
+async def test_a_body_that_comes_as_fast_as_it_has_to_takes_its_time_and_what_came_early_buys_no_silence(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    body = BoundedBody(None, 100 * BYTES_PER_S)
+    body.bound(100 * BYTES_PER_S, 10)
+
+    async def send(seconds: int, *, ends: bool) -> None:
+        for _ in range(seconds):
+            await trio.sleep(1)
+            body.append(b"x" * BYTES_PER_S)
+        if ends:
+            body.set_complete()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(send, 60, ends=True))
+        assert len(await body.whole()) == 60 * BYTES_PER_S
+    body = BoundedBody(None, 100 * BYTES_PER_S)
+    body.bound(100 * BYTES_PER_S, 10)
+    body.append(b"x" * 99 * BYTES_PER_S)
+    began = trio.current_time()
+    with pytest.raises(RequestTimeout):
+        await body.whole()
+    assert trio.current_time() - began == 10
 
 
 async def test_the_rest_of_a_refused_body_is_passed_over_until_it_ends_and_not_for_long(

@@ -9,6 +9,7 @@ from palyra_trio.core.identity import Scope
 from palyra_trio.core.messages import ModelReply, ToolCall, Usage
 from palyra_trio.core.run import RunState
 from palyra_trio.journal.usage import ModelUsage, ToolUsage, Used
+from palyra_trio.transports.console.rendering import zone
 from palyra_trio.transports.console.usage import (
     OTHERS,
     SERIES,
@@ -17,6 +18,7 @@ from palyra_trio.transports.console.usage import (
     by_tool,
     calls_by_day,
     days_until,
+    outcomes_of,
     tokens_by_day,
 )
 from tests.fakes import OTHER, FakeProvider
@@ -41,18 +43,24 @@ async def test_where_nothing_was_used_it_is_said_in_words(tmp_path: Path) -> Non
 
 async def test_tokens_and_calls_are_told_by_model_tool_and_day(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
-        await console.runtime.run("one", answering("large", 1234, ToolCall("c", "clock.now"), ToolCall("d", "no.such")))
+        console.runtime.models["fake/large"] = answering(
+            "said-by-it", 1234, ToolCall("c", "clock.now"), ToolCall("d", "no.such")
+        )
+        await console.runtime.run("one", model="fake/large")
         page = await console.visitor(scopes=frozenset({Scope.READ})).get("/usage?days=7")
-        assert "large 2 1 234 0 1" in page
-        assert "clock.now 1 1 0 0 0" in page
-        assert "no.such 1 0 0 1 0" in page
+        assert "fake/large 2 1 234 0 1" in page
+        assert "said-by-it" not in page
+        assert "clock.now 1 1 0 0 0 0" in page
+        assert "no.such 1 0 0 1 0 0" in page
+        assert f"Days are those of the daemon’s clock, {zone(0)}." in page
         assert "1 2 1 234 1 2" in page  # the day: runs, turns, tokens in, tokens out, tool calls
         assert page.text.count("<svg") == 2 * 2 + 1  # two pictures in two widths, and the sign of the program
 
 
 async def test_what_others_used_is_not_told(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
-        await console.runtime.run("one", answering("theirs", 999), OTHER)
+        console.runtime.models["fake/theirs"] = answering("theirs", 999)
+        await console.runtime.run("one", None, OTHER, model="fake/theirs")
         page = await console.visitor().get("/usage")
         assert "theirs" not in page
         assert "used nothing" in page
@@ -68,7 +76,8 @@ async def test_a_range_is_one_of_those_offered(tmp_path: Path) -> None:
 
 async def test_the_name_of_a_model_is_only_text(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
-        await console.runtime.run("one", answering(XSS, 5, ToolCall("c", XSS)))
+        console.runtime.models[f"fake/{XSS}"] = answering(XSS, 5, ToolCall("c", XSS))
+        await console.runtime.run("one", model=f"fake/{XSS}")
         page = await console.visitor().get("/usage")
         assert XSS in page
         assert "<script>alert" not in page.text
@@ -102,8 +111,17 @@ def test_few_models_have_a_colour_each_and_the_rest_are_one_more() -> None:
 
 
 def test_calls_are_pictured_by_what_came_of_them() -> None:
-    day = Day("Nov 1", used(tools=(ToolUsage("x", 9, 4, 3, 2, 1), ToolUsage("y", 1, 0, 0, 0, 1))))
+    day = Day("Nov 1", used(tools=(ToolUsage("x", 12, 4, 3, 2, 1), ToolUsage("y", 1, 0, 0, 0, 1))))
     picture = calls_by_day([day])
-    assert picture.plots[0].hits[0].words == "Nov 1: 11 calls"
+    assert picture.plots[0].hits[0].words == "Nov 1: 13 calls"
     heights = [bar.height for bar in picture.plots[0].bars]
-    assert heights == pytest.approx([heights[0], heights[0] * 3 / 4, heights[0] / 2, heights[0] / 2], abs=0.2)
+    assert heights == pytest.approx(
+        [heights[0], heights[0] * 3 / 4, heights[0] / 2, heights[0] / 2, heights[0] / 2], abs=0.2
+    )
+
+
+def test_calls_by_outcome_add_up_to_those_that_were_made() -> None:
+    cut = ToolUsage("x", 1110, 1100)
+    assert outcomes_of(cut) == (1100, 0, 0, 0, 10)
+    ended_today_begun_before = ToolUsage("x", 0, 1)
+    assert outcomes_of(ended_today_begun_before) == (1, 0, 0, 0, 0)

@@ -69,3 +69,17 @@ async def test_panels_that_change_by_themselves_are_drawn_again_in_time(autojump
         began = trio.current_time()
         assert await view.next() == Update("1", "2")
         assert trio.current_time() - began == pytest.approx(7.0)
+
+
+async def test_panels_whose_subject_says_that_it_has_changed_are_drawn_again_without_a_row() -> None:
+    changed = trio.Event()
+    drawn = iter([Drawn(1, {"a": Markup("1")}, changed=changed.wait), Drawn(1, {"a": Markup("2")})])
+
+    async def draw() -> Drawn:
+        return next(drawn)
+
+    async with open_panels(Feed(), (Correction,), draw, 0.0) as view:
+        assert await view.next() == Update("1", "1")
+        changed.set()
+        with trio.fail_after(1):
+            assert await view.next() == Update("1", "2")

@@ -5,6 +5,7 @@
 const was = new WeakMap(); // an element of a keyed list -> its HTML as the daemon sent it
 const status = document.getElementById("stream");
 const HIDDEN_MS = 60000; // after which a page that nobody looks at lets go of its connection
+const SILENCE_MS = 12500; // of a stream: two and a half of the daemon's beats
 const BACK_OFF_MS = [500, 1000, 2000, 5000, 10000];
 
 // --- pieces of the page ---
@@ -85,7 +86,7 @@ function settle(root) {
 // --- the stream ---
 
 const live = document.querySelector("[data-live]");
-let source = null, place = live?.dataset.place || "", failures = 0, again = null, displaced = false;
+let source = null, place = live?.dataset.place || "", failures = 0, again = null, silence = null, displaced = false;
 
 function say(word, text) {
   status.hidden = false;
@@ -95,8 +96,20 @@ function say(word, text) {
 
 function leave() {
   clearTimeout(again);
+  clearTimeout(silence);
   source?.close();
   source = null;
+}
+
+function lose(words) {
+  leave();
+  say("lost", words);
+  retry();
+}
+
+function heard() {
+  clearTimeout(silence);
+  silence = setTimeout(() => lose("not live: reconnecting"), SILENCE_MS);
 }
 
 function listen() {
@@ -105,23 +118,26 @@ function listen() {
   const from = new URL(live.dataset.live, location.href);
   from.searchParams.set("after", place);
   source = new EventSource(from);
-  source.onopen = () => { failures = 0; say("live", "live"); };
-  source.addEventListener("update", (event) => { apply(event.data); place = event.lastEventId || place; });
+  heard();
+  source.onopen = () => { failures = 0; say("live", "live"); heard(); };
+  source.addEventListener("beat", heard);
+  source.addEventListener("update", (event) => { apply(event.data); place = event.lastEventId || place; heard(); });
   source.addEventListener("problem", (event) => {
     leave();
     say("lost", event.data);
-    again = setTimeout(() => location.reload(), 3000); // the page as it is now, or where to sign in
+    again = setTimeout(loadAgain, 3000); // the page as it is now, or where to sign in
   });
   source.addEventListener("displaced", (event) => { leave(); displaced = true; say("lost", event.data); });
-  source.addEventListener("bye", () => { leave(); say("lost", "the daemon is going; reconnecting"); retry(); });
-  source.onerror = () => { leave(); say("lost", "not live: reconnecting"); retry(); };
+  source.addEventListener("bye", () => lose("the daemon is going; reconnecting"));
+  source.onerror = () => lose("not live: reconnecting");
 }
 
 function retry() {
   again = setTimeout(async () => {
     try {
-      const answer = await fetch(location.href, { method: "HEAD", redirect: "manual", headers: { "HX-Request": "true" } });
-      if (answer.status === 401) { say("lost", "signed out"); location.assign(location.href); return; }
+      const signal = AbortSignal.timeout(SILENCE_MS);
+      const answer = await fetch(location.href, { method: "HEAD", redirect: "manual", headers: { "HX-Request": "true" }, signal });
+      if (answer.status === 401) { say("lost", "signed out"); loadAgain(); return; }
     } catch { /* nobody answers yet: the stream will say so again */ }
     listen();
   }, BACK_OFF_MS[Math.min(failures++, BACK_OFF_MS.length - 1)]);
@@ -170,14 +186,63 @@ function sayTitle() {
   document.title = waits ? `(${waits}) ${title}` : title;
 }
 
+// --- what was typed outlives the sign-in that ended: it is there again, once, after the next one of the same person ---
+
+const TYPED = "textarea, select, input:not([type=hidden], [type=file], [type=password], [type=checkbox], [type=radio])";
+
+function typed(form) {
+  return [...form.elements].filter((each) => each.name && each.matches(TYPED));
+}
+
+function keptAs(form) {
+  return `${document.querySelector(".who")?.textContent} ${form.getAttribute("action")}`;
+}
+
+function loadAgain() {
+  for (const form of document.forms) {
+    const fields = typed(form);
+    if (!fields.some((each) => "defaultValue" in each && each.value !== each.defaultValue)) continue;
+    sessionStorage.setItem(keptAs(form), JSON.stringify(fields.map((each) => [each.name, each.value])));
+  }
+  location.assign(location.pathname + location.search);
+}
+
+function giveBack(form) {
+  const kept = JSON.parse(sessionStorage.getItem(keptAs(form)) || "[]");
+  sessionStorage.removeItem(keptAs(form));
+  for (const [name, value] of kept) {
+    const field = typed(form).find((each) => each.name === name);
+    if (field) field.value = value;
+  }
+}
+
 // --- forms ---
+
+const notice = document.getElementById("notice");
 
 document.addEventListener("htmx:afterRequest", (event) => {
   const { xhr, elt, requestConfig, successful } = event.detail;
-  if (requestConfig.verb !== "post" || !successful) return;
-  document.getElementById("notice").replaceChildren();
-  if (elt.matches("[data-clear]")) elt.reset();
+  if (xhr.status === 401) loadAgain();
+  if (!successful) return;
+  notice.replaceChildren();
+  if (requestConfig.verb !== "post") return;
+  if (elt.matches("[data-clear]")) for (const each of elt.querySelectorAll("textarea, input[type=file]")) each.value = "";
   if (!source && xhr.getResponseHeader("X-Next")) location.assign(xhr.getResponseHeader("X-Next"));
+});
+
+for (const failure of ["htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(failure, () => notice.replaceChildren(document.getElementById("no-answer").content.cloneNode(true)));
+}
+
+document.addEventListener("htmx:beforeSend", ({ detail: { xhr } }) => {
+  const began = performance.now();
+  xhr.upload.onprogress = () => { xhr.timeout = performance.now() - began + htmx.config.timeout; }; // files may take their time
+});
+
+document.addEventListener("click", ({ target }) => {
+  if (!target.closest("[data-dismiss]")) return;
+  notice.replaceChildren();
+  document.getElementById("main").focus({ preventScroll: true });
 });
 
 document.addEventListener("change", ({ target }) => {
@@ -195,9 +260,16 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     event.target.form?.requestSubmit(event.target.form.querySelector("button.primary"));
   }
-  if (event.key === "Escape") document.querySelector("details.menu[open], details.confirm[open]")?.removeAttribute("open");
+  if (event.key === "Escape") {
+    const open = document.querySelector("details.menu[open], details.confirm[open]");
+    if (open) open.removeAttribute("open");
+    else notice.replaceChildren();
+  }
 });
 
+addEventListener("load", () => document.querySelector(".call:target > details")?.setAttribute("open", ""));
+
+for (const form of document.forms) giveBack(form);
 for (const form of document.querySelectorAll("form[data-submit]")) form.submit();
 times(document);
 sayTitle();
