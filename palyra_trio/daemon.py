@@ -59,39 +59,46 @@ _log = logging.getLogger(__name__)
 LAST_ROWS_S = 0.5  # that followers have, once the last runs were interrupted, to be sent what they did not see yet
 
 
-@asynccontextmanager
-async def open_runtime(
-    config: Config,
-    models: ModelSettings,
-    state_dir: Path,
-    config_in: Callable[[str], Config] | None = None,
-    policies_dir: Path | None = None,
-    vault: VaultStore | None = None,
-    redactor: Redactor | None = None,
-    *,
-    recovers: bool = False,
-    origins: Mapping[str, str] | None = None,
-    recent_log: RecentLog | None = None,
-) -> AsyncGenerator[Gateway, None]:
-    """Run the runtime in this process for the length of the block, as the holder of `state_dir`.
+@attrs.frozen
+class Setup:
+    """What a process says of the runtime that it opens, as the holder of `state_dir`.
 
     `config_in` returns the configuration of a run in a workspace; without it `config` holds everywhere. `policies_dir`
-    holds the user's policies; without it they lie in `state_dir`. With `recovers` it goes on with what waits since an
-    earlier process. What `vault` holds is masked by `redactor`; without one, there is no vault. `origins` says where the
-    values of `config` come from, and `recent_log` what was logged, for an operator who asks.
-
-    Raises ConfigInvalid for faulty policies, and for traces without the extra `otel`, StateLocked when another process holds
-    it, JournalInvalid for a journal that this version cannot use, and JournalStopped when a commit fails. Leaving the block
-    drains: live runs get `daemon.drain_s`, then are interrupted.
+    holds the user's policies; without it they lie in `state_dir`. What `vault` holds is masked by `redactor`; without
+    one, there is no vault. `origins` says where the values of `config` come from, and `recent_log` what was logged, for an
+    operator who asks.
     """
-    policies_dir = policies_dir or state_dir / "policies"
+
+    config: Config
+    models: ModelSettings
+    state_dir: Path
+    config_in: Callable[[str], Config] | None = None
+    policies_dir: Path | None = None
+    vault: VaultStore | None = None
+    redactor: Redactor = attrs.Factory(Redactor)
+    origins: Mapping[str, str] = attrs.Factory(dict)
+    recent_log: RecentLog = attrs.Factory(RecentLog)
+
+
+@asynccontextmanager
+async def open_runtime(setup: Setup, *, recovers: bool = False) -> AsyncGenerator[Gateway, None]:
+    """Run the runtime in this process for the length of the block.
+
+    With `recovers` it goes on with what waits since an earlier process. Leaving the block drains: live runs get
+    `daemon.drain_s`, then are interrupted.
+
+    Raises ConfigInvalid for faulty policies, and for traces without the extra `otel`, StateLocked when another process
+    holds the state directory, JournalInvalid for a journal that this version cannot use, and JournalStopped when a commit
+    fails.
+    """
+    config, state_dir, redactor, vault = setup.config, setup.state_dir, setup.redactor, setup.vault
+    policies_dir = setup.policies_dir or state_dir / "policies"
     policy_files = await read_checked(policies_dir, config.policy)
-    redactor = redactor or Redactor()
     secrets = Secrets(VaultKeeper(vault, redactor) if vault is not None else None, dict(os.environ))
     await secrets.refresh()
     store = SqliteStore(state_dir)
-    tracing = await open_tracing(config.otel, secrets.key)
     counters, latencies = Counters(), Latencies(config.latency)
+    tracing = await open_tracing(config.otel, secrets.key, counters)
     journal_write = latencies.journal_write.observe
     feed = Feed(watch=counters.take if tracing is None else _both(counters.take, tracing.take))
     async with open_journal(store, feed, config.journal.queue_bytes, took=journal_write) as journal:
@@ -99,7 +106,7 @@ async def open_runtime(
         await journal.append([entry(SYSTEM_STREAM, BootStarted(boot_id, os.getpid(), __version__))])
         await trio.to_thread.run_sync(overlay.sweep, overlay.places(state_dir))
         async with (
-            aclosing(Models(models, secrets.key)) as providers,
+            aclosing(Models(setup.models, secrets.key)) as providers,
             ReaderPool(state_dir / FILE_NAME) as readers,
             open_sandbox(
                 sandbox_settings(config.sandbox), Path.home(), layers_in=overlay.places(state_dir), proven=False
@@ -109,12 +116,13 @@ async def open_runtime(
         ):
             state = RuntimeState(
                 config=config,
-                config_in=config_in or (lambda _workspace: config),
+                config_in=setup.config_in or (lambda _workspace: config),
                 boot_id=boot_id,
                 journal=journal,
                 readers=readers,
                 tools=Registry(builtin_tools(sandbox)),
                 choose=providers.choose,
+                servers=setup.models.servers,
                 redactor=redactor,
                 secrets=secrets,
                 policies=PolicySet(policy_files),
@@ -129,8 +137,8 @@ async def open_runtime(
                 environ=dict(os.environ),
                 counters=counters,
                 latencies=latencies,
-                recent_log=recent_log or RecentLog(),
-                origins=origins or {},
+                recent_log=setup.recent_log,
+                origins=setup.origins,
             )
             async with open_gateway(state, recovers=recovers) as gateway:
                 yield gateway
@@ -168,38 +176,16 @@ class Daemon:
 
 
 @asynccontextmanager
-async def open_daemon(
-    config: Config,
-    models: ModelSettings,
-    state_dir: Path,
-    config_in: Callable[[str], Config] | None = None,
-    policies_dir: Path | None = None,
-    vault: VaultStore | None = None,
-    redactor: Redactor | None = None,
-    *,
-    tcp: bool,
-    origins: Mapping[str, str] | None = None,
-    recent_log: RecentLog | None = None,
-) -> AsyncGenerator[Daemon, None]:
+async def open_daemon(setup: Setup, *, tcp: bool) -> AsyncGenerator[Daemon, None]:
     """Run the runtime and serve it on the state directory's Unix socket, and if `tcp` on TCP and for HTTP/3, for the length of the
     block; then with the console too.
 
     The user of this process may come in over the socket without a token. Raises what `open_runtime`, `open_certificates`,
     `open_edges` and `open_http` raise.
     """
+    config, state_dir = setup.config, setup.state_dir
     local_user = RequestContext(user_principal(os.getuid()), local=True)
-    async with open_runtime(
-        config,
-        models,
-        state_dir,
-        config_in,
-        policies_dir,
-        vault,
-        redactor,
-        recovers=tcp,
-        origins=origins,
-        recent_log=recent_log,
-    ) as gateway:
+    async with open_runtime(setup, recovers=tcp) as gateway:
         if tcp:
             await keep_local_token(gateway, state_dir, local_user, wall_clock_ms())
         authenticator = Authenticator(gateway.tokens, os.getuid(), local_user.principal, time.time)

@@ -17,9 +17,14 @@ Value = str | int | list[str]
 
 @attrs.define
 class Collector:
-    """What it was sent. It answers each request with the next of `statuses`, the last again and again; never if SILENT."""
+    """What it was sent. It answers each request with the next of `statuses`, the last again and again; never if SILENT.
+
+    An answer has `headers`, and `says` for a body.
+    """
 
     statuses: list[int] = attrs.Factory(lambda: [200])
+    says: bytes = b""
+    headers: list[tuple[str, str]] = attrs.Factory(list)
     port: int = 0
     requests: list[h11.Request] = attrs.Factory(list)
     taken: list[ExportTraceServiceRequest] = attrs.Factory(list)
@@ -85,8 +90,10 @@ class Collector:
         self._changed = trio.Event()
         if status == SILENT:
             await trio.sleep_forever()
-        answer = h11.Response(status_code=status, headers=[("content-length", "0"), ("connection", "close")])
-        await stream.send_all((connection.send(answer) or b"") + (connection.send(h11.EndOfMessage()) or b""))
+        about = [("content-length", str(len(self.says))), ("connection", "close"), *self.headers]
+        answer = h11.Response(status_code=status, headers=about)
+        for each in (answer, h11.Data(self.says), h11.EndOfMessage()):
+            await stream.send_all(connection.send(each) or b"")
 
 
 def plain(attributes: "list[KeyValue]") -> dict[str, Value]:

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from palyra_trio.core.agents import Limits
+from palyra_trio.core.approvals import Approval
 from palyra_trio.core.codec import KIND_NAMES, TapeRow
 from palyra_trio.core.commands import Accepted, Applied, StartRun
 from palyra_trio.core.config import (
@@ -23,6 +24,7 @@ from palyra_trio.core.config import (
     ModelConfig,
     SessionConfig,
 )
+from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.core.identity import Principal, RequestContext, RunId
 from palyra_trio.core.messages import FinishReason, ModelDelta, ModelReply, ModelRequest, ToolCall
 from palyra_trio.core.policy import Action, PathResource, PolicyRules
@@ -273,6 +275,11 @@ class Runtime:
             rows += page
         return assert_whole(rows)
 
+    async def asked(self, run_id: RunId) -> list[Approval]:
+        """Return the approvals that a run waits for, newest first."""
+        waiting = await self.gateway.ask(lambda reader: reader.approvals.listed(ME.principal, pending=True))
+        return [each for each in waiting if each.run_id == run_id]
+
     async def until(self, run_id: RunId, kind: type[E], count: int = 1, context: RequestContext = ME) -> E:
         """Wait until the tape holds `count` events of `kind`, and return the last of them."""
         follower = await self.gateway.follow(run_id, 0, context)
@@ -319,6 +326,8 @@ async def open_fake_runtime(
 
     async def fake_choice(model: str, base_url: str) -> Choice:
         await trio.lowlevel.checkpoint()
+        if model not in models:
+            raise ConfigInvalid(f"the test has no model {model}")
         return Choice(models[model], model.partition("/")[2] or "model", "the test says so")
 
     store, redactor = store or SqliteStore(state_dir), Redactor()
@@ -335,6 +344,7 @@ async def open_fake_runtime(
             readers=readers,
             tools=Registry((*builtin_tools(sandbox), *tools)),
             choose=choose or fake_choice,
+            servers=("openai", "ollama"),
             redactor=redactor,
             secrets=Secrets(VaultKeeper(vault, redactor) if vault else None, {}),
             sandbox=sandbox,

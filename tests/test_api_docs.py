@@ -1,6 +1,5 @@
 """docs/api.md is true: its worked example is carried out as it stands there, and what it says of limits is the code's."""
 
-import json
 import re
 import shutil
 import socket
@@ -18,7 +17,6 @@ from tests.test_policy_docs import _BLOCK, HOME, Person
 from tests.test_policy_docs import session as session_in
 
 DOCUMENT = (ROOT / "docs" / "api.md").read_text("utf-8")
-HELLO = {"turns": [{"text": "Hello."}], "loop": True}
 
 
 def free_port() -> int:
@@ -36,14 +34,13 @@ def person(tmp_path: Path) -> Iterator[Person]:
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed")
-def test_the_worked_example_prints_what_the_document_says(person: Person) -> None:
+def test_the_worked_example_prints_what_the_document_says_where_nothing_is_configured(person: Person) -> None:
     port = free_port()
-    person.writes("model.json", json.dumps(HELLO))
     roots = re.search("^```toml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
     assert roots is not None
     person.writes(
         "~/.config/palyra-trio/config.toml",
-        f'[http]\nport = {port}\n[quic]\nenabled = false\n[model]\nname = "scripted/{person.project}/model.json"\n'
+        f"[http]\nport = {port}\n[quic]\nenabled = false\n"
         + roots[1].replace("user:you", principal()).replace(HOME, str(person.home)),
     )
     person.types("palyra-trio serve &")
@@ -69,6 +66,7 @@ def test_every_path_that_the_document_names_is_there() -> None:
         "/runs/stop-all",
         "/runs/{run}/undo",
         "/sessions/{session}/archive",
+        "/sessions/{session}/search",
         "/jobs",
         "/jobs/{job}/output",
         "/jobs/{job}/stop",

@@ -20,6 +20,7 @@ from palyra_trio.core.config import (
     GrpcConfig,
     HttpConfig,
     JournalConfig,
+    OtelConfig,
     QuicConfig,
     SandboxConfig,
 )
@@ -37,7 +38,7 @@ from palyra_trio.core.tape import (
     run_stream,
 )
 from palyra_trio.core.tokens import hash_of
-from palyra_trio.daemon import open_daemon, open_runtime
+from palyra_trio.daemon import Setup, open_daemon, open_runtime
 from palyra_trio.guard.auth import user_principal
 from palyra_trio.journal.check import check_file
 from palyra_trio.journal.queries import Reader
@@ -46,6 +47,7 @@ from palyra_trio.providers.choose import ModelSettings
 from palyra_trio.runtime.gateway import Gateway
 from palyra_trio.tools.sandbox_report import SandboxReport
 from palyra_trio.transports.listeners import SOCKET_NAME
+from tests.collector import Collector
 
 ME = RequestContext(Principal("user:me"), "device", "test", local=True)
 CONFIG = Config(daemon=DaemonConfig(drain_s=0), journal=JournalConfig(min_free_bytes=0))
@@ -75,7 +77,7 @@ async def until(gateway: Gateway, accepted: Accepted, kind: type[TapeEvent]) -> 
 async def test_each_opening_is_recorded(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
     for _ in range(2):
-        async with open_runtime(CONFIG, RULES, state_dir):
+        async with open_runtime(Setup(CONFIG, RULES, state_dir)):
             pass
     with_reader = Reader(state_dir / FILE_NAME)
     try:
@@ -91,16 +93,16 @@ async def test_each_opening_is_recorded(tmp_path: Path) -> None:
 
 
 async def test_only_one_process_holds_the_state_directory(tmp_path: Path) -> None:
-    async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+    async with open_runtime(Setup(CONFIG, RULES, tmp_path / "state")):
         with pytest.raises(StateLocked, match=str(os.getpid())):
-            async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+            async with open_runtime(Setup(CONFIG, RULES, tmp_path / "state")):
                 pytest.fail("it was opened twice")
-    async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+    async with open_runtime(Setup(CONFIG, RULES, tmp_path / "state")):
         pass
 
 
 async def test_leaving_interrupts_what_runs_before_the_journal_closes(tmp_path: Path, hanging: ModelSettings) -> None:
-    async with open_runtime(CONFIG, hanging, tmp_path / "state") as gateway:
+    async with open_runtime(Setup(CONFIG, hanging, tmp_path / "state")) as gateway:
         accepted = await gateway.submit(prompt(tmp_path), ME)
         assert isinstance(accepted, Accepted)
         await until(gateway, accepted, ModelDelta)
@@ -116,7 +118,7 @@ async def test_leaving_interrupts_what_runs_before_the_journal_closes(tmp_path: 
 
 async def test_a_run_that_ends_in_time_is_let_end(tmp_path: Path) -> None:
     config = attrs.evolve(CONFIG, daemon=DaemonConfig(drain_s=30))
-    async with open_runtime(config, RULES, tmp_path / "state") as gateway:
+    async with open_runtime(Setup(config, RULES, tmp_path / "state")) as gateway:
         accepted = await gateway.submit(prompt(tmp_path), ME)
         assert isinstance(accepted, Accepted)
         await until(gateway, accepted, StatusChange)
@@ -128,7 +130,7 @@ async def test_a_run_that_ends_in_time_is_let_end(tmp_path: Path) -> None:
 
 
 async def test_after_the_end_nothing_is_taken_any_more(tmp_path: Path) -> None:
-    async with open_runtime(CONFIG, RULES, tmp_path / "state") as gateway:
+    async with open_runtime(Setup(CONFIG, RULES, tmp_path / "state")) as gateway:
         pass
     with trio.fail_after(5), pytest.raises((Draining, trio.ClosedResourceError)):
         await gateway.submit(prompt(tmp_path), ME)
@@ -136,7 +138,7 @@ async def test_after_the_end_nothing_is_taken_any_more(tmp_path: Path) -> None:
 
 async def test_with_too_little_room_no_run_is_admitted(tmp_path: Path) -> None:
     config = attrs.evolve(CONFIG, journal=JournalConfig(min_free_bytes=1 << 62))
-    async with open_runtime(config, RULES, tmp_path / "state") as gateway:
+    async with open_runtime(Setup(config, RULES, tmp_path / "state")) as gateway:
         with pytest.raises(DiskLow):
             await gateway.submit(prompt(tmp_path), ME)
 
@@ -146,7 +148,7 @@ async def test_what_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path) -
     path = tmp_path / "state" / FILE_NAME
     path.write_bytes(b"not a database\n" * 100)
     with pytest.raises(JournalInvalid, match=FILE_NAME):
-        async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+        async with open_runtime(Setup(CONFIG, RULES, tmp_path / "state")):
             pytest.fail("it was opened")
     assert path.read_bytes() == b"not a database\n" * 100
 
@@ -158,7 +160,7 @@ async def test_a_daemon_serves_on_its_socket_on_tcp_and_over_http_3(tmp_path: Pa
     config = attrs.evolve(
         CONFIG, grpc=GrpcConfig(port=0), quic=QuicConfig(host="127.0.0.1", port=0), http=HttpConfig(enabled=False)
     )
-    async with open_daemon(config, RULES, tmp_path / "state", tcp=True) as daemon:
+    async with open_daemon(Setup(config, RULES, tmp_path / "state"), tcp=True) as daemon:
         unix, tcp, quic = daemon.edges.addresses
         assert quic.startswith("quic://127.0.0.1:")
         assert unix == f"unix:{tmp_path / 'state' / 'socket'}"
@@ -172,11 +174,11 @@ async def test_a_daemon_serves_on_its_socket_on_tcp_and_over_http_3(tmp_path: Pa
 
 
 async def test_without_tcp_there_is_the_socket_alone_and_no_token(tmp_path: Path) -> None:
-    async with open_daemon(CONFIG, RULES, tmp_path / "state", tcp=False) as daemon:
+    async with open_daemon(Setup(CONFIG, RULES, tmp_path / "state"), tcp=False) as daemon:
         assert daemon.edges.addresses == (f"unix:{tmp_path / 'state' / 'socket'}",)
         assert not (tmp_path / "state" / "token").exists()
         with pytest.raises(StateLocked):
-            async with open_daemon(CONFIG, RULES, tmp_path / "state", tcp=False):
+            async with open_daemon(Setup(CONFIG, RULES, tmp_path / "state"), tcp=False):
                 pytest.fail("it was opened twice")
         (await trio.open_unix_socket(tmp_path / "state" / "socket")).socket.close()
 
@@ -186,7 +188,7 @@ async def test_a_drain_takes_no_more_runs_and_interrupts_the_live_ones_at_its_de
 ) -> None:
     config = attrs.evolve(CONFIG, daemon=DaemonConfig(drain_s=100))
     with trio.fail_after(10):
-        async with open_daemon(config, hanging, tmp_path / "state", tcp=False) as daemon:
+        async with open_daemon(Setup(config, hanging, tmp_path / "state"), tcp=False) as daemon:
             accepted = await daemon.gateway.submit(prompt(tmp_path), ME)
             assert isinstance(accepted, Accepted)
             await until(daemon.gateway, accepted, ModelDelta)
@@ -204,10 +206,20 @@ async def test_a_drain_takes_no_more_runs_and_interrupts_the_live_ones_at_its_de
 async def test_a_daemon_that_cannot_listen_leaves_the_directory_free(tmp_path: Path) -> None:
     config = attrs.evolve(CONFIG, grpc=GrpcConfig("192.0.2.1", 0))
     with pytest.RaisesGroup(ConfigInvalid, flatten_subgroups=True):
-        async with open_daemon(config, RULES, tmp_path / "state", tcp=True):
+        async with open_daemon(Setup(config, RULES, tmp_path / "state"), tcp=True):
             pytest.fail("it was opened")
-    async with open_runtime(CONFIG, RULES, tmp_path / "state"):
+    async with open_runtime(Setup(CONFIG, RULES, tmp_path / "state")):
         pass
+
+
+async def test_the_spans_that_a_collector_does_not_take_are_counted(tmp_path: Path) -> None:
+    async with Collector.open(400) as collector:
+        config = attrs.evolve(CONFIG, otel=OtelConfig(collector.url))
+        async with open_runtime(Setup(config, RULES, tmp_path / "state")) as gateway:
+            accepted = await gateway.submit(prompt(tmp_path), ME)
+            assert isinstance(accepted, Accepted)
+            await until(gateway, accepted, RunFinished)
+    assert gateway.counters.spans_lost > 0
 
 
 def test_a_user_without_a_name_has_a_number() -> None:
@@ -221,7 +233,7 @@ async def test_a_drain_shows_followers_the_last_rows_of_what_it_interrupts(
     state_dir, me = tmp_path / "state", RequestContext(user_principal(os.getuid()), local=True)
     rows: list[TapeRow] = []
     with trio.fail_after(10):
-        async with open_daemon(CONFIG, hanging, state_dir, tcp=False) as daemon:
+        async with open_daemon(Setup(CONFIG, hanging, state_dir), tcp=False) as daemon:
             accepted = await daemon.gateway.submit(prompt(tmp_path), me)
             assert isinstance(accepted, Accepted)
             async with (
@@ -244,7 +256,7 @@ async def test_a_drain_shows_followers_the_last_rows_of_what_it_interrupts(
 
 async def test_a_process_that_only_runs_lets_no_canary_loose_until_somebody_asks(tmp_path: Path) -> None:
     config = attrs.evolve(CONFIG, sandbox=SandboxConfig(user="nobody"))
-    async with open_runtime(config, RULES, tmp_path / "state") as gateway:
+    async with open_runtime(Setup(config, RULES, tmp_path / "state")) as gateway:
         accepted = await gateway.submit(prompt(tmp_path), ME)
         assert isinstance(accepted, Accepted)
         await until(gateway, accepted, RunFinished)
@@ -265,7 +277,7 @@ async def test_a_daemon_finds_out_by_itself_what_its_programs_run_in(
 
     monkeypatch.setattr(Gateway, "prove_sandbox", prove)
     config = attrs.evolve(CONFIG, grpc=GrpcConfig(port=0), quic=QuicConfig(port=0), http=HttpConfig(port=0))
-    async with open_daemon(config, RULES, tmp_path / "state", tcp=True) as daemon:
+    async with open_daemon(Setup(config, RULES, tmp_path / "state"), tcp=True) as daemon:
         assert daemon.edges.addresses  # ready, though nobody knows yet
         with trio.fail_after(10):
             await asked.wait()

@@ -9,18 +9,19 @@ import attrs
 import click
 
 from palyra_trio.cli.door import submit
-from palyra_trio.cli.open import has_journal, reading
+from palyra_trio.cli.open import has_journal, read_settings, reading
 from palyra_trio.cli.tables import json_option, print_json, print_table
-from palyra_trio.core.agents import DEFAULT_AGENT, AgentSpec
+from palyra_trio.core.agents import AS_CONFIGURED, AgentSpec
 from palyra_trio.core.commands import Command, DefineAgent, RemoveAgent, SetDefaultAgent
-from palyra_trio.core.errors import NotFound
 from palyra_trio.core.text import visible
 from palyra_trio.core.words import one_line
+from palyra_trio.journal.queries import Reader
+from palyra_trio.runtime.agents import KnownAgent, find_agent, known_agents
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 INSTRUCTIONS_CHARACTERS = 60
 TOOLS_CHARACTERS = 40
-_LIMIT = click.IntRange(min=1)
+_LIMIT = click.IntRange(min=0)
 
 
 @click.group()
@@ -38,16 +39,16 @@ def list_agents(as_json: bool) -> None:
     """List the agents. The default one is marked."""
     found = _known()
     if as_json:
-        print_json({"agents": [_plain(spec, is_default) for spec, is_default in found]})
+        print_json({"agents": [_plain(each) for each in found]})
         return
     rows = [
         (
-            f"{spec.name} (default)" if is_default else spec.name,
-            spec.model or "(configured)",
-            one_line(_tools(spec), TOOLS_CHARACTERS),
-            one_line(spec.instructions, INSTRUCTIONS_CHARACTERS),
+            f"{each.spec.name} (default)" if each.is_default else each.spec.name,
+            each.spec.model or "(configured)",
+            one_line(_tools(each.spec), TOOLS_CHARACTERS),
+            one_line(each.spec.instructions, INSTRUCTIONS_CHARACTERS),
         )
-        for spec, is_default in found
+        for each in found
     ]
     print_table(("AGENT", "MODEL", "TOOLS", "INSTRUCTIONS"), rows)
 
@@ -56,16 +57,18 @@ def list_agents(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show an agent: its model, instructions, tools and limits."""
-    spec, is_default = _find(name)
+    """Show an agent: its model, instructions, tools, and what a run of it may use in this folder."""
+    found = find_agent(_known(), name)
+    spec = found.spec
     if as_json:
-        print_json(_plain(spec, is_default))
+        print_json(_plain(found))
         return
-    click.echo(f"agent         {spec.name}{' (default)' if is_default else ''}")
+    click.echo(f"agent         {spec.name}{' (default)' if found.is_default else ''}")
     click.echo(f"model         {one_line(spec.model) or 'the configured one'}")
     click.echo(f"tools         {one_line(_tools(spec))}")
-    for limit, value in attrs.asdict(spec.limits).items():
-        click.echo(f"{limit:12}  {value}")
+    for limit, value, own in _limits(found):
+        whose = "" if value == own else f", as configured; the agent has {own}" if own else ", as configured"
+        click.echo(f"{limit:12}  {value}{whose}")
     if spec.answer_schema is not None:
         click.echo(f"answer        {one_line(json.dumps(spec.answer_schema))}")
     click.echo(f"\n{visible(spec.instructions)}")
@@ -76,10 +79,12 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--model", help="The model, as provider/model; empty for the configured one.")
 @click.option("--instructions", metavar="TEXT|@FILE", help="What the agent is told before anything else.")
 @click.option("--tool", "tools", metavar="NAME", multiple=True, help="A tool that it may use; repeat. Without: all.")
-@click.option("--turns", type=_LIMIT, help="How many model calls a run may make.")
-@click.option("--tool-calls", type=_LIMIT, help="How many tool calls a run may make.")
-@click.option("--active-s", type=_LIMIT, help="How many seconds a run may be active; waiting for you does not count.")
-@click.option("--tool-s", type=_LIMIT, help="How many seconds one tool call may take.")
+@click.option("--turns", type=_LIMIT, help="How many model calls a run may make; 0: as configured.")
+@click.option("--tool-calls", type=_LIMIT, help="How many tool calls a run may make; 0: as configured.")
+@click.option(
+    "--active-s", type=_LIMIT, help="How many seconds a run may be active, without waiting for you; 0: as configured."
+)
+@click.option("--tool-s", type=_LIMIT, help="How many seconds one tool call may take; 0: as configured.")
 @click.option(
     "--answer-schema",
     metavar="FILE",
@@ -96,10 +101,13 @@ def set_agent(
     as_json: bool,
     **limits: int | None,
 ) -> None:
-    """Define the agent NAME, or change what the options name of one that exists."""
+    """Define the agent NAME, or change what the options name of one that exists.
+
+    Where the configuration says less than a limit (`limits.turns` and so on), that holds.
+    """
     if not _NAME.fullmatch(name):
         raise click.BadParameter("a name has 1 to 64 letters, digits, '.', '_' or '-'", param_hint="NAME")
-    known = {spec.name: spec for spec, _ in _known()}
+    known = {each.spec.name: each.spec for each in _known()}
     changes: dict[str, Any] = {}
     if model is not None:
         changes["model"] = model
@@ -109,10 +117,13 @@ def set_agent(
         changes["tools"] = _check_tools(tools)
     if answer_schema is not None:
         changes["answer_schema"] = _schema(answer_schema)
-    spec = known.get(name, AgentSpec(name))
+    spec = known.get(name, AgentSpec(name, limits=AS_CONFIGURED))
     given = {limit: value for limit, value in limits.items() if value is not None}
     spec = attrs.evolve(spec, limits=attrs.evolve(spec.limits, **given), **changes)
     _apply(DefineAgent(spec), name, "defined agent", as_json)
+    for limit, value, own in _limits(find_agent(_known(), name)) if given else ():
+        if own > value and limit in given:
+            click.echo(f"{limit} is {value} and not {own}: limits.{limit} of the configuration says no more", err=True)
 
 
 @agents.command()
@@ -120,7 +131,7 @@ def set_agent(
 @json_option
 def delete(name: str, as_json: bool) -> None:
     """Remove an agent. Runs that used it keep their record of it."""
-    _find(name)
+    find_agent(_known(), name)
     _apply(RemoveAgent(name), name, "removed agent", as_json)
 
 
@@ -129,28 +140,23 @@ def delete(name: str, as_json: bool) -> None:
 @json_option
 def default(name: str, as_json: bool) -> None:
     """Make NAME the agent of runs that name none."""
-    _find(name)
+    find_agent(_known(), name)
     _apply(SetDefaultAgent(name), name, "the default agent is now", as_json)
 
 
-def _known() -> list[tuple[AgentSpec, bool]]:
-    """Return the agents, each with whether it is the default; the built-in one is among them unless it was redefined."""
-    defined: tuple[tuple[AgentSpec, bool], ...] = ()
-    if has_journal():
-        with reading() as reader:
-            defined = reader.agents()
-    if any(spec.name == DEFAULT_AGENT.name for spec, _ in defined):
-        chosen = any(is_default for _, is_default in defined)
-        return [(spec, is_default or (not chosen and spec.name == DEFAULT_AGENT.name)) for spec, is_default in defined]
-    return [(DEFAULT_AGENT, not any(is_default for _, is_default in defined)), *defined]
+def _known() -> tuple[KnownAgent, ...]:
+    """Return the agents, with what a run of each may use in this folder; elsewhere the daemon there says that."""
+    configured = read_settings().config.limits
+    if not has_journal():
+        return known_agents((), configured)
+    with reading() as reader:
+        return known_agents(reader.agents(), configured) if isinstance(reader, Reader) else reader.known_agents()
 
 
-def _find(name: str) -> tuple[AgentSpec, bool]:
-    known = _known()
-    for spec, is_default in known:
-        if spec.name == name:
-            return spec, is_default
-    raise NotFound(f"there is no agent {name!r}", remedy=f"the agents are {', '.join(spec.name for spec, _ in known)}")
+def _limits(agent: KnownAgent) -> list[tuple[str, int, int]]:
+    """Return each limit of a run: its name, what holds, and what the agent's definition says, 0 for nothing."""
+    own = attrs.asdict(agent.spec.limits)
+    return [(limit, value, own[limit]) for limit, value in attrs.asdict(agent.limits).items()]
 
 
 def _apply(command: Command, name: str, done: str, as_json: bool) -> None:
@@ -161,8 +167,9 @@ def _apply(command: Command, name: str, done: str, as_json: bool) -> None:
         click.echo(f"{done} {name}")
 
 
-def _plain(spec: AgentSpec, is_default: bool) -> dict[str, Any]:
-    return {**attrs.asdict(spec), "is_default": is_default}
+def _plain(agent: KnownAgent) -> dict[str, Any]:
+    """Return an agent's definition, and what holds: of its own `limits` 0 is the configured one, `allowed` is what a run may use."""
+    return {**attrs.asdict(agent.spec), "allowed": attrs.asdict(agent.limits), "is_default": agent.is_default}
 
 
 def _tools(spec: AgentSpec) -> str:

@@ -21,8 +21,8 @@ from palyra_trio.cli.door import Door, attempt, open_door
 from palyra_trio.cli.exit_codes import OK, TERMINATED
 from palyra_trio.cli.keyboard import LineReader
 from palyra_trio.cli.remote import nursery_of_our_own
-from palyra_trio.cli.run import find_session, refuse_folder, terminal_here, workspace_of
-from palyra_trio.cli.settings import Settings, load_settings
+from palyra_trio.cli.run import enter_workspace, find_session, terminal_here
+from palyra_trio.cli.settings import Settings
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Accepted, CancelRun, StartRun
 from palyra_trio.core.errors import InvalidArgument
@@ -47,11 +47,7 @@ def chat(session: str | None, continue_: bool, agent: str, model: str | None, wo
     """
     if not sys.stdin.isatty():
         raise InvalidArgument("chat needs a terminal", remedy="use `palyra-trio run` with a piped prompt")
-    folder = workspace_of(workspace)
-    settings = load_settings({}, os.environ, folder)
-    for warning in settings.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    refuse_folder(folder, settings.state_dir, named=workspace is not None)
+    folder, settings = enter_workspace(workspace)
     start = StartRun(text="", agent=agent, model=model or "", workspace=str(folder))
     sys.exit(trio.run(_chat, settings, start, session, continue_))
 

@@ -38,7 +38,7 @@ from palyra_trio.core.tape import (
     ToolOutput,
     ToolStarted,
 )
-from palyra_trio.daemon import open_runtime
+from palyra_trio.daemon import Setup, open_runtime
 from palyra_trio.providers.choose import ModelSettings
 from palyra_trio.runtime.follow import Follower
 from palyra_trio.runtime.gateway import Gateway
@@ -99,7 +99,7 @@ class Stage:
     @asynccontextmanager
     async def runtime(self, name: str, config: Config) -> AsyncGenerator[Gateway]:
         """Open a runtime over a journal of its own."""
-        async with open_runtime(config, ModelSettings(), self.state_dir(name)) as gateway:
+        async with open_runtime(Setup(config, ModelSettings(), self.state_dir(name))) as gateway:
             yield gateway
 
     def state_dir(self, name: str) -> Path:

@@ -16,7 +16,8 @@ import attrs
 import click
 
 from palyra_trio.cli import exit_codes
-from palyra_trio.cli.doctor_ports import addresses, certificate, mend_certificate, ports
+from palyra_trio.cli.doctor_certificate import certificate, mend_certificate
+from palyra_trio.cli.doctor_ports import addresses, ports
 from palyra_trio.cli.doctor_settings import configured, model, policies, provider, sandbox, vault
 from palyra_trio.cli.doctor_state import (
     Line,

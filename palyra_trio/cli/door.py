@@ -20,7 +20,7 @@ import attrs
 import click
 import trio
 
-from palyra_trio.cli.open import is_held, model_settings, read_settings, request_context, state_dir
+from palyra_trio.cli.open import is_held, read_settings, request_context, setup_of, state_dir
 from palyra_trio.cli.profiles import chosen, note, transport
 from palyra_trio.cli.remote import RemoteGateway, Rows, Stub, nursery_of_our_own, open_remote
 from palyra_trio.cli.settings import Settings
@@ -179,20 +179,9 @@ class SharedDoor:
             await trio.sleep_forever()
 
     async def _serve(self, task_status: trio.TaskStatus[LocalDoor]) -> None:
-        from palyra_trio.cli.vault_place import vault_store
         from palyra_trio.daemon import open_daemon
 
-        settings = self._settings
-        opening = open_daemon(
-            settings.base,
-            model_settings(settings),
-            settings.state_dir,
-            settings.sources.config_in,
-            settings.policies_dir,
-            vault_store(),
-            tcp=False,
-        )
-        async with opening as daemon:
+        async with open_daemon(setup_of(self._settings), tcp=False) as daemon:
             task_status.started(LocalDoor(daemon))
             await self._leaving.wait()
         self._left.set()

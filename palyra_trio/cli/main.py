@@ -67,6 +67,8 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
+        for each in command.commands.values() if isinstance(command, click.Group) else ():
+            each.short_help = each.get_short_help_str(sys.maxsize)  # a whole sentence, where click would cut it
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -29,6 +29,7 @@ from palyra_trio.providers.choose import ModelSettings
 
 if TYPE_CHECKING:
     from palyra_trio.cli.remote_reader import RemoteReader
+    from palyra_trio.daemon import Setup
 
 DEVICE_FILE = "device"
 INTERRUPTED = "interrupted"
@@ -154,6 +155,21 @@ def model_settings(settings: Settings) -> ModelSettings:
         anthropic_api_key=settings.credentials.anthropic_api_key,
         idle_s=settings.base.model.idle_s,
         api_key_reference=settings.base.model.api_key,
+    )
+
+
+def setup_of(settings: Settings) -> "Setup":
+    """Return what a process of these settings opens its runtime with."""
+    from palyra_trio.cli.vault_place import vault_store
+    from palyra_trio.daemon import Setup
+
+    return Setup(
+        settings.base,
+        model_settings(settings),
+        settings.state_dir,
+        settings.sources.config_in,
+        settings.policies_dir,
+        vault_store(),
     )
 
 

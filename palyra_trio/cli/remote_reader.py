@@ -10,7 +10,6 @@ import trio
 
 from palyra_trio.cli.profiles import Profile, note, transport
 from palyra_trio.cli.remote import Stub, Whole, open_remote
-from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.approvals import Approval, Grant
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import InvalidArgument
@@ -21,14 +20,18 @@ from palyra_trio.core.session import Session
 from palyra_trio.core.tape import RUN_STREAM, ModelDelta
 from palyra_trio.core.tokens import Token
 from palyra_trio.journal.queries import LIST_ROWS, PAGE_ROWS, RunSummary
-from palyra_trio.pb import agents_pb2, approvals_pb2, jobs_pb2, runs_pb2, sessions_pb2, tape_pb2, tokens_pb2
+from palyra_trio.journal.search import HITS, SearchPage
+from palyra_trio.pb import agents_pb2, approvals_pb2, jobs_pb2, runs_pb2, search_pb2, sessions_pb2, tape_pb2, tokens_pb2
 from palyra_trio.pb.approvals_grpc import ApprovalsServiceStub
 from palyra_trio.pb.gateway_grpc import GatewayServiceStub
 from palyra_trio.pb.jobs_grpc import JobsServiceStub
+from palyra_trio.pb.search_grpc import SearchServiceStub
 from palyra_trio.pb.tokens_grpc import TokenServiceStub
+from palyra_trio.runtime.agents import KnownAgent
 from palyra_trio.transports import convert
 from palyra_trio.transports.convert_approvals import approval_of_message, grant_of_message
 from palyra_trio.transports.convert_jobs import job_of_message
+from palyra_trio.transports.convert_search import hit_of_message
 
 
 class RemoteReader:
@@ -59,6 +62,11 @@ class RemoteReader:
         found = self._ask(GatewayServiceStub, "ListSessions", request).sessions
         return tuple(convert.session_of_message(session) for session in found)
 
+    def search(self, session: str, principal: Principal, text: str, before: str = "", most: int = HITS) -> SearchPage:
+        request = search_pb2.SearchSessionRequest(session=session, text=text, page_size=most, page_token=before)
+        found = self._ask(SearchServiceStub, "SearchSession", request)
+        return SearchPage(tuple(map(hit_of_message, found.hits)), found.next_page_token)
+
     def page(self, stream: str, after_seq: int, most: int = PAGE_ROWS) -> tuple[TapeRow, ...]:
         """Return the next rows of a run's tape; a body that came in parts is asked for to its end."""
         request = tape_pb2.ReadTapeRequest(run_id=stream.removeprefix(RUN_STREAM), after_seq=after_seq, max_rows=most)
@@ -87,10 +95,9 @@ class RemoteReader:
             "the contents of files are not sent over the wire", remedy="run this where the daemon runs"
         )
 
-    def agents(self) -> tuple[tuple[AgentSpec, bool], ...]:
+    def known_agents(self) -> tuple[KnownAgent, ...]:
         request = agents_pb2.ListAgentsRequest(page_size=LIST_ROWS)
-        found = self._ask(GatewayServiceStub, "ListAgents", request).agents
-        return tuple((convert.agent_spec(agent.spec), agent.is_default) for agent in found)
+        return tuple(map(convert.agent_of_message, self._ask(GatewayServiceStub, "ListAgents", request).agents))
 
     def tokens(self, *, revoked: bool = True) -> tuple[Token, ...]:
         request = tokens_pb2.ListTokensRequest(page_size=LIST_ROWS, revoked=revoked)

@@ -15,8 +15,8 @@ from palyra_trio.cli.display import Lines, Summary, Terminal
 from palyra_trio.cli.door import Door, attempt, open_door, open_remote_door
 from palyra_trio.cli.exit_codes import TERMINATED, of_run
 from palyra_trio.cli.keyboard import LineReader, obey_signals
-from palyra_trio.cli.open import state_dir
-from palyra_trio.cli.settings import Settings, current_folder, load_settings
+from palyra_trio.cli.open import read_settings, state_dir
+from palyra_trio.cli.settings import Settings, current_folder
 from palyra_trio.cli.tables import print_json
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import Accepted, CancelRun, NewAttachment, StartRun
@@ -96,11 +96,7 @@ def run(
         raise click.UsageError("--detach leaves the run at once: --no-input and --jsonl have no meaning with it")
     if after:
         raise click.UsageError("--after goes with --attach")
-    folder = workspace_of(workspace)
-    settings = load_settings({}, os.environ, folder)
-    for warning in settings.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    refuse_folder(folder, settings.state_dir, named=workspace is not None)
+    folder, settings = enter_workspace(workspace)
     most_bytes = settings.config.attachments.max_bytes
     command = StartRun(
         text=_prompt(prompt),
@@ -115,12 +111,7 @@ def run(
         when_busy=WhenBusy(when_busy) if when_busy else None,
     )
     if detach:
-        left = trio.run(_detach, command, session, continue_)
-        if as_json:
-            print_json({"run_id": left.run_id, "session_id": left.session_id})
-        else:
-            click.echo(left.run_id)
-        click.echo(f"next: palyra-trio run --attach {left.run_id}", err=True)
+        _print_left(trio.run(_detach, command, session, continue_), as_json)
         return
     accepted, ended = trio.run(_run, settings, command, displays, terminal, session, continue_)
     if accepted.attached:
@@ -188,6 +179,14 @@ async def _detach(command: StartRun, session: str | None, continue_: bool) -> Ac
     return reply
 
 
+def _print_left(accepted: Accepted, as_json: bool) -> None:
+    if as_json:
+        print_json({"run_id": accepted.run_id, "session_id": accepted.session_id})
+    else:
+        click.echo(accepted.run_id)
+    click.echo(f"next: palyra-trio run --attach {accepted.run_id}", err=True)
+
+
 async def find_session(door: Door, context: RequestContext, session: str | None, continue_: bool) -> SessionRef:
     """Return the session that the options name: the last run's, the one with this id or key, or a new one."""
     if session is not None and continue_:
@@ -219,19 +218,21 @@ def _prompt(prompt: str | None) -> str:
     return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
 
 
-def workspace_of(named: Path | None) -> Path:
+def enter_workspace(named: Path | None) -> tuple[Path, Settings]:
+    """Return the folder to work in, the current one if none is named, and what is configured for it.
+
+    Prints the warnings of the configuration. Raises WorkspaceRefused, and ConfigInvalid.
+    """
     folder = (named or current_folder()).resolve()
     if not folder.is_dir():
         raise WorkspaceRefused(f"{folder} is no folder", remedy="pass an existing folder as --workspace")
-    return folder
-
-
-def refuse_folder(folder: Path, state_dir: Path, *, named: bool) -> None:
-    reason = refuse_root(folder, Path.home().resolve(), state_dir.resolve())
-    if reason and not named:
+    settings = read_settings(folder=folder)
+    reason = refuse_root(folder, Path.home().resolve(), settings.state_dir.resolve())
+    if reason and named is None:
         raise WorkspaceRefused(
             f"{folder} is no workspace: {reason}", remedy="go to a project's folder, or name it with --workspace"
         )
+    return folder, settings
 
 
 def _attachment(path: Path, most_bytes: int) -> NewAttachment:

@@ -1,6 +1,7 @@
 """`palyra-trio runs`: what was run, how each run stands, and what can still be done about it."""
 
 import time
+from collections.abc import Mapping
 
 import attrs
 import click
@@ -14,6 +15,7 @@ from palyra_trio.cli.tables import json_option, print_json, print_newest, safe_f
 from palyra_trio.core.commands import CancelRun, TakeUpRun, UndoRun
 from palyra_trio.core.errors import StateConflict
 from palyra_trio.core.run import TERMINAL, RunState
+from palyra_trio.core.tape import PolicyDecision
 from palyra_trio.core.why import standing
 from palyra_trio.core.words import age, ahead, one_line
 from palyra_trio.journal.queries import LIST_ROWS, RunSummary, whole_tape
@@ -21,6 +23,8 @@ from palyra_trio.pb.jobs_pb2 import GetRunTreeResponse
 from palyra_trio.runtime.undo import Changes, changes_of
 from palyra_trio.tools.undo import diff as diff_of
 from palyra_trio.tools.undo import net_changes
+
+_ENDED: Mapping[str, str] = {RunState.FAILED: "failed", RunState.CANCELLED: "was cancelled"}
 
 
 @click.group()
@@ -138,7 +142,9 @@ def why(run: str, as_json: bool) -> None:
         }
         print_json(shown)
         return
-    click.echo(f"run {found.run_id} is {word}{f': {one_line(stands.ending)}' if stands.ending else ''}")
+    because = f" ({stands.reason})" if stands.reason else ""
+    detail = f": {one_line(stands.detail)}" if stands.detail else ""
+    click.echo(f"run {found.run_id} {_ENDED.get(word, f'is {word}')}{because}{detail}")
     now_ms = time.time_ns() // 1_000_000
     for each in stands.waits:
         until = f", for {ahead(each.until_ms, now_ms)} more at most" if each.until_ms else ""
@@ -146,8 +152,10 @@ def why(run: str, as_json: bool) -> None:
         if each.approval_id:
             click.echo(f"next: palyra-trio approvals show {each.approval_id}", err=True)
     if word == INTERRUPTED:
-        click.echo("its process has gone, and none goes on with it", err=True)
-    if found.state in TERMINAL:
+        click.echo("its process has gone, and none goes on with it: go on in its session, or end it", err=True)
+        click.echo(f'next: palyra-trio run --session {found.session_id} "…"', err=True)
+        click.echo(f"      palyra-trio runs cancel {found.run_id}", err=True)
+    if any(isinstance(event := row.event(), PolicyDecision) and event.outcome == "deny" for row in rows):
         click.echo(f"next: palyra-trio policy why {found.run_id}", err=True)
 
 

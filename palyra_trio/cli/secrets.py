@@ -31,6 +31,7 @@ from palyra_trio.guard.vault_store import VaultStore
 
 _KINDS = ("key_file", "passphrase", "keyring")
 _PASSPHRASE_CHARACTERS = 12
+_PIPED = "pipe it in, with --stdin"
 
 _owner_option = click.option("--principal", "owner", metavar="KIND:NAME", help="Whose secret it is. Without: yours.")
 _kind_option = click.option("--key", "kind", type=click.Choice(_KINDS), help="What the vault is to be opened with.")
@@ -76,7 +77,7 @@ def set_secret(
         raise InvalidArgument(
             f"the vault is opened with a {file.lock.kind}", remedy="palyra-trio secrets rotate changes that"
         )
-    value = _from_stdin() if from_stdin else _ask(f"value of {name}")
+    value = _from_stdin() if from_stdin else _ask(f"value of {name}", remedy=_PIPED)
     key = _key(store, file) if file is not None else _make(store, kind or "key_file")
     changed = store.change(lambda vault: vault.with_secret(name, value, scope, _now_ms()), key)
     row = changed.file.row(scope.principal, name)
@@ -161,7 +162,9 @@ def unlock(from_stdin: bool) -> None:
         store.open()
         click.echo(f"the vault is open: it is opened with {_in_words(file.lock)}")
         return
-    key = passphrase_key(_from_stdin() if from_stdin else _ask("passphrase", twice=False), file.lock.salt)
+    key = passphrase_key(
+        _from_stdin() if from_stdin else _ask("passphrase", twice=False, remedy=_PIPED), file.lock.salt
+    )
     store.open(key)
     leave_open(store.places, file.vault_id, key)
     click.echo("the vault is open until you lock it or log out")
@@ -221,11 +224,9 @@ def _new_lock(store: VaultStore, kind: str) -> tuple[Lock, bytes]:
     return Lock(kind, salt=salt), passphrase_key(passphrase, salt)
 
 
-def _ask(what: str, *, twice: bool = True) -> str:
+def _ask(what: str, *, twice: bool = True, remedy: str = "run this at a terminal") -> str:
     if not sys.stdin.isatty():
-        raise InvalidArgument(
-            f"there is no terminal to ask for the {what} at", remedy="pass --stdin, or palyra-trio secrets unlock"
-        )
+        raise InvalidArgument(f"the {what} is asked for at a terminal, and there is none", remedy=remedy)
     said: str = click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True)
     return said
 

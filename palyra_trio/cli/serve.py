@@ -15,10 +15,9 @@ import trio
 
 from palyra_trio.cli.exit_codes import FAILED, OK
 from palyra_trio.cli.main import innermost
-from palyra_trio.cli.open import model_settings, read_settings
+from palyra_trio.cli.open import read_settings, setup_of
 from palyra_trio.cli.sd_notify import ServiceManager
 from palyra_trio.cli.settings import Settings, current_folder
-from palyra_trio.cli.vault_place import vault_store
 from palyra_trio.core.config import Config, LogFormat
 from palyra_trio.core.config_values import KEYS, value_of
 from palyra_trio.core.errors import ConfigInvalid, PalyraError
@@ -79,20 +78,9 @@ def allow_open_files() -> None:
 async def _serve(settings: Settings, redactor: Redactor, recent: RecentLog, read_again: Callable[[], Settings]) -> int:
     config = settings.base
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # outside of the loop below it would end the process
-    opening = open_daemon(
-        config,
-        model_settings(settings),
-        settings.state_dir,
-        settings.sources.config_in,
-        settings.policies_dir,
-        vault_store(),
-        redactor,
-        tcp=True,
-        origins=_origins(settings),
-        recent_log=recent,
-    )
+    setup = attrs.evolve(setup_of(settings), redactor=redactor, origins=_origins(settings), recent_log=recent)
     manager = ServiceManager(os.environ)
-    async with opening as daemon, trio.open_nursery() as beside:
+    async with open_daemon(setup, tcp=True) as daemon, trio.open_nursery() as beside:
         calm_collector()
         beside.start_soon(manager.stay_alive)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

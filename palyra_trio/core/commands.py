@@ -205,11 +205,10 @@ Command = (
 
 @attrs.frozen
 class Accepted:
-    """The run exists and is durable; its tape starts at `from_seq`. `attached` when it existed before."""
+    """The run exists and is durable; `attached` when it existed before."""
 
     run_id: RunId
     session_id: SessionId
-    from_seq: int = 1
     attached: bool = False
 
 

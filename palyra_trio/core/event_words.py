@@ -9,6 +9,7 @@ from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.file_events import FilesChanged
 from palyra_trio.core.outputs import OutputKept
 from palyra_trio.core.tape import TapeEvent
+from palyra_trio.core.words import plural
 
 
 def words(row: TapeRow, event: TapeEvent | None) -> str:
@@ -22,19 +23,23 @@ def _because(reason: str) -> str:
     return f" ({reason})" if reason else ""
 
 
+def _count(value: int, noun: str) -> str:
+    return f"{value} {plural(value, noun)}"
+
+
 def _input(event: events.Input) -> str:
     files = f" with {', '.join(each.name for each in event.attachments)}" if event.attachments else ""
     return f"{event.principal} over {event.channel}, agent {event.agent.name}{files}: {event.text}"
 
 
 def _request(event: events.ProviderRequest) -> str:
-    return f"turn {event.turn}: {event.kept + len(event.added)} messages, {len(event.added)} of them new"
+    return f"turn {event.turn}: {_count(event.kept + len(event.added), 'message')}, {len(event.added)} of them new"
 
 
 def _model_turn(event: events.ModelTurn) -> str:
     used = f"{event.usage.input_tokens} tokens in, {event.usage.output_tokens} out"
     text = f": {event.text}" if event.text else ""
-    return f"turn {event.turn}{_because(event.model)}: {event.finish}, {event.calls} calls, {used}{text}"
+    return f"turn {event.turn}{_because(event.model)}: {event.finish}, {_count(event.calls, 'call')}, {used}{text}"
 
 
 def _proposed(event: events.ToolProposed) -> str:
@@ -70,7 +75,7 @@ def _changed(event: FilesChanged) -> str:
 
 def _killed(event: events.KillReceipt) -> str:
     alive = f"{event.survivors} STILL ALIVE" if event.survivors else "none alive"
-    return f"{event.call_id}: {event.pids_seen} processes killed in {event.elapsed_ms} ms, {alive}"
+    return f"{event.call_id}: {_count(event.pids_seen, 'process')} killed in {event.elapsed_ms} ms, {alive}"
 
 
 def _tool_finished(event: events.ToolFinished) -> str:
@@ -89,7 +94,7 @@ _WORDS: dict[type[TapeEvent], Callable[[Any], str]] = {
     events.FinalAnswer: lambda event: f"{event.provider}/{event.model}: {event.text}",
     events.RoutingDecision: lambda event: f"{event.provider}/{event.model}: {event.why}",
     events.ContextAssembled: lambda event: (
-        f"{len(event.messages)} messages from {len(event.runs)} earlier runs, {event.omitted_runs} left out"
+        f"{_count(len(event.messages), 'message')} from {_count(len(event.runs), 'earlier run')}, {event.omitted_runs} left out"
     ),
     events.ProviderRequest: _request,
     events.ModelDelta: lambda event: f"turn {event.turn}: {event.text}",

@@ -116,8 +116,3 @@ def ulid_number(ulid: str) -> int:
     for char in ulid:
         number = number << 5 | _ALPHABET.index(char)
     return number
-
-
-def ulid_ms(ulid: str) -> int:
-    """Return the Unix time in milliseconds that a canonical ULID was minted at."""
-    return ulid_number(ulid[:10])

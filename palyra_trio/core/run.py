@@ -1,5 +1,6 @@
-"""The life of a run and the life of a tool call, as tables. Terminal rows are empty."""
+"""The life of a run and the life of a tool call, as tables: which states may follow which. Terminal rows are empty."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from palyra_trio.core.errors import StateConflict
@@ -14,36 +15,15 @@ class RunState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class RunInput(StrEnum):
-    START = "start"
-    PARK = "park"
-    RESUME = "resume"
-    FINISH = "finish"
-    FAIL = "fail"
-    CANCEL = "cancel"
+_CUT_SHORT = frozenset({RunState.FAILED, RunState.CANCELLED})
 
-
-TRANSITIONS: dict[RunState, dict[RunInput, RunState]] = {
-    RunState.QUEUED: {
-        RunInput.START: RunState.RUNNING,
-        RunInput.FAIL: RunState.FAILED,
-        RunInput.CANCEL: RunState.CANCELLED,
-    },
-    RunState.RUNNING: {
-        RunInput.PARK: RunState.WAITING,
-        RunInput.FINISH: RunState.DONE,
-        RunInput.FAIL: RunState.FAILED,
-        RunInput.CANCEL: RunState.CANCELLED,
-    },
-    RunState.WAITING: {
-        RunInput.PARK: RunState.WAITING,
-        RunInput.RESUME: RunState.RUNNING,
-        RunInput.FAIL: RunState.FAILED,
-        RunInput.CANCEL: RunState.CANCELLED,
-    },
-    RunState.DONE: {},
-    RunState.FAILED: {},
-    RunState.CANCELLED: {},
+TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING}) | _CUT_SHORT,
+    RunState.RUNNING: frozenset({RunState.WAITING, RunState.DONE}) | _CUT_SHORT,
+    RunState.WAITING: frozenset({RunState.WAITING, RunState.RUNNING}) | _CUT_SHORT,
+    RunState.DONE: frozenset(),
+    RunState.FAILED: frozenset(),
+    RunState.CANCELLED: frozenset(),
 }
 
 LIVE = frozenset({RunState.RUNNING, RunState.WAITING})
@@ -57,48 +37,21 @@ class CallState(StrEnum):
     ASKED = "asked"
     STARTED = "started"
     FINISHED = "finished"
-    IN_DOUBT = "in_doubt"
 
 
-class CallInput(StrEnum):
-    DENY = "deny"
-    ASK = "ask"
-    START = "start"
-    FINISH = "finish"
-    DOUBT = "doubt"
-
-
-CALL_TRANSITIONS: dict[CallState, dict[CallInput, CallState]] = {
-    CallState.PROPOSED: {
-        CallInput.DENY: CallState.DENIED,
-        CallInput.ASK: CallState.ASKED,
-        CallInput.START: CallState.STARTED,
-    },
-    CallState.ASKED: {
-        CallInput.DENY: CallState.DENIED,
-        CallInput.ASK: CallState.ASKED,
-        CallInput.START: CallState.STARTED,
-    },
-    CallState.STARTED: {CallInput.FINISH: CallState.FINISHED, CallInput.DOUBT: CallState.IN_DOUBT},
-    CallState.IN_DOUBT: {CallInput.START: CallState.STARTED, CallInput.FINISH: CallState.FINISHED},
-    CallState.DENIED: {},
-    CallState.FINISHED: {},
+CALL_TRANSITIONS: Mapping[CallState, frozenset[CallState]] = {
+    CallState.PROPOSED: frozenset({CallState.DENIED, CallState.ASKED, CallState.STARTED}),
+    CallState.ASKED: frozenset({CallState.DENIED, CallState.ASKED, CallState.STARTED}),
+    CallState.STARTED: frozenset({CallState.FINISHED}),
+    CallState.DENIED: frozenset(),
+    CallState.FINISHED: frozenset(),
 }
 
 SETTLED = frozenset(state for state, row in CALL_TRANSITIONS.items() if not row)
 
 
-def advance(state: RunState, move: RunInput) -> RunState:
-    """Return the state that follows. Raises StateConflict when the table has no such move."""
-    try:
-        return TRANSITIONS[state][move]
-    except KeyError:
-        raise StateConflict(f"a run that is {state} cannot {move}") from None
-
-
-def advance_call(state: CallState, move: CallInput) -> CallState:
-    """Return the call state that follows. Raises StateConflict when the table has no such move."""
-    try:
-        return CALL_TRANSITIONS[state][move]
-    except KeyError:
-        raise StateConflict(f"a tool call that is {state} cannot {move}") from None
+def advance_call(before: CallState, after: CallState) -> CallState:
+    """Return `after`. Raises StateConflict when the table has no such move."""
+    if after not in CALL_TRANSITIONS[before]:
+        raise StateConflict(f"a tool call that is {before} cannot become {after}")
+    return after

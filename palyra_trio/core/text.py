@@ -11,12 +11,28 @@ import re
 import unicodedata
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_VIRAMA = 9  # its canonical combining class
 _NAME_ESCAPE = re.compile(rb"\\\\|\\x([0-9a-f]{2})")
 _HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
-# Unicode's Default_Ignorable_Code_Point outside Cc, Cf and Cn, and the empty braille pattern. The emoji presentation selectors U+FE0E and U+FE0F stay.
+# Unicode's Default_Ignorable_Code_Point outside Cc, Cf and Cn, and the empty braille pattern.
 _INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+_FORMING = re.compile("[\u200c\u200d\ufe0e\ufe0f]")  # joiners, and the selectors of an emoji's presentation
+# Extended_Pictographic (emoji-data.txt) as far as it is assigned, and with it the five modifiers of skin.
+_PICTOGRAPH = (
+    "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u2199\u21a9\u21aa\u231a\u231b\u2328\u2388\u23cf\u23e9-\u23f3\u23f8-\u23fa"
+    "\u24c2\u25aa\u25ab\u25b6\u25c0\u25fb-\u25fe\u2600-\u2605\u2607-\u2612\u2614-\u2685\u2690-\u2705\u2708-\u2712\u2714"
+    "\u2716\u271d\u2721\u2728\u2733\u2734\u2744\u2747\u274c\u274e\u2753-\u2755\u2757\u2763-\u2767\u2795-\u2797\u27a1"
+    "\u27b0\u27bf\u2934\u2935\u2b05-\u2b07\u2b1b\u2b1c\u2b50\u2b55\u3030\u303d\u3297\u3299\U0001f004\U0001f0cf"
+    "\U0001f170\U0001f171\U0001f17e\U0001f17f\U0001f18e\U0001f191-\U0001f19a\U0001f201\U0001f202\U0001f21a\U0001f22f"
+    "\U0001f232-\U0001f23a\U0001f250\U0001f251\U0001f300-\U0001f53d\U0001f546-\U0001f64f\U0001f680-\U0001f6d7"
+    "\U0001f6dd-\U0001f6ec\U0001f6f0-\U0001f6fc\U0001f7e0-\U0001f7eb\U0001f7f0\U0001f90c-\U0001f93a\U0001f93c-\U0001f945"
+    "\U0001f947-\U0001f9ff\U0001fa70-\U0001fa74\U0001fa78-\U0001fa7c\U0001fa80-\U0001fa86\U0001fa90-\U0001faac"
+    "\U0001fab0-\U0001faba\U0001fac0-\U0001fac5\U0001fad0-\U0001fad9\U0001fae0-\U0001fae7\U0001faf0-\U0001faf6]"
+)
+# UTS #51: the joiner between two emoji, a presentation selector, and the one in a keycap.
+_EMOJI = re.compile(f"{_PICTOGRAPH}(?:\ufe0f?\u200d{_PICTOGRAPH}|[\ufe0e\ufe0f])|[0-9#*]\ufe0f\u20e3")
 
 
 def clean(text: str) -> str:
@@ -53,12 +69,35 @@ def visible(text: str) -> str:
     Newline and tab stay. Control characters, bidirectional overrides, zero-width and other invisible characters,
     line separators, private and unassigned ones do not (Unicode general categories Cc, Cf, Cs, Zl, Zp, Co, Cn and
     Default_Ignorable_Code_Point), so what a person reads is what a tool will get. This is for reading only and is not
-    undone. An emoji of several people shows its parts, since the joiner U+200D is among them.
+    undone. What forms the characters at both its sides stays: the joiner and the selectors of emoji (UTS #51), and joiners
+    within the words of cursive and Indic scripts (after UAX #31, 2.3).
     """
     bare = text.replace("\n", "").replace("\t", "")
     if bare.isprintable() and not _INVISIBLE.search(bare):  # most of any text, in any script, at a glance
         return text
-    return text.translate(_SHOWN)
+    shown, done = list[str](), 0
+    for each in _FORMING.finditer(text):
+        if _forms(text, at := each.start()):
+            shown += [text[done:at].translate(_SHOWN), text[at]]
+            done = at + 1
+    return "".join([*shown, text[done:].translate(_SHOWN)])
+
+
+def _forms(text: str, at: int) -> bool:
+    """Return whether the joiner or selector there forms what is at both its sides, or before it."""
+    for start in range(max(at - 2, 0), at):
+        if (emoji := _EMOJI.match(text, start, at + 2)) and emoji.end() > at:
+            return True
+    before, after = text[max(at - 2, 0) : at], text[at + 1 : at + 2]
+    if text[at] in "\ufe0e\ufe0f" or not before or not _is_letter(after):
+        return False
+    if unicodedata.combining(before[-1]) == _VIRAMA:
+        return _is_letter(before[:-1]) and len({ord(char) >> 7 for char in before + after}) == 1  # of one Indic block
+    return _is_letter(before[-1]) and {unicodedata.bidirectional(char) for char in (before[-1], after)} == {"AL"}
+
+
+def _is_letter(char: str) -> bool:
+    return char != "" and unicodedata.category(char) == "Lo"
 
 
 class _Shown(dict[int, int | str]):

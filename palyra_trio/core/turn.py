@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
+from palyra_trio.core.agents import limit_source
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import ModelTurn
 from palyra_trio.core.view import RunView
@@ -92,4 +93,5 @@ def decide(view: RunView, problem_with: AnswerCheck) -> Step | None:
 
 
 def _over(limit: str, value: int) -> Fail:
-    return Fail(f"limit_{limit}", f"the run reached its limit of {value} {limit.replace('_', ' ')}", limit, value)
+    detail = f"the run reached its limit of {value} {limit.replace('_', ' ')}, {limit_source(limit)}"
+    return Fail(f"limit_{limit}", detail, limit, value)

@@ -12,7 +12,7 @@ import attrs
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.errors import JournalInvalid, StateConflict
 from palyra_trio.core.messages import Message, ToolCall, Usage
-from palyra_trio.core.run import SETTLED, TERMINAL, TRANSITIONS, CallInput, CallState, RunState, advance_call
+from palyra_trio.core.run import SETTLED, TERMINAL, TRANSITIONS, CallState, RunState, advance_call
 from palyra_trio.core.tape import (
     ApprovalDecided,
     ApprovalRequested,
@@ -175,7 +175,7 @@ def _finished(view: RunView, event: RunFinished) -> None:
 
 
 def _move(view: RunView, before: RunState, after: RunState) -> None:
-    if not view.gaps and (view.state is not before or after not in TRANSITIONS[before].values()):
+    if not view.gaps and (view.state is not before or after not in TRANSITIONS[before]):
         raise StateConflict(f"a run that is {view.state} cannot move from {before} to {after}")
     view.state = after
 
@@ -222,12 +222,12 @@ def _call(view: RunView, call_id: str) -> CallView:
     return view.calls[call_id]
 
 
-_GATED = {"allow": CallInput.START, "deny": CallInput.DENY}
+_GATED = {"allow": CallState.STARTED, "deny": CallState.DENIED}
 
 
 def _policy(view: RunView, event: PolicyDecision) -> None:
     call = _call(view, event.call_id)
-    after = advance_call(call.state, _GATED.get(event.outcome, CallInput.ASK))
+    after = advance_call(call.state, _GATED.get(event.outcome, CallState.ASKED))
     call.allowed = event.outcome == "allow"
     if event.outcome == "deny":
         call.state = after
@@ -237,7 +237,7 @@ def _policy(view: RunView, event: PolicyDecision) -> None:
 
 def _asked(view: RunView, event: ApprovalRequested) -> None:
     call = _call(view, event.call_id)
-    call.state = advance_call(call.state, CallInput.ASK)
+    call.state = advance_call(call.state, CallState.ASKED)
     call.asked, call.granted, call.allowed = event, None, False
 
 
@@ -248,20 +248,20 @@ def _decided(view: RunView, event: ApprovalDecided) -> None:
     if event.outcome == "granted":
         call.allowed, call.granted = True, event
         return
-    call.state = advance_call(call.state, CallInput.DENY)
+    call.state = advance_call(call.state, CallState.DENIED)
     call.answer = f"Refused ({event.outcome}): {event.reason or 'no reason was given'}"
     _close_batch(view)
 
 
 def _started(view: RunView, event: ToolStarted) -> None:
     call = _call(view, event.call_id)
-    call.state = advance_call(call.state, CallInput.START)
+    call.state = advance_call(call.state, CallState.STARTED)
     call.started = event
 
 
 def _tool_finished(view: RunView, event: ToolFinished) -> None:
     call = _call(view, event.call_id)
-    call.state = advance_call(call.state, CallInput.FINISH)
+    call.state = advance_call(call.state, CallState.FINISHED)
     call.answer = event.text
     view.tainted = view.tainted or event.untrusted
     _close_batch(view)

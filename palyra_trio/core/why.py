@@ -74,17 +74,23 @@ def waits_of(rows: Iterable[TapeRow]) -> tuple[Wait, ...]:
 
 @attrs.frozen
 class Standing:
-    """How a run stands: what it ended with, in words, or else what it waits for."""
+    """How a run stands: for which `reason` it ended, and the `detail` of that, or else what it waits for."""
 
-    ending: str
+    reason: str
+    detail: str
     waits: tuple[Wait, ...]
+
+    @property
+    def ending(self) -> str:
+        """The reason and its detail; nothing while the run has not ended."""
+        return ": ".join(filter(None, (self.reason, self.detail)))
 
 
 def standing(rows: Sequence[TapeRow], *, interrupted: bool) -> Standing:
     """Return how the run of this whole tape stands. One that is interrupted waits for nothing: nobody goes on with it."""
     end = rows[-1].event() if rows else None
-    ending = f"{end.reason} {end.detail}".strip() if isinstance(end, RunFinished) else ""
-    return Standing(ending, () if interrupted else waits_of(rows))
+    because = (end.reason, end.detail) if isinstance(end, RunFinished) else ("", "")
+    return Standing(*because, () if interrupted else waits_of(rows))
 
 
 def _people(view: RunView, asked_ms: dict[str, int]) -> Iterable[Wait]:

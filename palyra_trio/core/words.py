@@ -46,7 +46,15 @@ def elapsed(ms: int) -> str:
 
 
 def size(size_bytes: int) -> str:
-    return f"{size_bytes} bytes" if size_bytes < 10_000 else f"{size_bytes / 1000:.0f} kB"
+    for unit, length in (("GB", 10**9), ("MB", 10**6)):
+        if size_bytes >= length:
+            return f"{size_bytes / length:.{0 if size_bytes >= 10 * length else 1}f} {unit}"
+    return f"{size_bytes / 1000:.0f} kB" if size_bytes >= 10_000 else f"{size_bytes} {plural(size_bytes, 'byte')}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the noun as it is said of so many: `1 call`, `2 calls`, `2 processes`."""
+    return noun if count == 1 else f"{noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def compact(value: int) -> str:

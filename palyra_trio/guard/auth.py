@@ -87,12 +87,10 @@ class Authenticator:
                 "no token is configured, so nobody can come in", remedy="make one: palyra-trio token create NAME"
             )
         if authorization is None:
-            raise Unauthenticated("no token was sent", remedy="send the metadata authorization: Bearer TOKEN")
+            raise Unauthenticated("no token was sent", remedy="send `authorization: Bearer TOKEN`")
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not (secret := secret.strip()):
-            raise Unauthenticated(
-                "the authorization is no bearer token", remedy="send the metadata authorization: Bearer TOKEN"
-            )
+            raise Unauthenticated("the authorization is no bearer token", remedy="send `authorization: Bearer TOKEN`")
         hash = hash_of(secret)
         token = self._tokens.find(hash)
         return self._check_live(token if token is not None and hmac.compare_digest(token.hash, hash) else None)

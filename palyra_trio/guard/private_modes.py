@@ -52,50 +52,52 @@ def exposed(folder: PrivateFolder, *, close: bool = False) -> Iterator[Exposed]:
     path = folder.path
     if os.path.islink(path) and os.lstat(path).st_uid == os.geteuid():
         path = os.path.realpath(path)
-    return _below(None, attrs.evolve(folder, path=path), Path(path), close)
+    return _look(None, attrs.evolve(folder, path=path), Path(path), close)
 
 
-def _below(parent: int | None, folder: PrivateFolder, path: Path, close: bool) -> Iterator[Exposed]:
-    opened = _open(parent, folder.path, path, FOLDER_MODE)
+def _look(parent: int | None, each: str | PrivateFolder, path: Path, close: bool) -> Iterator[Exposed]:
+    """Open a file, by its name, or a folder, and yield what is to be told of it."""
+    name, wanted = (each, FILE_MODE) if isinstance(each, str) else (each.path, FOLDER_MODE)
+    opened = _open(parent, name, path, wanted)
     if not isinstance(opened, int):
         yield from opened
         return
     try:
         status = os.fstat(opened)
-        if not stat.S_ISDIR(status.st_mode):
-            yield Exposed(path, stat.S_IMODE(status.st_mode), FOLDER_MODE, "it is no folder")
-            return
-        own = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o777 == FOLDER_MODE
-        if not folder.shared and not own:
-            if status.st_mode & (stat.S_ISVTX | stat.S_ISGID):  # such as /tmp: to close it would lock others out
-                why = "others are meant to use it, name another folder"
-                yield Exposed(path, stat.S_IMODE(status.st_mode), FOLDER_MODE, why)
-            else:
-                yield _closed(opened, status, path, FOLDER_MODE, close)
-        for name in sorted(os.listdir(opened)):
-            if any(fnmatch(name, pattern) for pattern in folder.files):
-                yield from _file(opened, name, path / name, close)
-        for each in folder.folders:
-            yield from _below(opened, each, path / each.path, close)
+        if isinstance(each, str):
+            yield from _file(opened, status, path, close)
+        else:
+            yield from _folder(opened, status, each, path, close)
     except OSError as error:
-        yield Exposed(path, 0, FOLDER_MODE, error.strerror or str(error))
+        yield Exposed(path, 0, wanted, error.strerror or str(error))
     finally:
         os.close(opened)
 
 
-def _file(parent: int, name: str, path: Path, close: bool) -> Iterator[Exposed]:
-    opened = _open(parent, name, path, FILE_MODE)
-    if not isinstance(opened, int):
-        yield from opened
+def _file(opened: int, status: os.stat_result, path: Path, close: bool) -> Iterator[Exposed]:
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        yield Exposed(path, mode, FILE_MODE, "it is no regular file")
+    elif status.st_uid != os.geteuid() or mode & 0o077:
+        yield _closed(opened, status, path, FILE_MODE, close)
+
+
+def _folder(opened: int, status: os.stat_result, folder: PrivateFolder, path: Path, close: bool) -> Iterator[Exposed]:
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISDIR(status.st_mode):
+        yield Exposed(path, mode, FOLDER_MODE, "it is no folder")
         return
-    try:
-        status = os.fstat(opened)
-        if not stat.S_ISREG(status.st_mode):
-            yield Exposed(path, stat.S_IMODE(status.st_mode), FILE_MODE, "it is no regular file")
-        elif status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            yield _closed(opened, status, path, FILE_MODE, close)
-    finally:
-        os.close(opened)
+    own = status.st_uid == os.geteuid() and mode & 0o777 == FOLDER_MODE
+    if not folder.shared and not own:
+        if mode & (stat.S_ISVTX | stat.S_ISGID):  # such as /tmp: to close it would lock others out
+            yield Exposed(path, mode, FOLDER_MODE, "others are meant to use it, name another folder")
+        else:
+            yield _closed(opened, status, path, FOLDER_MODE, close)
+    for name in sorted(os.listdir(opened)):
+        if any(fnmatch(name, pattern) for pattern in folder.files):
+            yield from _look(opened, name, path / name, close)
+    for each in folder.folders:
+        yield from _look(opened, each, path / each.path, close)
 
 
 def _open(parent: int | None, name: str, path: Path, wanted: int) -> int | tuple[Exposed, ...]:

@@ -147,11 +147,6 @@ class StreamRedactor:
         self._held = b""
         self._tail = ""
 
-    @property
-    def held_chars(self) -> int:
-        """How many characters have been fed and neither returned nor swallowed."""
-        return len(_decode(self._held)) + len(_decode(self._begun))
-
     def feed(self, text: str) -> str:
         """Take the next piece; return what is now certain, which may be empty."""
         return _decode(self._advance(_encode(text), final=False))

@@ -190,10 +190,6 @@ class Approvals:
         where = "principal = ? AND (? = '' OR approval_id < ?)" + (" AND state = 'pending'" if pending else "")
         return tuple(self._approvals(where, (principal, before, before), most))
 
-    def of_run(self, run_id: str) -> tuple[Approval, ...]:
-        """Return a run's approvals that wait for somebody."""
-        return tuple(self._approvals("run_id = ? AND state = 'pending'", (run_id,), -1))
-
     def expiring(self) -> tuple[tuple[int, str], ...]:
         """Return when each open approval of anybody expires, and its id, the soonest first."""
         return tuple(

@@ -96,6 +96,6 @@ def _check_run(db: sqlite3.Connection, guard: RunIsNew | RunIn) -> None:
         if found is not None and found[2:] == (guard.payload_digest, guard.principal):
             raise AlreadyThere(guard.run_id, found[1])
         if found is not None:
-            raise RunConflict(f"run {guard.run_id} exists with another payload", remedy="use a new run id")
+            raise RunConflict(f"run {guard.run_id} exists with another payload", remedy="ask under another id or key")
     elif found is None or found[0] not in guard.states:
         raise StateConflict(f"run {guard.run_id} is {found[0] if found else 'unknown'}")

@@ -75,7 +75,7 @@ def _move(db: sqlite3.Connection, stream: str, before: RunState, after: RunState
     )
     if moved.rowcount != 1:
         raise StateConflict(f"run {run_id} is not {before}")
-    if after not in TRANSITIONS[before].values():
+    if after not in TRANSITIONS[before]:
         raise StateConflict(f"run {run_id} cannot move from {before} to {after}")
 
 
@@ -126,6 +126,11 @@ def _agent_defined(db: sqlite3.Connection, _stream: str, event: AgentDefined, _a
 
 def _agent_removed(db: sqlite3.Connection, _stream: str, event: AgentRemoved, _at_ms: int) -> None:
     if db.execute("DELETE FROM agent WHERE name = ?", (event.agent,)).rowcount != 1:
+        if event.agent == DEFAULT_AGENT.name:
+            raise StateConflict(
+                f"the agent {event.agent!r} comes with the program and was not changed, so there is nothing to remove",
+                remedy="make another agent the default one instead",
+            )
         raise StateConflict(f"there is no agent {event.agent!r}")
     if event.agent != DEFAULT_AGENT.name:  # what was bound to this one is answered by the built-in one from now on
         db.execute("DELETE FROM binding WHERE agent = ?", (event.agent,))

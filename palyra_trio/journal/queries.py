@@ -6,7 +6,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import attrs
 import msgspec
@@ -16,7 +16,7 @@ from palyra_trio.core.bindings import BindingPlace, Target
 from palyra_trio.core.chain import ChainRow
 from palyra_trio.core.codec import TapeRow, decode
 from palyra_trio.core.errors import Ambiguous, InvalidArgument, JournalInvalid, NotFound
-from palyra_trio.core.identity import ULID_LENGTH, Principal, RunId, Scope, SessionId
+from palyra_trio.core.identity import ULID_LENGTH, Principal, RunId, SessionId
 from palyra_trio.core.run import LIVE, TERMINAL, RunState
 from palyra_trio.core.session import Session
 from palyra_trio.core.system_events import AdmissionPaused
@@ -25,6 +25,8 @@ from palyra_trio.core.tokens import Token
 from palyra_trio.journal.approvals import Approvals
 from palyra_trio.journal.guards import PAUSED, POLICY
 from palyra_trio.journal.jobs import Jobs
+from palyra_trio.journal.search import HITS, SearchPage, search
+from palyra_trio.journal.tokens import find_token, list_tokens
 from palyra_trio.journal.usage import RecentPage, Used, recent_events, used
 
 PAGE_ROWS = 1000
@@ -53,9 +55,9 @@ class RunSummary:
 
 _LIVE = ", ".join(f"'{state}'" for state in sorted(LIVE))
 _ENDED = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
+_WORD = "iif(state = 'waiting' AND reason = 'interrupted', 'interrupted', state)"
 _RUN = "run_id, session_id, principal, agent, workspace, title, state, reason, boot_id, created_ms, updated_ms"
 _SESSION = "session_id, principal, key, title, created_ms, archived_ms"
-_TOKEN = "token_id, name, principal, scopes, hash, expires_ms, created_ms, created_by, revoked_ms"
 _ROW = "ev.g, stream.name, ev.seq, ev.kind, ev.at_ms, ev.body, ev.hash"
 
 
@@ -188,11 +190,13 @@ class Reader:
         *,
         session_id: str | None = None,
         states: Iterable[RunState] = (),
+        words: Iterable[str] = (),
         before: str = "",
         most: int = LIST_ROWS,
     ) -> tuple[RunSummary, ...]:
         """Return a principal's runs, newest first, of one session or in some states only where those are given.
 
+        `words` are states as lists tell them: `interrupted` is one of them, and no such run is `waiting`.
         With `before`, a run of the principal's, only those that were accepted before it. Raises InvalidArgument for
         another one.
         """
@@ -203,6 +207,8 @@ class Reader:
             where, values = f"{where} AND session_id = ?", [*values, session_id]
         if wanted := [str(state) for state in states]:
             where, values = f"{where} AND state IN ({', '.join('?' * len(wanted))})", values + wanted
+        if told := [str(word) for word in words]:
+            where, values = f"{where} AND {_WORD} IN ({', '.join('?' * len(told))})", values + told
         return tuple(self._runs(where, tuple(values), most))
 
     def left_live(self, boot_id: str) -> tuple[RunSummary, ...]:
@@ -245,14 +251,10 @@ class Reader:
     # --- sessions and agents ---
 
     def session(self, session_id: str) -> Session | None:
-        row = self._db.execute(f"SELECT {_SESSION} FROM session WHERE session_id = ?", (session_id,)).fetchone()
-        return Session(*row) if row else None
+        return next(self._sessions("session_id = ?", (session_id,), 1), None)
 
     def session_by_key(self, principal: str, key: str) -> Session | None:
-        row = self._db.execute(
-            f"SELECT {_SESSION} FROM session WHERE principal = ? AND key = ?", (principal, key)
-        ).fetchone()
-        return Session(*row) if row else None
+        return next(self._sessions("principal = ? AND key = ?", (principal, key), 1), None)
 
     def find_session(self, text: str, principal: Principal) -> Session:
         """Return the session that `text` means: `last`, a key, an id, or the unique beginning of one."""
@@ -263,11 +265,7 @@ class Reader:
             found = [by_key]
         else:
             _check_prefix(text, "session")
-            rows = self._db.execute(
-                f"SELECT {_SESSION} FROM session WHERE principal = ? AND session_id GLOB ? LIMIT 3",
-                (principal, f"{text.upper()}*"),
-            )
-            found = [Session(*row) for row in rows]
+            found = [*self._sessions("principal = ? AND session_id GLOB ?", (principal, f"{text.upper()}*"), 3)]
         return _only([each for each in found if each is not None], text, "session", lambda session: session.session_id)
 
     def sessions(
@@ -284,14 +282,22 @@ class Reader:
         With `containing`, only those that have it in their title or in what a run of theirs is called.
         """
         older = f"AND rowid < {self._place('session', before, principal)}" if before else ""
-        rows = self._db.execute(
-            f"SELECT {_SESSION} FROM session WHERE principal = ?1 AND (?2 OR archived_ms IS NULL) {older}"
+        where = (
+            f"principal = ?1 AND (?2 OR archived_ms IS NULL) {older}"
             " AND (?3 = '' OR instr(lower(title), lower(?3)) OR EXISTS (SELECT 1 FROM run"
             "   WHERE run.session_id = session.session_id AND instr(lower(run.title), lower(?3))))"
-            " ORDER BY rowid DESC LIMIT ?4",
-            (principal, archived, containing, most),
         )
-        return tuple(Session(*row) for row in rows)
+        return tuple(self._sessions(where, (principal, archived, containing), most))
+
+    def _sessions(self, where: str, values: tuple[str | bool, ...], most: int) -> Iterator[Session]:
+        for row in self._db.execute(
+            f"SELECT {_SESSION} FROM session WHERE {where} ORDER BY rowid DESC LIMIT ?", (*values, most)
+        ):
+            yield Session(*row)
+
+    def search(self, session: str, principal: Principal, text: str, before: str = "", most: int = HITS) -> SearchPage:
+        """Return a page of where all words of `text` were said in the principal's session. Raises NotFound, InvalidArgument."""
+        return search(self._db, self.find_session(session, principal).session_id, text, before, most)
 
     def _place(self, table: str, name: str, principal: Principal) -> int:
         """Return where a run or session stands in the order of acceptance. Raises InvalidArgument."""
@@ -339,12 +345,11 @@ class Reader:
 
     def tokens(self, *, before: str = "", revoked: bool = True, most: int = LIST_ROWS) -> tuple[Token, ...]:
         """Return every principal's tokens, newest first: those with an id below `before`; `revoked` ones if wanted."""
-        rows = self._db.execute(
-            f"SELECT {_TOKEN} FROM token WHERE (? = '' OR token_id < ?) AND (? OR revoked_ms IS NULL)"
-            " ORDER BY token_id DESC LIMIT ?",
-            (before, before, revoked, most),
-        )
-        return tuple(attrs.evolve(each, scopes=_scopes(each.scopes)) for each in (Token(*row) for row in rows))
+        return list_tokens(self._db, before, revoked, most)
+
+    def find_token(self, token_id: str) -> Token:
+        """Return a token, revoked or not, by its whole id. Raises NotFound."""
+        return find_token(self._db, token_id)
 
     # --- verification ---
 
@@ -376,11 +381,6 @@ class Reader:
 def whole_tape(reader: Tapes, run_id: str, *, deltas: bool = False) -> tuple[TapeRow, ...]:
     """Return the rows of a run, without its streamed pieces of text unless they are asked for."""
     return tuple(reader.tape(run_stream(run_id), deltas=deltas))
-
-
-def _scopes(words: Any) -> tuple[Scope, ...]:
-    """Return the scopes that this program knows; another word, of a newer one, opens nothing here."""
-    return tuple(Scope(word) for word in words.split() if word in list(Scope))
 
 
 def _check_prefix(text: str, what: str) -> None:

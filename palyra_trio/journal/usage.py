@@ -23,6 +23,7 @@ from palyra_trio.core.tape import (
     ModelDelta,
     ModelTurn,
     PolicyDecision,
+    RoutingDecision,
     RunFinished,
     ToolFinished,
     ToolProposed,
@@ -54,7 +55,7 @@ class ToolUsage:
 
 @attrs.frozen
 class ModelUsage:
-    """What the turns of a model used."""
+    """What the turns of a model used. It is named as runs are routed, `provider/model`."""
 
     model: str
     turns: int = 0
@@ -116,6 +117,7 @@ class _Facts(msgspec.Struct, frozen=True):
     outcome: str = ""
     error: str = ""
     state: str = ""
+    provider: str = ""
     model: str = ""
     usage: Usage = Usage()
 
@@ -127,7 +129,7 @@ _COUNTED = f"""
     WHERE run.principal = :principal AND run.created_ms < :to_ms
       AND (run.updated_ms >= :from_ms OR run.state NOT IN ('done', 'failed', 'cancelled'))
       AND ev.kind IN ({Input.kind}, {RunFinished.kind}, {ModelTurn.kind}, {ToolProposed.kind}, {PolicyDecision.kind},
-        {ApprovalDecided.kind}, {ToolFinished.kind}) AND ev.body IS NOT NULL
+        {ApprovalDecided.kind}, {ToolFinished.kind}, {RoutingDecision.kind}) AND ev.body IS NOT NULL
     ORDER BY run.rowid, ev.seq"""
 
 
@@ -138,6 +140,7 @@ def used(db: sqlite3.Connection, principal: Principal, bounds: Sequence[int]) ->
     """
     spans = len(bounds) - 1
     tool_of: dict[tuple[int, str], str] = {}
+    model_of: dict[int, str] = {}
     tallies = [Counter[tuple[str, str]]() for _ in range(spans)]  # what happened, to which tool or state
     turns = [dict[str, list[int]]() for _ in range(spans)]  # of a model: turns, tokens in, cached, out
     from_ms, to_ms = bounds[0], bounds[-1]
@@ -146,11 +149,14 @@ def used(db: sqlite3.Connection, principal: Principal, bounds: Sequence[int]) ->
         call_id = facts.call_id or facts.call.call_id
         if kind == ToolProposed.kind:
             tool_of[stream, call_id] = facts.call.tool
+        elif kind == RoutingDecision.kind:
+            model_of[stream] = f"{facts.provider}/{facts.model}"
         if not from_ms <= at_ms < to_ms:
             continue
         span = bisect_right(bounds, at_ms) - 1
         if kind == ModelTurn.kind:
-            sums, usage = turns[span].setdefault(facts.model, [0, 0, 0, 0]), facts.usage
+            model = model_of.get(stream, facts.model)
+            sums, usage = turns[span].setdefault(model, [0, 0, 0, 0]), facts.usage
             sums[0] += 1
             sums[1] += usage.input_tokens
             sums[2] += usage.cached_input_tokens

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epalyra/gateway/v1/agents.proto\x12\x11palyra.gateway.v1\"M\n\x06Limits\x12\r\n\x05turns\x18\x01 \x01(\r\x12\x12\n\ntool_calls\x18\x02 \x01(\r\x12\x10\n\x08\x61\x63tive_s\x18\x03 \x01(\r\x12\x0e\n\x06tool_s\x18\x04 \x01(\r\"\x1a\n\tToolNames\x12\r\n\x05names\x18\x01 \x03(\t\"\xb2\x01\n\tAgentSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cinstructions\x18\x03 \x01(\t\x12+\n\x05tools\x18\x04 \x01(\x0b\x32\x1c.palyra.gateway.v1.ToolNames\x12)\n\x06limits\x18\x05 \x01(\x0b\x32\x19.palyra.gateway.v1.Limits\x12\x1a\n\x12\x61nswer_schema_json\x18\x06 \x01(\t\"G\n\x05\x41gent\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.palyra.gateway.v1.AgentSpec\x12\x12\n\nis_default\x18\x02 \x01(\x08\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x12ListAgentsResponse\x12(\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x18.palyra.gateway.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x10GetAgentResponse\x12\'\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x18.palyra.gateway.v1.Agent\"Q\n\x12\x43reateAgentRequest\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.palyra.gateway.v1.AgentSpec\x12\x0f\n\x07replace\x18\x02 \x01(\x08\"\x15\n\x13\x43reateAgentResponse\"\"\n\x12\x44\x65leteAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteAgentResponse\"&\n\x16SetDefaultAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17SetDefaultAgentResponse\"W\n\rBindingTarget\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x11\n\x07\x63hannel\x18\x02 \x01(\tH\x00\x12\x13\n\tprincipal\x18\x03 \x01(\tH\x00\x42\x08\n\x06target\"S\n\x10\x42indAgentRequest\x12\x30\n\x06target\x18\x01 \x01(\x0b\x32 .palyra.gateway.v1.BindingTarget\x12\r\n\x05\x61gent\x18\x02 \x01(\t\"\x13\n\x11\x42indAgentResponse\"F\n\x12UnbindAgentRequest\x12\x30\n\x06target\x18\x01 \x01(\x0b\x32 .palyra.gateway.v1.BindingTarget\"\x15\n\x13UnbindAgentResponse\")\n\x13ResolveAgentRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"k\n\x14ResolveAgentResponse\x12\'\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x18.palyra.gateway.v1.Agent\x12*\n\x04rule\x18\x02 \x01(\x0e\x32\x1c.palyra.gateway.v1.AgentRule*\x89\x01\n\tAgentRule\x12\x1a\n\x16\x41GENT_RULE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41GENT_RULE_SESSION\x10\x01\x12\x16\n\x12\x41GENT_RULE_CHANNEL\x10\x02\x12\x18\n\x14\x41GENT_RULE_PRINCIPAL\x10\x03\x12\x16\n\x12\x41GENT_RULE_DEFAULT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epalyra/gateway/v1/agents.proto\x12\x11palyra.gateway.v1\"M\n\x06Limits\x12\r\n\x05turns\x18\x01 \x01(\r\x12\x12\n\ntool_calls\x18\x02 \x01(\r\x12\x10\n\x08\x61\x63tive_s\x18\x03 \x01(\r\x12\x0e\n\x06tool_s\x18\x04 \x01(\r\"\x1a\n\tToolNames\x12\r\n\x05names\x18\x01 \x03(\t\"\xb2\x01\n\tAgentSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cinstructions\x18\x03 \x01(\t\x12+\n\x05tools\x18\x04 \x01(\x0b\x32\x1c.palyra.gateway.v1.ToolNames\x12)\n\x06limits\x18\x05 \x01(\x0b\x32\x19.palyra.gateway.v1.Limits\x12\x1a\n\x12\x61nswer_schema_json\x18\x06 \x01(\t\"r\n\x05\x41gent\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.palyra.gateway.v1.AgentSpec\x12\x12\n\nis_default\x18\x02 \x01(\x08\x12)\n\x06limits\x18\x03 \x01(\x0b\x32\x19.palyra.gateway.v1.Limits\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x12ListAgentsResponse\x12(\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x18.palyra.gateway.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x10GetAgentResponse\x12\'\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x18.palyra.gateway.v1.Agent\"Q\n\x12\x43reateAgentRequest\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.palyra.gateway.v1.AgentSpec\x12\x0f\n\x07replace\x18\x02 \x01(\x08\"\x15\n\x13\x43reateAgentResponse\"\"\n\x12\x44\x65leteAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteAgentResponse\"&\n\x16SetDefaultAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17SetDefaultAgentResponse\"W\n\rBindingTarget\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x11\n\x07\x63hannel\x18\x02 \x01(\tH\x00\x12\x13\n\tprincipal\x18\x03 \x01(\tH\x00\x42\x08\n\x06target\"S\n\x10\x42indAgentRequest\x12\x30\n\x06target\x18\x01 \x01(\x0b\x32 .palyra.gateway.v1.BindingTarget\x12\r\n\x05\x61gent\x18\x02 \x01(\t\"\x13\n\x11\x42indAgentResponse\"F\n\x12UnbindAgentRequest\x12\x30\n\x06target\x18\x01 \x01(\x0b\x32 .palyra.gateway.v1.BindingTarget\"\x15\n\x13UnbindAgentResponse\")\n\x13ResolveAgentRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"k\n\x14ResolveAgentResponse\x12\'\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x18.palyra.gateway.v1.Agent\x12*\n\x04rule\x18\x02 \x01(\x0e\x32\x1c.palyra.gateway.v1.AgentRule*\x89\x01\n\tAgentRule\x12\x1a\n\x16\x41GENT_RULE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41GENT_RULE_SESSION\x10\x01\x12\x16\n\x12\x41GENT_RULE_CHANNEL\x10\x02\x12\x18\n\x14\x41GENT_RULE_PRINCIPAL\x10\x03\x12\x16\n\x12\x41GENT_RULE_DEFAULT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'palyra.gateway.v1.agents_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENTRULE']._serialized_start=1332
-  _globals['_AGENTRULE']._serialized_end=1469
+  _globals['_AGENTRULE']._serialized_start=1375
+  _globals['_AGENTRULE']._serialized_end=1512
   _globals['_LIMITS']._serialized_start=53
   _globals['_LIMITS']._serialized_end=130
   _globals['_TOOLNAMES']._serialized_start=132
@@ -40,39 +40,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTSPEC']._serialized_start=161
   _globals['_AGENTSPEC']._serialized_end=339
   _globals['_AGENT']._serialized_start=341
-  _globals['_AGENT']._serialized_end=412
-  _globals['_LISTAGENTSREQUEST']._serialized_start=414
-  _globals['_LISTAGENTSREQUEST']._serialized_end=472
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=474
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=561
-  _globals['_GETAGENTREQUEST']._serialized_start=563
-  _globals['_GETAGENTREQUEST']._serialized_end=594
-  _globals['_GETAGENTRESPONSE']._serialized_start=596
-  _globals['_GETAGENTRESPONSE']._serialized_end=655
-  _globals['_CREATEAGENTREQUEST']._serialized_start=657
-  _globals['_CREATEAGENTREQUEST']._serialized_end=738
-  _globals['_CREATEAGENTRESPONSE']._serialized_start=740
-  _globals['_CREATEAGENTRESPONSE']._serialized_end=761
-  _globals['_DELETEAGENTREQUEST']._serialized_start=763
-  _globals['_DELETEAGENTREQUEST']._serialized_end=797
-  _globals['_DELETEAGENTRESPONSE']._serialized_start=799
-  _globals['_DELETEAGENTRESPONSE']._serialized_end=820
-  _globals['_SETDEFAULTAGENTREQUEST']._serialized_start=822
-  _globals['_SETDEFAULTAGENTREQUEST']._serialized_end=860
-  _globals['_SETDEFAULTAGENTRESPONSE']._serialized_start=862
-  _globals['_SETDEFAULTAGENTRESPONSE']._serialized_end=887
-  _globals['_BINDINGTARGET']._serialized_start=889
-  _globals['_BINDINGTARGET']._serialized_end=976
-  _globals['_BINDAGENTREQUEST']._serialized_start=978
-  _globals['_BINDAGENTREQUEST']._serialized_end=1061
-  _globals['_BINDAGENTRESPONSE']._serialized_start=1063
-  _globals['_BINDAGENTRESPONSE']._serialized_end=1082
-  _globals['_UNBINDAGENTREQUEST']._serialized_start=1084
-  _globals['_UNBINDAGENTREQUEST']._serialized_end=1154
-  _globals['_UNBINDAGENTRESPONSE']._serialized_start=1156
-  _globals['_UNBINDAGENTRESPONSE']._serialized_end=1177
-  _globals['_RESOLVEAGENTREQUEST']._serialized_start=1179
-  _globals['_RESOLVEAGENTREQUEST']._serialized_end=1220
-  _globals['_RESOLVEAGENTRESPONSE']._serialized_start=1222
-  _globals['_RESOLVEAGENTRESPONSE']._serialized_end=1329
+  _globals['_AGENT']._serialized_end=455
+  _globals['_LISTAGENTSREQUEST']._serialized_start=457
+  _globals['_LISTAGENTSREQUEST']._serialized_end=515
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=517
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=604
+  _globals['_GETAGENTREQUEST']._serialized_start=606
+  _globals['_GETAGENTREQUEST']._serialized_end=637
+  _globals['_GETAGENTRESPONSE']._serialized_start=639
+  _globals['_GETAGENTRESPONSE']._serialized_end=698
+  _globals['_CREATEAGENTREQUEST']._serialized_start=700
+  _globals['_CREATEAGENTREQUEST']._serialized_end=781
+  _globals['_CREATEAGENTRESPONSE']._serialized_start=783
+  _globals['_CREATEAGENTRESPONSE']._serialized_end=804
+  _globals['_DELETEAGENTREQUEST']._serialized_start=806
+  _globals['_DELETEAGENTREQUEST']._serialized_end=840
+  _globals['_DELETEAGENTRESPONSE']._serialized_start=842
+  _globals['_DELETEAGENTRESPONSE']._serialized_end=863
+  _globals['_SETDEFAULTAGENTREQUEST']._serialized_start=865
+  _globals['_SETDEFAULTAGENTREQUEST']._serialized_end=903
+  _globals['_SETDEFAULTAGENTRESPONSE']._serialized_start=905
+  _globals['_SETDEFAULTAGENTRESPONSE']._serialized_end=930
+  _globals['_BINDINGTARGET']._serialized_start=932
+  _globals['_BINDINGTARGET']._serialized_end=1019
+  _globals['_BINDAGENTREQUEST']._serialized_start=1021
+  _globals['_BINDAGENTREQUEST']._serialized_end=1104
+  _globals['_BINDAGENTRESPONSE']._serialized_start=1106
+  _globals['_BINDAGENTRESPONSE']._serialized_end=1125
+  _globals['_UNBINDAGENTREQUEST']._serialized_start=1127
+  _globals['_UNBINDAGENTREQUEST']._serialized_end=1197
+  _globals['_UNBINDAGENTRESPONSE']._serialized_start=1199
+  _globals['_UNBINDAGENTRESPONSE']._serialized_end=1220
+  _globals['_RESOLVEAGENTREQUEST']._serialized_start=1222
+  _globals['_RESOLVEAGENTREQUEST']._serialized_end=1263
+  _globals['_RESOLVEAGENTRESPONSE']._serialized_start=1265
+  _globals['_RESOLVEAGENTRESPONSE']._serialized_end=1372
 # @@protoc_insertion_point(module_scope)

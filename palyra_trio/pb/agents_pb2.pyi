@@ -55,12 +55,14 @@ class AgentSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., instructions: _Optional[str] = ..., tools: _Optional[_Union[ToolNames, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., answer_schema_json: _Optional[str] = ...) -> None: ...
 
 class Agent(_message.Message):
-    __slots__ = ("spec", "is_default")
+    __slots__ = ("spec", "is_default", "limits")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     spec: AgentSpec
     is_default: bool
-    def __init__(self, spec: _Optional[_Union[AgentSpec, _Mapping]] = ..., is_default: _Optional[bool] = ...) -> None: ...
+    limits: Limits
+    def __init__(self, spec: _Optional[_Union[AgentSpec, _Mapping]] = ..., is_default: _Optional[bool] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class ListAgentsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

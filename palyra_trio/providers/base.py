@@ -6,7 +6,7 @@ no conversation, records nothing and retries nothing; the caller does all three.
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from palyra_trio.core.errors import ProviderFailed
 from palyra_trio.core.messages import ModelDelta, ModelReply, ModelRequest
@@ -60,3 +60,12 @@ class Provider(Protocol):
         ...
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[ModelStream]: ...
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """A provider whose server says which models it has."""
+
+    async def list_models(self) -> tuple[str, ...]:
+        """Return the names of models as the server lists them. Raises ProviderError."""
+        ...

@@ -49,6 +49,12 @@ class ModelSettings:
     idle_s: float = 120.0
     api_key_reference: str = ""
 
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The providers to ask which models there are. Ollama needs no key, and is asked only where somebody has named it."""
+        named = self.ollama_host or self.model.startswith("ollama/")
+        return ("openai", "ollama") if named else ("openai",)
+
 
 @attrs.frozen
 class Choice:
@@ -86,7 +92,7 @@ def route(settings: ModelSettings) -> Route:
     if settings.anthropic_api_key:
         raise ConfigInvalid(
             "ANTHROPIC_API_KEY is set, but the provider anthropic is not supported yet",
-            remedy="set OPENAI_API_KEY, OPENAI_BASE_URL or OLLAMA_HOST, or pass --model offline/rules",
+            remedy="set OPENAI_API_KEY, OPENAI_BASE_URL or OLLAMA_HOST, or name the model offline/rules",
         )
     return Route("offline", RULES, "nothing is configured")
 
@@ -204,7 +210,7 @@ class Models:
 
 
 async def _only_model(provider: "OpenAIProvider") -> str:
-    remedy = f"pass --model {provider.name}/NAME"
+    remedy = f"name the model, as {provider.name}/NAME"
     names: tuple[str, ...] | None = None
     with trio.move_on_after(LISTING_S):
         try:

@@ -19,7 +19,7 @@ from palyra_trio.providers.offline_rules import EXAMPLES, NotUnderstood, Step, p
 
 NAME, MODEL = "offline", "rules"
 OPENING = "(Answered by fixed rules, without a language model.)"
-CONNECT = "to connect a model set OPENAI_API_KEY, OPENAI_BASE_URL or OLLAMA_HOST, or pass --model provider/model"
+CONNECT = "to connect a model set OPENAI_API_KEY, OPENAI_BASE_URL or OLLAMA_HOST, or name the model, as provider/model"
 # How a run tells a model that a call was refused or failed; see core.view and runtime.tool_flow.
 _FAILED = re.compile(r"(?:Refused|Error)(?: by policy| \([\w ]+\))?: ")
 

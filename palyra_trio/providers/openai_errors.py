@@ -1,15 +1,14 @@
 """How an OpenAI-compatible server says no: status, headers and error object to a `ProviderError`. Pure; takes `now`."""
 
-import math
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
 from palyra_trio.core.text import clean
 from palyra_trio.providers.base import FailureKind, ProviderError
+from palyra_trio.providers.retry_after import retry_after_s
 
 RETRYABLE: frozenset[FailureKind] = frozenset({"rate_limited", "overloaded", "network", "idle"})
 _MESSAGE_CHARACTERS = 500
@@ -28,7 +27,7 @@ _KINDS_BY_CODE: dict[str, FailureKind] = {
 _CONTEXT_WINDOW = re.compile(r"context (length|window|size)|prompt is too long|too many tokens", re.IGNORECASE)
 _REMEDIES: dict[FailureKind, str] = {
     "auth": "check the API key",
-    "quota": "check the plan and billing of the account, or choose another model with --model",
+    "quota": "check the plan and billing of the account, or name another model",
     "context_window": "start a new session, or choose a model with a larger context window",
     "bad_request": "check the model's name and the base URL",
 }
@@ -57,30 +56,9 @@ def stream_failure(error: Any, *, provider: str, secret: str = "") -> ProviderEr
     return _error(status, error, f"{provider} broke the answer off", 0.0, secret)
 
 
-def retry_after_s(headers: Mapping[str, str], now: float) -> float:
-    """Return how long the server asks to wait (RFC 9110 section 10.2.3: seconds or a date), 0 where it does not say."""
-    if (milliseconds := _number(headers.get("retry-after-ms", ""))) is not None:
-        return milliseconds / 1000
-    text = headers.get("retry-after", "")
-    if (seconds := _number(text)) is not None:
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError):
-        return 0.0
-
-
 def scrub(text: str, secret: str) -> str:
     """Return `text` without `secret`."""
     return text.replace(secret, "[key]") if secret else text
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return max(0.0, number) if math.isfinite(number) else None
 
 
 def _error(status: int, error: Any, happened: str, wait_s: float, secret: str) -> ProviderError:

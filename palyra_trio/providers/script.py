@@ -127,7 +127,7 @@ def load_script(path: Path) -> Script:
         return parse_script(path.read_bytes(), str(path))
     except OSError as error:
         raise ConfigInvalid(
-            f"the script {path} cannot be read: {error.strerror}", remedy="pass --model scripted/FILE"
+            f"the script {path} cannot be read: {error.strerror}", remedy="name the model scripted/FILE"
         ) from error
 
 

@@ -7,6 +7,7 @@ clients that come over TCP, lies in a file of the state directory that only they
 
 from pathlib import Path
 
+import attrs
 import trio
 
 from palyra_trio.core.commands import CreateToken, TokenIssued
@@ -38,6 +39,8 @@ class Access:
         the record may still be written.
         """
         caller = self._authenticator.authenticate(metadata, peer)
+        channel = self._gateway.redactor.recordable(caller.context.channel)
+        caller = attrs.evolve(caller, context=attrs.evolve(caller.context, channel=channel))
         self.readmit(caller, scope)
         if caller.acting:
             context = caller.context

@@ -30,7 +30,10 @@ def decision_of(approval: Approval, command: DecideApproval, by: Principal, now_
     if command.granted and scope != "once" and approval.pattern is None:
         raise InvalidArgument(f"{approval.tool} can be allowed once only here", remedy="allow it once")
     if scope == "time" and not now_ms < until_ms <= now_ms + MAX_TIME_MS:
-        raise InvalidArgument("the time until which it stands must lie ahead, and within 30 days")
+        raise InvalidArgument(
+            "the time until which it stands must lie ahead, and within 30 days",
+            remedy="give until_ms, a Unix time in ms",
+        )
     if approval.question and command.granted and not command.reason.strip():
         raise InvalidArgument("the answer is empty", remedy="answer the question, or decline it")
     outcome = ApprovalState.GRANTED if command.granted else ApprovalState.DENIED

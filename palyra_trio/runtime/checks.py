@@ -15,6 +15,7 @@ from palyra_trio.core.commands import (
     BindAgent,
     CancelRun,
     Command,
+    CreateToken,
     DecideApproval,
     DefineAgent,
     PauseAdmission,
@@ -33,6 +34,7 @@ from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.providers.choose import names_a_file
+from palyra_trio.runtime.agents import recordable_agent
 from palyra_trio.runtime.answers import answer_check
 from palyra_trio.runtime.recovery import Left, left
 from palyra_trio.runtime.runs import Run
@@ -45,17 +47,31 @@ Prepared = Left | Run | Approval | Grant | RunSummary | SessionJob | None
 def recordable(command: Command, redactor: Redactor) -> Command:
     """Return the command as it may be recorded: what a person wrote in it redacted, all of it valid Unicode.
 
-    Raises InvalidArgument.
+    Raises InvalidArgument, for a new name with a secret in it too: a name is looked up, and masked it would be another's.
     """
-    if isinstance(command, CancelRun | DecideApproval | PauseAdmission):
-        command = attrs.evolve(command, reason=redactor.recordable(command.reason))
-    elif isinstance(command, RenameSession):
-        command = attrs.evolve(command, title=title_of(redactor.recordable(command.title)))
+    match command:
+        case CancelRun(reason=reason) | DecideApproval(reason=reason) | PauseAdmission(reason=reason):
+            command = attrs.evolve(command, reason=redactor.recordable(reason))
+        case RenameSession(title=title):
+            command = attrs.evolve(command, title=title_of(redactor.recordable(title)))
+        case CreateToken(name=name):
+            command = attrs.evolve(command, name=redactor.text(name))
+        case DefineAgent(spec):
+            check_no_secret(spec.name, "an agent's name", redactor)
+            command = attrs.evolve(command, spec=recordable_agent(spec, redactor))
+        case BindAgent(place):
+            check_no_secret(place.name, f"the {place.target}", redactor)
     try:
         canonical_json(command)
     except (UnicodeEncodeError, TypeError) as error:
         raise InvalidArgument(f"the command cannot be recorded: {error}") from error
     return command
+
+
+def check_no_secret(name: str, what: str, redactor: Redactor) -> None:
+    """Raise InvalidArgument for a name that holds a secret, such as a key that was pasted into the wrong field."""
+    if redactor.text(name) != name:
+        raise InvalidArgument(f"{what} holds a secret, and would be recorded", remedy="choose another name")
 
 
 async def check(state: RuntimeState, sessions: Sessions, command: Command, context: RequestContext) -> Prepared:
@@ -111,7 +127,7 @@ async def _cancellable(state: RuntimeState, sessions: Sessions, run_id: str, con
     def read(reader: Reader) -> Left:
         run = reader.find_run(run_id, context.principal)
         if run.state in TERMINAL:
-            raise StateConflict(f"run {run.run_id} is {run.state} already")
+            raise StateConflict(f"run {run.run_id} is {run.state} already", remedy="there is nothing left to end")
         return left(reader, run, "cancelled")
 
     return await state.readers.ask(read)

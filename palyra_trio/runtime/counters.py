@@ -1,6 +1,6 @@
 """What happened since this process began, in numbers: a fold of the rows as they are published, exact at every moment.
 
-Sums only. What a principal used over time is in the journal.
+Sums only. What a principal used over time is in the journal. No row tells of the spans of a trace: who sends them counts them.
 """
 
 from collections import Counter
@@ -34,6 +34,8 @@ class Counters:
     usage: Usage = Usage()
     processes_killed: int = 0
     survivors: int = 0
+    spans_lost: int = 0
+    spans_rejected: int = 0
 
     def take(self, rows: Iterable[TapeRow]) -> None:
         """Count rows that have just become durable, whatever their streams."""

@@ -32,6 +32,7 @@ from palyra_trio.core.run import OPEN
 from palyra_trio.core.system_events import AdmissionPaused
 from palyra_trio.core.tape import run_stream
 from palyra_trio.core.text import clean
+from palyra_trio.guard.redactor import Redactor
 from palyra_trio.journal.queries import Reader, RunSummary
 from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.journal.writer import Journal
@@ -50,6 +51,7 @@ from palyra_trio.runtime.intake import attach, prepare
 from palyra_trio.runtime.jobs import Jobs
 from palyra_trio.runtime.latency import Latencies
 from palyra_trio.runtime.live_tree import LiveTree, live_tree
+from palyra_trio.runtime.model_names import ModelNames
 from palyra_trio.runtime.notify import notify
 from palyra_trio.runtime.opening import prepare_opening
 from palyra_trio.runtime.policies import Policies, put_in_force
@@ -108,6 +110,7 @@ class Gateway:
         self.sessions = Sessions(state, expiries, nursery)
         self.approvals = Approvals(state, self.sessions)
         self.policies = Policies(state)
+        self.model_names = ModelNames(state, nursery)
         self._dispatch = Dispatch(state, admission, self.sessions, self.approvals, tokens)
         self.verifying = Verifying(state.state_dir / FILE_NAME, lambda: int(state.now_s() * 1000), nursery)
         self._drain_deadline: float = math.inf
@@ -119,6 +122,8 @@ class Gateway:
         goes on, and a repeated StartRun with the same run id attaches to it.
         """
         context = attrs.evolve(context, device=clean(context.device), channel=clean(context.channel))
+        if not isinstance(command, CancelRun | StopJob):  # what stops something waits for no disk
+            await self._state.secrets.refresh()
         if isinstance(command, StartRun):
             return await self._start(command, context)
         command = recordable(command, self._state.redactor)
@@ -133,7 +138,6 @@ class Gateway:
             await self.submit(TakeUpRun(existing.run_id), context)
             return existing
         with self._admission.entering(trio.current_time()):
-            await self._state.secrets.refresh()
             return await self._put_racing(lambda: prepare(self._state, command, context), command, context)
 
     async def _open(self, command: OpenSession, context: RequestContext) -> Reply:
@@ -206,7 +210,7 @@ class Gateway:
         Raises what `erase_serving` does.
         """
         place = await self.ask(lambda reader: place_of(reader, tape, seq, field, context))
-        reason = self._state.redactor.text(clean(reason))
+        reason = self._state.redactor.recordable(reason)
         return await erase_serving(self._state, Leak(place, part, context.principal, reason))
 
     async def stop_all(self, reason: str, context: RequestContext) -> Stopped:
@@ -221,11 +225,11 @@ class Gateway:
 
     async def agents(self) -> tuple[KnownAgent, ...]:
         """Return all agents in order of name, the built-in one among them."""
-        return await self.ask(lambda reader: known_agents(reader, self._state.config.limits))
+        return known_agents(await self.ask(lambda reader: reader.agents()), self._state.config.limits)
 
     async def agent(self, name: str) -> KnownAgent:
         """Return the agent of that name. Raises NotFound."""
-        return await self.ask(lambda reader: find_agent(reader, self._state.config.limits, name))
+        return find_agent(await self.agents(), name)
 
     async def answering(self, session_id: SessionId | None, context: RequestContext) -> Answering:
         """Return which agent answers the caller's next run that names none. Raises NotFound."""
@@ -272,6 +276,11 @@ class Gateway:
     def secrets(self) -> Secrets:
         """The secrets of this installation. Whose they are must be said to it."""
         return self._state.secrets
+
+    @property
+    def redactor(self) -> Redactor:
+        """What masks secrets in all that is recorded."""
+        return self._state.redactor
 
     @property
     def counters(self) -> Counters:

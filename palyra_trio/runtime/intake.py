@@ -5,11 +5,11 @@ from fnmatch import filter as fnmatching
 
 import attrs
 
-from palyra_trio.core.agents import AgentSpec, Limits
+from palyra_trio.core.agents import Limits
 from palyra_trio.core.chain import canonical_json, digest
 from palyra_trio.core.commands import Accepted, NewAttachment, StartRun
 from palyra_trio.core.config import Config
-from palyra_trio.core.errors import DiskLow, InvalidArgument, RunConflict
+from palyra_trio.core.errors import DiskLow, InvalidArgument, NotFound, RunConflict
 from palyra_trio.core.identity import RequestContext, RunId, SessionId, parse_ulid
 from palyra_trio.core.messages import Attachment
 from palyra_trio.core.session import Session
@@ -20,13 +20,15 @@ from palyra_trio.core.workspaces import check_workspace
 from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import Entry, entry
-from palyra_trio.runtime.agents import answering, find_agent
+from palyra_trio.runtime.agents import KnownAgent, answering, find_agent, known_agents, recordable_agent
 from palyra_trio.runtime.answers import answer_check
-from palyra_trio.runtime.checks import check_model
+from palyra_trio.runtime.checks import check_model, check_no_secret
 from palyra_trio.runtime.opening import find_session
 from palyra_trio.runtime.runs import RunOrder
 from palyra_trio.runtime.sessions import Admission
 from palyra_trio.runtime.state import RuntimeState
+
+WHOLE_PATH = "give the whole path of a folder that exists, such as /home/me/project"
 
 
 async def attach(state: RuntimeState, command: StartRun, context: RequestContext) -> Accepted | None:
@@ -38,7 +40,7 @@ async def attach(state: RuntimeState, command: StartRun, context: RequestContext
     if command.run_id is None:
         return None
     stream = run_stream(parse_ulid(command.run_id, "run id"))
-    command = _cleaned(command)
+    command = _recordable(state, command)
     rows = await state.readers.ask(lambda reader: reader.page(stream, 0, most=1))
     if not rows:
         return None
@@ -46,11 +48,11 @@ async def attach(state: RuntimeState, command: StartRun, context: RequestContext
     if not isinstance(known, Input):
         raise RunConflict(
             f"what run {command.run_id} was asked was erased, so that nobody can tell if this is the same",
-            remedy="use a new run id",
+            remedy="ask under another id or key",
         )
-    asked = (context.principal, _payload_digest(command, _redacted(state, command.text)))
+    asked = (context.principal, _payload_digest(command))
     if (known.principal, known.payload_digest) != asked:
-        raise RunConflict(f"run {command.run_id} exists with another payload", remedy="use a new run id")
+        raise RunConflict(f"run {command.run_id} exists with another payload", remedy="ask under another id or key")
     return Accepted(RunId(stream.removeprefix(RUN_STREAM)), SessionId(known.session_id), attached=True)
 
 
@@ -60,7 +62,7 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
     Raises DiskLow, InvalidArgument, NotFound, SessionConflict, StateConflict, WorkspaceRefused, and what
     the choice of a model raises (ConfigInvalid, ProviderError). Nothing is written, and a cancel leaves nothing.
     """
-    command = _cleaned(command)
+    command = _recordable(state, command)
     if not command.text.strip() and not command.attachments:
         raise InvalidArgument("the prompt is empty", remedy="say what is to be done")
     if not command.workspace:
@@ -69,34 +71,34 @@ async def prepare(state: RuntimeState, command: StartRun, context: RequestContex
     _check_attachments(config, command.attachments)
     _check_allowed(state.tools.names(), command.allowed_tools)
     ref = command.session
-    spec, found = await state.readers.ask(lambda reader: _agent_and_session(config.limits, reader, command, context))
-    spec = attrs.evolve(spec, limits=spec.limits.narrowed(config.limits))
+    agent, found = await state.readers.ask(lambda reader: _agent_and_session(config.limits, reader, command, context))
+    spec = attrs.evolve(recordable_agent(agent.spec, state.redactor), limits=agent.limits)
     check_model(command.model, context)
     choice = await state.choose(command.model or spec.model or config.model.name, config.model.base_url)
     problem_with = answer_check(spec.answer_schema)
 
     run_id = RunId(parse_ulid(command.run_id, "run id") if command.run_id else state.new_id())
     session_id = found.session_id if found is not None else SessionId(state.new_id())
-    text = _redacted(state, command.text)
     event = Input(
         session_id=session_id,
         principal=context.principal,
         device=clean(context.device),
         channel=clean(context.channel),
-        text=text,
-        payload_digest=_payload_digest(command, text),
+        text=command.text,
+        payload_digest=_payload_digest(command),
         attachments=tuple(_attachment(each) for each in command.attachments),
         agent=spec,
         workspace=workspace,
         attended=command.attended,
         allowed_tools=command.allowed_tools,
-        model=clean(command.model),
+        model=command.model,
         detached=command.detached,
         confined=not context.local,
     )
     entries: list[Entry] = []
     if found is None:
-        opened = SessionOpened(session_id, context.principal, ref.key, title_of(text))
+        check_no_secret(ref.key or "", "the session key", state.redactor)
+        opened = SessionOpened(session_id, context.principal, ref.key, title_of(command.text))
         entries.append(entry(SESSION_STREAM + session_id, opened))
     entries.append(entry(run_stream(run_id), event))
     order = RunOrder(run_id, session_id, event, config, choice, problem_with, past_runs=found is not None)
@@ -114,11 +116,13 @@ def _check_allowed(tools: tuple[str, ...], allowed: tuple[str, ...]) -> None:
             )
 
 
-def _cleaned(command: StartRun) -> StartRun:
-    """Return the command with names that a tape and an index can hold. The prompt and the paths have rules of their own."""
-    ref = command.session
+def _recordable(state: RuntimeState, command: StartRun) -> StartRun:
+    """Return the command as it may be recorded, but for its paths and what is in its files, which have rules of their own."""
+    ref, recordable = command.session, state.redactor.recordable
     return attrs.evolve(
         command,
+        text=recordable(command.text),
+        model=recordable(command.model),
         agent=clean(command.agent),
         session=attrs.evolve(
             ref,
@@ -126,7 +130,8 @@ def _cleaned(command: StartRun) -> StartRun:
             key=clean(ref.key) if ref.key is not None else None,
         ),
         attachments=tuple(
-            attrs.evolve(each, name=clean(each.name), media_type=clean(each.media_type)) for each in command.attachments
+            attrs.evolve(each, name=recordable(each.name), media_type=recordable(each.media_type))
+            for each in command.attachments
         ),
         allowed_tools=tuple(map(clean, command.allowed_tools)),
     )
@@ -140,10 +145,19 @@ def _on_disk(state: RuntimeState, folder: str, context: RequestContext) -> tuple
 
 
 def _workspace(state: RuntimeState, folder: str, context: RequestContext) -> str:
-    """Return `folder` as a tape spells it, once it was opened. Raises InvalidArgument, NotFound, WorkspaceRefused."""
+    """Return `folder` as a tape spells it, once it was opened. Raises InvalidArgument and WorkspaceRefused."""
     try:
-        spelled = name_to_text(os.fsencode(permitted(state, folder, context)))
+        found = permitted(state, folder, context)
+        if not os.path.isabs(found):
+            raise InvalidArgument(
+                f"the run's folder {clean(folder)!r} is not named by its whole path", remedy=WHOLE_PATH
+            )
+        spelled = name_to_text(os.fsencode(found))
         state.open_workspace(spelled).close()
+    except NotFound as error:
+        raise InvalidArgument(
+            f"there is no folder {clean(folder)!r} for the run to work in", remedy=WHOLE_PATH
+        ) from error
     except ValueError as error:
         raise InvalidArgument(f"the workspace {clean(folder)!r} is no path: {error}") from error
     return spelled
@@ -162,18 +176,14 @@ def permitted(state: RuntimeState, folder: str, context: RequestContext) -> str:
     return resolved
 
 
-def _redacted(state: RuntimeState, text: str) -> str:
-    return state.redactor.recordable(text)
-
-
 def _agent_and_session(
     limits: Limits, reader: Reader, command: StartRun, context: RequestContext
-) -> tuple[AgentSpec, Session | None]:
+) -> tuple[KnownAgent, Session | None]:
     found = find_session(reader, command.session, context)
     if command.agent:
-        return find_agent(reader, limits, command.agent).spec, found
+        return find_agent(known_agents(reader.agents(), limits), command.agent), found
     session_id = found.session_id if found is not None else None
-    return answering(reader, limits, context, session_id).agent.spec, found
+    return answering(reader, limits, context, session_id).agent, found
 
 
 def _check_disk(state: RuntimeState) -> None:
@@ -200,7 +210,7 @@ def _attachment(each: NewAttachment) -> Attachment:
     return Attachment(each.name, each.media_type, len(each.data), digest(each.data))
 
 
-def _payload_digest(command: StartRun, text: str) -> str:
+def _payload_digest(command: StartRun) -> str:
     """Return the digest of what was asked, so that a repeated request can be told from another one with the same id."""
     attachments = [attrs.asdict(_attachment(each)) for each in command.attachments]
     return digest(
@@ -209,9 +219,9 @@ def _payload_digest(command: StartRun, text: str) -> str:
                 "agent": command.agent,
                 "attachments": attachments,
                 "key": command.session.key or "",
-                "model": clean(command.model),
+                "model": command.model,
                 "session": command.session.session_id,
-                "text": text,
+                "text": command.text,
                 "workspace": clean(command.workspace),
             }
         )

@@ -12,6 +12,7 @@ from palyra_trio.journal.guards import Guard, SessionIsIdle
 from palyra_trio.journal.projections import title_of
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import Entry, entry
+from palyra_trio.runtime.checks import check_no_secret
 from palyra_trio.runtime.state import RuntimeState
 
 
@@ -47,7 +48,8 @@ async def prepare_opening(
 ) -> SessionResolved | Opening:
     """Return the session that was found, or what opening it writes. Nothing is written yet.
 
-    Raises what `core.session.resolve` raises. That a session with a live run is not reset is the journal's to see to.
+    Raises what `core.session.resolve` raises, and InvalidArgument for a new key with a secret in it. That a session with a
+    live run is not reset is the journal's to see to.
     """
     found = await state.readers.ask(lambda reader: find_session(reader, command.ref, context))
     if found is not None and not command.reset:
@@ -55,7 +57,9 @@ async def prepare_opening(
     entries: list[Entry] = []
     guards: list[Guard] = []
     key = command.ref.key
-    if found is not None:
+    if found is None:
+        check_no_secret(key or "", "the session key", state.redactor)
+    else:
         key = found.key
         archived = SessionArchived(found.session_id, context.principal)
         entries.append(entry(SESSION_STREAM + found.session_id, archived))

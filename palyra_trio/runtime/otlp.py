@@ -1,11 +1,15 @@
-"""Spans as a request of OTLP, the OpenTelemetry protocol (specification 1.x), in protobuf over HTTP.
+"""Spans as a request of OTLP, the OpenTelemetry protocol (specification 1.x), in protobuf over HTTP; and what is answered.
 
 Wants the extra `otel`, and is imported only where traces are sent.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Status
@@ -34,6 +38,18 @@ def encode(spans: Iterable[Span], instance_id: str) -> bytes:
         resource=Resource(attributes=_attributes(about)), scope_spans=[of_scope], schema_url=SCHEMA_URL
     )
     return ExportTraceServiceRequest(resource_spans=[of_resource]).SerializeToString()
+
+
+def partial_success(body: bytes) -> tuple[int, str]:
+    """Return how many spans of a request that succeeded were rejected all the same, and what is said about it.
+
+    "Partial Success" of OTLP/HTTP: a message without a rejected span is a warning. A body that cannot be read says nothing.
+    """
+    try:
+        said = ExportTraceServiceResponse.FromString(body).partial_success
+    except DecodeError:
+        return 0, ""
+    return said.rejected_spans, said.error_message
 
 
 def _span(span: Span) -> ProtoSpan:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import attrs
 import trio
 
+from palyra_trio.core.agents import limit_source
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.config import Config
 from palyra_trio.core.errors import AlreadyDecided, JournalStopped, PalyraError, StateConflict, WorkspaceRefused
@@ -216,7 +217,8 @@ class Run:
                 if self._clock.cancelled_caught:
                     limit = self.order.input.agent.limits.active_s
                     await self.record(LimitReached("active_s", limit))
-                    ending = self._ending(RunState.FAILED, "limit_active_s", f"the run was active for {limit} s")
+                    detail = f"the run was active for {limit} s, the limit {limit_source('active_s')}"
+                    ending = self._ending(RunState.FAILED, "limit_active_s", detail)
         except Exception as raised:
             error = _cause(raised)
             if isinstance(error, JournalStopped):

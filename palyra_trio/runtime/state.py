@@ -37,10 +37,11 @@ class RuntimeState:
     (or widen it, once the user has accepted that), and raises ConfigInvalid.
 
     `policies` decide on tool calls; the user's are the files of `policies_dir`, which need not exist. `sandbox` is what
-    programs run in, `jobs` are the long ones of sessions. `boot_id` names this process on the tape. `choose` turns `provider/model` (or nothing) and a base URL
-    (or nothing) into a provider, and raises ConfigInvalid or ProviderError. `open_workspace` takes a folder as `core.text.name_to_text` spells it.
-    `state_dir` is where the journal lies, and `free_bytes` the space left there. `random` returns that many random
-    bytes; `jitter` a number from 0 to 1. `now_s` is Unix time. `environ` is the environment of the
+    programs run in, `jobs` are the long ones of sessions. `boot_id` names this process on the tape. `choose` turns
+    `provider/model` (or nothing) and a base URL (or nothing) into a provider, and raises ConfigInvalid or ProviderError;
+    `servers` are the providers that may be asked which models they have. `open_workspace` takes a folder as
+    `core.text.name_to_text` spells it. `state_dir` is where the journal lies, and `free_bytes` the space left there. `random`
+    returns that many random bytes; `jitter` a number from 0 to 1. `now_s` is Unix time. `environ` is the environment of the
     process, for the programs that it starts on the user's behalf. `counters` and `latencies` are what it says of itself in
     numbers, `recent_log` in words. `origins` says of each key of `config` where its value comes from.
     """
@@ -64,6 +65,7 @@ class RuntimeState:
     random: Callable[[int], bytes]
     jitter: Callable[[], float]
     now_s: Callable[[], float] = time.time
+    servers: tuple[str, ...] = ()
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     counters: Counters = attrs.field(factory=Counters)
     latencies: Latencies = attrs.field(factory=lambda: Latencies(LatencyConfig()))

@@ -56,7 +56,7 @@ class Tokens:
             case CreateToken(name, principal, scopes, expires_ms, token_id):
                 check_new(name, principal, scopes, expires_ms, now_ms)
                 token_id = token_id or self._state.new_id()
-                self._issue(token_id, self._state.redactor.text(name), principal, scopes, expires_ms, by, answer)
+                self._issue(token_id, name, principal, scopes, expires_ms, by, answer)
             case RevokeToken(token_id):
                 self._record((TokenRevoked(self._known(token_id).token_id, by),), lambda _rows: Applied(), answer)
             case RotateToken(token_id):

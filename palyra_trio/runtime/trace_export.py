@@ -2,23 +2,29 @@
 
 Written for Trio, because the exporters of OpenTelemetry's SDK hold a thread in a request that cannot be cancelled: they
 would outlive the drain of a process whose collector does not answer. A collector that is away is told of in one line of
-the log, and another once it is back; spans beyond the bound are lost, and counted.
+the log, and another once it is back; spans beyond the bound are lost, and counted, and so are those that it rejects.
 """
 
 import logging
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
+from math import inf
 
+import attrs
 import trio
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.config import OtelConfig
 from palyra_trio.core.errors import ConfigInvalid, PeerError
+from palyra_trio.core.words import one_line
 from palyra_trio.journal.queries import whole_tape
 from palyra_trio.journal.reader_pool import ReaderPool
+from palyra_trio.providers.retry_after import retry_after_s
+from palyra_trio.runtime.counters import Counters
 from palyra_trio.runtime.trace_feed import TraceFeed
 from palyra_trio.runtime.tracing import Span
 
@@ -28,24 +34,52 @@ QUEUE_SPANS = 2048  # with contents some 30 MB at most
 AT_ONCE = 64  # so that a request stays below the 4 MiB that some collectors take
 GATHER_S = 1.0
 BACK_OFF_S = 60.0  # at most
+RETRY_AFTER_S = 600.0  # at most, whatever a collector asks for
+COMPLAINT_S = 600.0  # between two lines of the log about what a collector rejects
+ANSWER_BYTES = 64 * 1024
+MESSAGE_CHARACTERS = 500
 PATIENCE_S = 10.0  # for one request
 LAST_S = 2.0  # that the last spans have when the process ends
 TRY_AGAIN = frozenset({429, 502, 503, 504})  # OTLP 1.x, "Retryable Response Codes"
 
-Post = Callable[[tuple[Span, ...]], Awaitable[int]]
-"""Send spans, and return the status of the answer. Raises PeerError when there is none."""
+
+@attrs.frozen
+class Answer:
+    """What a collector answered: with which status, and when to try again (0: it does not say).
+
+    Of a request that it took it may have `rejected` some spans; `message` says why, or warns.
+    """
+
+    status: int
+    retry_after_s: float = 0.0
+    rejected: int = 0
+    message: str = ""
+
+
+Post = Callable[[tuple[Span, ...]], Awaitable[Answer]]
+"""Send spans, and return the answer. Raises PeerError when there is none."""
+
+
+@attrs.frozen
+class _Failure:
+    """Why spans were not taken, whether they are to be sent `again`, and when, if the collector says so."""
+
+    why: str
+    again: bool
+    retry_after_s: float = 0.0
 
 
 class Outbox:
-    """Spans that are to be sent, the oldest first."""
+    """Spans that are to be sent, the oldest first. `counters` get how many never will be, and how many were sent in vain."""
 
-    def __init__(self, queue_spans: int = QUEUE_SPANS) -> None:
-        self.lost = 0
+    def __init__(self, counters: Counters, queue_spans: int = QUEUE_SPANS) -> None:
+        self._counters = counters
         self._most = queue_spans
         self._spans: deque[Span] = deque()
         self._some = trio.Event()
         self._closed = trio.Event()
         self._failing = False
+        self._complained_at = -inf
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -53,7 +87,7 @@ class Outbox:
     def put(self, span: Span) -> None:
         """Take a span, or count it as lost where there is no room."""
         if len(self._spans) >= self._most:
-            self.lost += 1
+            self._counters.spans_lost += 1
             return
         self._spans.append(span)
         self._some.set()
@@ -70,53 +104,68 @@ class Outbox:
             await self._some.wait()
             with trio.move_on_after(wait_s):
                 await self._closed.wait()
-            emptied = await self._empty(post)
+            failure = await self._empty(post)
             if self._closed.is_set():
                 return
-            if emptied:
+            if failure is None:
                 self._some = trio.Event()
-            wait_s = GATHER_S if emptied else min(2 * wait_s, BACK_OFF_S)
+                wait_s = GATHER_S
+            else:
+                wait_s = min(failure.retry_after_s, RETRY_AFTER_S) or min(2 * wait_s, BACK_OFF_S)
 
-    async def _empty(self, post: Post) -> bool:
-        """Send all there is; False once the collector does not take any."""
+    async def _empty(self, post: Post) -> _Failure | None:
+        """Send all there is, or return why the collector takes nothing for now."""
         while batch := tuple(islice(self._spans, AT_ONCE)):
-            again, why = await _attempt(post, batch)
-            if again:
-                self._tell(why)
-                return False
+            answer = await _attempt(post, batch)
+            if isinstance(answer, _Failure) and answer.again:
+                self._tell(answer.why)
+                return answer
             for _ in batch:
                 self._spans.popleft()
-            if why:
-                self.lost += len(batch)
-            self._tell(why)
-        return True
+            if isinstance(answer, _Failure):
+                self._counters.spans_lost += len(batch)
+                self._tell(answer.why)
+            else:
+                self._tell("")
+                self._complain(answer.message, min(max(answer.rejected, 0), len(batch)))
+        return None
+
+    def _complain(self, message: str, rejected: int) -> None:
+        self._counters.spans_rejected += rejected
+        if (rejected or message) and trio.current_time() >= self._complained_at + COMPLAINT_S:
+            self._complained_at = trio.current_time()
+            said = one_line(message, MESSAGE_CHARACTERS) or "it does not say why"
+            if rejected:
+                _log.warning("the collector has rejected %d spans so far: %s", self._counters.spans_rejected, said)
+            else:
+                _log.warning("the collector warns: %s", said)
 
     def _tell(self, why: str) -> None:
         if why and not self._failing:
             _log.warning("traces cannot be sent: %s", why)
         elif self._failing and not why:
-            _log.info("traces are sent again; %d spans were lost", self.lost)
+            _log.info("traces are sent again; %d spans were lost", self._counters.spans_lost)
         self._failing = bool(why)
 
 
-async def _attempt(post: Post, batch: tuple[Span, ...]) -> tuple[bool, str]:
-    """Return whether a batch is to be sent again, and why it was not taken, "" where it was."""
+async def _attempt(post: Post, batch: tuple[Span, ...]) -> Answer | _Failure:
     try:
         with trio.fail_after(PATIENCE_S):
-            status = await post(batch)
+            answer = await post(batch)
     except (PeerError, trio.TooSlowError) as error:
-        return True, str(error) or f"the collector did not answer within {PATIENCE_S:g} s"
+        return _Failure(str(error) or f"the collector did not answer within {PATIENCE_S:g} s", again=True)
     except Exception as error:
-        return False, f"{type(error).__name__}: {error}"
-    if 200 <= status < 300:
-        return False, ""
-    return status in TRY_AGAIN, f"the collector answered with status {status}"
+        return _Failure(f"{type(error).__name__}: {error}", again=False)
+    if 200 <= answer.status < 300:
+        return answer
+    why = f"the collector answered with status {answer.status}"
+    return _Failure(why, answer.status in TRY_AGAIN, answer.retry_after_s)
 
 
 class Tracing:
     """What a process does about traces: `take` is for `Feed(watch=…)`, and `sending` goes around the runs."""
 
-    def __init__(self, config: OtelConfig, authorization: str) -> None:
+    def __init__(self, config: OtelConfig, authorization: str, counters: Counters) -> None:
         """Raises ConfigInvalid without the extra `otel`, and for what no header can say. Loads libraries: for a thread."""
         if not (authorization.isascii() and authorization.isprintable()):
             raise ConfigInvalid(
@@ -133,10 +182,15 @@ class Tracing:
 
         self._otlp, self._unreachable = otlp, httpx2.HTTPError
         self._url = config.endpoint.rstrip("/") + otlp.PATH
-        headers = {"content-type": otlp.MEDIA_TYPE, **({"authorization": authorization} if authorization else {})}
+        headers = {
+            "content-type": otlp.MEDIA_TYPE,
+            "accept-encoding": "identity",
+            **({"authorization": authorization} if authorization else {}),
+        }
         # to this machine nothing goes through a proxy
         self._client = httpx2.AsyncClient(timeout=None, headers=headers, trust_env=config.endpoint.startswith("https:"))
-        self._outbox = Outbox()
+        self._counters = counters
+        self._outbox = Outbox(counters)
         self._feed = TraceFeed(self._outbox.put, content=config.content)
         self.take = self._feed.take
 
@@ -158,26 +212,42 @@ class Tracing:
             nursery.cancel_scope.deadline = trio.current_time() + LAST_S
             await self._feed.read_behind(read)
             self._outbox.close()
-        if left := len(self._outbox) + self._outbox.lost:
+        self._counters.spans_lost += len(self._outbox)
+        if left := self._counters.spans_lost:
             _log.warning("%d spans were not sent to %s", left, self._url)
+        if rejected := self._counters.spans_rejected:
+            _log.warning("%d spans were rejected by %s", rejected, self._url)
 
-    async def _post(self, instance_id: str, spans: tuple[Span, ...]) -> int:
-        """Answers are not read, and redirects not followed. Raises PeerError."""
+    async def _post(self, instance_id: str, spans: tuple[Span, ...]) -> Answer:
+        """Redirects are not followed, and of an answer no more is read than tells if it took all. Raises PeerError."""
         body = self._otlp.encode(spans, instance_id)
         try:
             async with self._client.stream("POST", self._url, content=body) as response:
-                return response.status_code
+                if response.status_code != 200:
+                    return Answer(response.status_code, retry_after_s(response.headers, time.time()))
+                return Answer(200, 0.0, *self._otlp.partial_success(await _read(response.aiter_raw())))
         except self._unreachable as error:
             raise PeerError(f"{self._url}: {type(error).__name__}: {error}") from error
 
 
-async def open_tracing(config: OtelConfig, key: Callable[[str], str]) -> Tracing | None:
+async def _read(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return a body, or nothing of one that is longer than any of use."""
+    body = bytearray()
+    async for chunk in chunks:
+        if len(body) <= ANSWER_BYTES:
+            body += chunk
+    return bytes(body) if len(body) <= ANSWER_BYTES else b""
+
+
+async def open_tracing(config: OtelConfig, key: Callable[[str], str], counters: Counters) -> Tracing | None:
     """Return what sends traces, or None where none are wanted. `key` looks up a reference, in a thread.
+
+    `counters` are told of the spans that do not arrive.
 
     Raises ConfigInvalid without the extra `otel`, and what `key` raises.
     """
     if not config.endpoint:
         return None
     return await trio.to_thread.run_sync(
-        lambda: Tracing(config, key(config.authorization) if config.authorization else "")
+        lambda: Tracing(config, key(config.authorization) if config.authorization else "", counters)
     )

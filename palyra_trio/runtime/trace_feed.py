@@ -37,18 +37,12 @@ class TraceFeed:
             run_id = row.stream.removeprefix(RUN_STREAM)
             if row.seq == 1:
                 self._runs[run_id] = RunTrace(run_id, content=self._content)
-            if (trace := self._runs.get(run_id)) is None:
+            if (trace := self._runs.get(run_id)) is not None:
+                self._fold(run_id, trace, row)
+            else:
                 first, _ = self._behind.get(run_id, (row.seq, 0))
                 self._behind[run_id] = (first, row.seq)
                 self._fell_behind.set()
-                continue
-            try:
-                for span in trace.take(row):
-                    self._ended(span)
-            except Exception:
-                _log.exception("row %d of run %s is in no span", row.seq, run_id)
-            if trace.idle:
-                del self._runs[run_id]
 
     async def catch_up(self, read: Read) -> None:
         """Read what came before, of each run for which that is wanted, for ever."""
@@ -62,21 +56,30 @@ class TraceFeed:
         while self._behind:
             run_id = next(iter(self._behind))
             try:
-                self._fold(run_id, await read(run_id))
+                rows = await read(run_id)
+                newest = rows[-1].seq
             except Exception:
                 _log.exception("the spans of run %s are not told", run_id)
                 del self._behind[run_id]
+                continue
+            first, last = self._behind[run_id]
+            if newest < last:
+                continue  # there are newer ones meanwhile, which the next reading has
+            del self._behind[run_id]
+            trace = RunTrace(run_id, content=self._content)
+            for row in rows:
+                if row.seq <= last and row.kind in KINDS:
+                    self._fold(run_id, trace, row, told=row.seq >= first)
 
-    def _fold(self, run_id: str, rows: tuple[TapeRow, ...]) -> None:
-        first, last = self._behind[run_id]
-        if rows[-1].seq < last:
-            return  # there are newer ones meanwhile, which the next reading has
-        trace = RunTrace(run_id, content=self._content)
-        for row in rows:
-            if row.seq <= last and row.kind in KINDS:
-                for span in trace.take(row):
-                    if row.seq >= first:
-                        self._ended(span)
-        del self._behind[run_id]
-        if not trace.idle:
+    def _fold(self, run_id: str, trace: RunTrace, row: TapeRow, *, told: bool = True) -> None:
+        """Fold the next row of a run, tell of what it ends if it is to be `told`, and forget a run that waits or has ended."""
+        try:
+            for span in trace.take(row):
+                if told:
+                    self._ended(span)
+        except Exception:
+            _log.exception("row %d of run %s is in no span", row.seq, run_id)
+        if trace.idle:
+            self._runs.pop(run_id, None)
+        else:
             self._runs[run_id] = trace

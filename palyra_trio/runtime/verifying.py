@@ -28,7 +28,7 @@ class Checked:
 
 
 class Verifying:
-    """The newest check of the journal at `path`; `now_ms` is Unix time."""
+    """The newest check of the journal at `path`; `now_ms` is Unix time. `changed` is set, and another one, whenever it moves."""
 
     def __init__(self, path: Path, now_ms: Callable[[], int], nursery: trio.Nursery) -> None:
         self._path = path
@@ -36,6 +36,7 @@ class Verifying:
         self._nursery = nursery
         self._thread = trio.CapacityLimiter(1)
         self.newest: Checked | None = None
+        self.changed = trio.Event()
 
     @property
     def size_bytes(self) -> int:
@@ -51,21 +52,23 @@ class Verifying:
         """Begin a check. Raises Busy while another one goes on."""
         if self.going_on:
             raise Busy("the journal is being verified already", remedy="wait for its end")
-        self.newest = Checked(by, self._now_ms())
-        self._nursery.start_soon(self._check, self.newest)
+        began = Checked(by, self._now_ms())
+        self._tell(began)
+        self._nursery.start_soon(self._check, began)
 
     async def _check(self, began: Checked) -> None:
         def tell(rows: int) -> None:
-            trio.from_thread.run_sync(self._looked_at, rows)
+            trio.from_thread.run_sync(lambda: self._tell(attrs.evolve(began, rows=rows)))
 
         check = partial(check_file, self._path, tell)
         try:
             report = await trio.to_thread.run_sync(check, abandon_on_cancel=True, limiter=self._thread)
         except (PalyraError, OSError) as error:
-            self.newest = attrs.evolve(began, ended_ms=self._now_ms(), failed=str(error))
+            self._tell(attrs.evolve(began, ended_ms=self._now_ms(), failed=str(error)))
         else:
-            self.newest = attrs.evolve(began, ended_ms=self._now_ms(), rows=report.rows, report=report)
+            self._tell(attrs.evolve(began, ended_ms=self._now_ms(), rows=report.rows, report=report))
 
-    def _looked_at(self, rows: int) -> None:
-        if self.newest is not None:
-            self.newest = attrs.evolve(self.newest, rows=rows)
+    def _tell(self, newest: Checked) -> None:
+        self.newest = newest
+        self.changed.set()
+        self.changed = trio.Event()

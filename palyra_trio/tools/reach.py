@@ -48,9 +48,6 @@ class Reach:
         return values[0]
 
 
-NOTHING = Reach()
-
-
 async def plan_reach(
     network: Sequence[str], env: Mapping[str, str], sandbox: Sandbox, egress: Egress, vault: ToolSecrets
 ) -> Reach:

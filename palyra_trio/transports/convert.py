@@ -248,15 +248,18 @@ def session_of_message(message: sessions_pb2.Session) -> Session:
 
 
 def agent_spec(message: agents_pb2.AgentSpec) -> AgentSpec:
-    given = {field.name: value for field in attrs.fields(Limits) if (value := getattr(message.limits, field.name))}
     spec = AgentSpec(
         message.name,
         model=message.model,
         tools=tuple(dict.fromkeys(message.tools.names)) if message.HasField("tools") else None,
-        limits=Limits(**given),
+        limits=_limits(message.limits),
         answer_schema=_schema(message.answer_schema_json) if message.answer_schema_json else None,
     )
     return attrs.evolve(spec, instructions=message.instructions) if message.instructions else spec
+
+
+def _limits(message: agents_pb2.Limits) -> Limits:
+    return Limits(message.turns, message.tool_calls, message.active_s, message.tool_s)
 
 
 def _schema(text: str) -> dict[str, Any]:
@@ -267,7 +270,15 @@ def _schema(text: str) -> dict[str, Any]:
 
 
 def agent_message(agent: KnownAgent) -> agents_pb2.Agent:
-    return agents_pb2.Agent(spec=agent_spec_message(agent.spec), is_default=agent.is_default)
+    return agents_pb2.Agent(
+        spec=agent_spec_message(agent.spec),
+        is_default=agent.is_default,
+        limits=agents_pb2.Limits(**attrs.asdict(agent.limits)),
+    )
+
+
+def agent_of_message(message: agents_pb2.Agent) -> KnownAgent:
+    return KnownAgent(agent_spec(message.spec), _limits(message.limits), message.is_default)
 
 
 def agent_spec_message(spec: AgentSpec) -> agents_pb2.AgentSpec:

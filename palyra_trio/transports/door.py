@@ -69,6 +69,7 @@ SCOPES = {
     "JobsService/ReadJobOutput": Scope.READ,
     "JobsService/StopJob": Scope.RUN,
     "JobsService/GetRunTree": Scope.READ,
+    "SearchService/SearchSession": Scope.READ,
     "TokenService/CreateToken": Scope.ADMIN,
     "TokenService/ListTokens": Scope.ADMIN,
     "TokenService/RevokeToken": Scope.ADMIN,

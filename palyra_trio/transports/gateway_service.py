@@ -23,11 +23,11 @@ from palyra_trio.core.commands import (
     UnbindAgent,
     UndoRun,
 )
-from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.identity import Caller, RunId, Scope, SessionId
 from palyra_trio.core.run import TERMINAL
 from palyra_trio.core.tape import FinalAnswer, RunFinished, TapeEvent
-from palyra_trio.journal.queries import PAGE_ROWS, Reader
+from palyra_trio.journal.queries import PAGE_ROWS, Reader, RunSummary
 from palyra_trio.pb import activity_pb2 as activity
 from palyra_trio.pb import agents_pb2 as agents
 from palyra_trio.pb import (
@@ -151,15 +151,17 @@ class GatewayService(Service, GatewayServiceBase):
     @unary
     async def ListRuns(self, request: runs.ListRunsRequest, caller: Caller) -> runs.ListRunsResponse:
         size, states = page_size(request.page_size), run_states(request.states)
-        found = await self.gateway.ask(
-            lambda reader: reader.runs(
-                caller.context.principal,
-                session_id=request.session_id or None,
-                states=states,
-                before=request.page_token,
-                most=size,
-            )
-        )
+        principal = caller.context.principal
+
+        def read(reader: Reader) -> tuple[RunSummary, ...]:
+            try:
+                session = reader.find_session(request.session_id, principal) if request.session_id else None
+            except NotFound:
+                return ()
+            session_id = session.session_id if session is not None else None
+            return reader.runs(principal, session_id=session_id, states=states, before=request.page_token, most=size)
+
+        found = await self.gateway.ask(read)
         more = next_page(found, size, lambda each: each.run_id)
         return runs.ListRunsResponse(runs=map(run_message, found), next_page_token=more)
 

@@ -10,6 +10,7 @@ from palyra_trio.pb import (
     journal_pb2,
     operations_pb2,
     policy_pb2,
+    search_pb2,
     tokens_pb2,
 )
 from palyra_trio.runtime.gateway import Gateway
@@ -22,6 +23,7 @@ from palyra_trio.transports.jobs_service import JobsService
 from palyra_trio.transports.journal_service import JournalService
 from palyra_trio.transports.operations_service import OperationsService
 from palyra_trio.transports.policy_service import PolicyService
+from palyra_trio.transports.search_service import SearchService
 from palyra_trio.transports.token_service import TokenService
 
 if TYPE_CHECKING:
@@ -29,7 +31,17 @@ if TYPE_CHECKING:
 
 SERVICES = tuple(
     service.full_name
-    for file in (gateway_pb2, approvals_pb2, policy_pb2, jobs_pb2, journal_pb2, operations_pb2, console_pb2, tokens_pb2)
+    for file in (
+        gateway_pb2,
+        approvals_pb2,
+        policy_pb2,
+        jobs_pb2,
+        journal_pb2,
+        operations_pb2,
+        search_pb2,
+        console_pb2,
+        tokens_pb2,
+    )
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 
@@ -44,7 +56,15 @@ def grpc_services(
     """Return all that is served on the gRPC port: our services, grpc.health.v1, and reflection (v1 and v1alpha)."""
     from grpclib.reflection.service import ServerReflection
 
-    kinds = (ApprovalsService, PolicyService, JobsService, JournalService, OperationsService, TokenService)
+    kinds = (
+        ApprovalsService,
+        PolicyService,
+        JobsService,
+        JournalService,
+        OperationsService,
+        SearchService,
+        TokenService,
+    )
     ours: list[IServable] = [
         GatewayService(gateway, access, where or Where()),
         ConsoleService(gateway, access, invite),

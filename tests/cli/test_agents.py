@@ -29,10 +29,24 @@ def test_an_agent_is_defined_with_what_the_options_say(palyra: Palyra, home: Hom
     scribe = agents(palyra)["scribe"]
     assert (scribe["model"], scribe["instructions"]) == ("openai/x", "Be brief.\n")
     assert scribe["tools"] == ["files.read", "clock.now"]
-    assert (scribe["limits"]["turns"], scribe["limits"]["active_s"], scribe["limits"]["tool_calls"]) == (3, 60, 200)
+    assert (scribe["limits"]["turns"], scribe["limits"]["active_s"], scribe["limits"]["tool_calls"]) == (3, 60, 0)
+    assert (scribe["allowed"]["turns"], scribe["allowed"]["tool_calls"]) == (3, 200)
     assert scribe["answer_schema"] == {"type": "object"}
     shown = palyra("agents", "show", "scribe").stdout
-    assert "tools         files.read, clock.now\nturns         3\n" in shown
+    assert "tools         files.read, clock.now\nturns         3\ntool_calls    200, as configured\n" in shown
+
+
+def test_a_limit_above_the_configuration_is_taken_and_told(palyra: Palyra, home: Home) -> None:
+    done = palyra("agents", "set", "busy", "--tool-calls", "400")
+    assert done.stdout == "defined agent busy\n"
+    assert done.stderr == "tool_calls is 200 and not 400: limits.tool_calls of the configuration says no more\n"
+    assert "tool_calls    200, as configured; the agent has 400\n" in palyra("agents", "show", "busy").stdout
+    configured = home.state_dir.parent / ".config" / "palyra-trio" / "config.toml"
+    configured.parent.mkdir(parents=True)
+    configured.write_text("[limits]\ntool_calls = 500\n")
+    assert palyra("agents", "set", "busy", "--turns", "7").stderr == ""
+    assert "turns         7\ntool_calls    400\n" in palyra("agents", "show", "busy").stdout
+    assert "tool_calls    500, as configured\n" in palyra("agents", "show", "default").stdout
 
 
 def test_setting_an_agent_again_changes_only_what_is_named(palyra: Palyra) -> None:
@@ -40,6 +54,13 @@ def test_setting_an_agent_again_changes_only_what_is_named(palyra: Palyra) -> No
     palyra("agents", "set", "scribe", "--tool-calls", "5")
     scribe = agents(palyra)["scribe"]
     assert (scribe["instructions"], scribe["limits"]["turns"], scribe["limits"]["tool_calls"]) == ("Be brief.", 3, 5)
+
+
+def test_the_built_in_agent_is_not_deleted_and_it_is_said_why(palyra: Palyra) -> None:
+    palyra("agents", "set", "scribe")
+    refused = palyra("agents", "delete", "default")
+    assert refused.exit_code == 1
+    assert "'default' comes with the program and was not changed, so there is nothing to remove" in refused.stderr
 
 
 def test_the_default_agent_is_chosen_and_falls_back_when_it_is_removed(palyra: Palyra) -> None:
@@ -63,7 +84,7 @@ def test_an_agent_that_there_is_not_is_refused_with_those_that_are(palyra: Palyr
     [
         (["a b"], "letters"),
         (["scribe", "--tool", "files.reed"], "files.reed"),
-        (["scribe", "--turns", "0"], "--turns"),
+        (["scribe", "--turns", "-1"], "--turns"),
         (["scribe", "--instructions", "@missing.txt"], "missing.txt"),
         (["scribe", "--answer-schema", "text.txt"], "is not JSON"),
         (["scribe", "--answer-schema", "list.json"], "no JSON object"),

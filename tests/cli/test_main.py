@@ -63,6 +63,12 @@ def test_every_command_and_option_says_what_it_is(name: str) -> None:
             assert not isinstance(parameter, click.Option) or parameter.help, f"{each.name} {parameter.name}"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_line_of_help_is_cut(name: str) -> None:
+    lines = CliRunner().invoke(main, [name, "--help"], terminal_width=80).stdout.splitlines()
+    assert [line for line in lines[1:] if line.endswith("...")] == []
+
+
 def test_a_command_that_there_is_not_is_a_fault_of_usage() -> None:
     result = CliRunner().invoke(main, ["fly"])
     assert result.exit_code == 2

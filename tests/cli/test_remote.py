@@ -58,7 +58,7 @@ from palyra_trio.core.identity import RequestContext, RunId
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef, WhenBusy
 from palyra_trio.core.tape import ApprovalDecided, ApprovalRequested, ModelDelta, RunFinished, TapeEvent, run_stream
-from palyra_trio.daemon import Daemon, open_daemon
+from palyra_trio.daemon import Daemon, Setup, open_daemon
 from palyra_trio.guard.auth import user_principal
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
@@ -133,7 +133,7 @@ async def there(folder: Path) -> AsyncGenerator[There, None]:
     models = ModelSettings(model="offline/rules")
     with trio.fail_after(20):
         async with (
-            open_daemon(CONFIG, models, folder / "state", tcp=False) as daemon,
+            open_daemon(Setup(CONFIG, models, folder / "state"), tcp=False) as daemon,
             open_remote(over_stream(dial, "localhost", METADATA)) as gateway,
         ):
             yield There(folder, daemon, gateway, dialled)

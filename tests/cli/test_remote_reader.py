@@ -57,6 +57,19 @@ def test_sessions_are_found_and_listed(readers: Readers) -> None:
     assert there.sessions(principal()) == tuple(here.sessions(principal()))
 
 
+def test_a_session_is_searched_page_by_page(readers: Readers) -> None:
+    there, here = readers
+    first = there.search("notes", principal(), "X", most=1)
+    assert first == here.search("notes", principal(), "X", most=1)
+    assert there.search("notes", principal(), "FIRST") == here.search("notes", principal(), "FIRST")
+    assert [hit.part for hit in (*first.hits, *there.search("notes", principal(), "FIRST").hits)] == [
+        "answer",
+        "prompt",
+    ]
+    with pytest.raises(NotFound):
+        there.search("none", principal(), "x")
+
+
 def test_tapes_are_read_to_the_last_byte(readers: Readers) -> None:
     there, here = readers
     for run in here.runs(principal()):
@@ -75,7 +88,8 @@ def test_tapes_are_read_to_the_last_byte(readers: Readers) -> None:
 def test_agents_and_tokens_are_listed(readers: Readers) -> None:
     there, here = readers
     mine = {spec.name for spec, _ in here.agents()}
-    assert mine <= {spec.name for spec, _ in there.agents()}
+    assert mine <= {each.spec.name for each in there.known_agents()}
+    assert all(min(attrs.astuple(each.limits)) > 0 for each in there.known_agents())
     assert there.tokens() == tuple(attrs.evolve(token, hash="") for token in here.tokens())
 
 

@@ -3,8 +3,18 @@ import os
 
 import pytest
 
+from palyra_trio.core.messages import ToolCall, Usage
+from palyra_trio.core.policy import Outcome
 from palyra_trio.core.run import RunState
-from palyra_trio.core.tape import ProviderRequest, RunFinished, StatusChange, run_stream
+from palyra_trio.core.tape import (
+    ModelTurn,
+    PolicyDecision,
+    ProviderRequest,
+    RunFinished,
+    StatusChange,
+    ToolProposed,
+    run_stream,
+)
 from palyra_trio.journal.store import entry, lock_state_dir
 from tests.cli.conftest import RUN, SESSION, STARTED, Home, Palyra
 
@@ -154,12 +164,30 @@ def test_why_tells_how_a_run_ended_or_what_it_waits_for(palyra: Palyra, home: Ho
     ended = RunFinished(RunState.WAITING, RunState.FAILED, "limit_turns", "50 turns")
     home.record(entry(run_stream(RUN), ended))
     result = palyra("runs", "why", "last")
-    assert result.stdout == f"run {RUN} is failed: limit_turns 50 turns\n"
-    assert f"palyra-trio policy why {RUN}" in result.stderr
+    assert result.stdout == f"run {RUN} failed (limit_turns): 50 turns\n"
+    assert result.stderr == ""  # no policy had a part in it
 
 
-def test_why_says_that_nobody_goes_on_with_an_interrupted_run(palyra: Palyra, home: Home) -> None:
+@pytest.mark.parametrize(("outcome", "told"), [("deny", True), ("allow", False), ("ask", False)])
+def test_why_names_the_policies_only_where_one_has_refused_a_call(
+    palyra: Palyra, home: Home, outcome: Outcome, told: bool
+) -> None:
+    home.record_run(
+        *STARTED,
+        ProviderRequest(1, 1, (), ""),
+        ModelTurn(1, "", "tool_calls", Usage(), "m", 1),
+        ToolProposed(ToolCall("c", "files.edit", {})),
+        PolicyDecision("c", outcome, "a rule", "a reason", ""),
+        RunFinished(RunState.RUNNING, RunState.CANCELLED, "cancelled"),
+    )
+    result = palyra("runs", "why", "last")
+    assert result.stdout == f"run {RUN} was cancelled (cancelled)\n"
+    assert (f"palyra-trio policy why {RUN}" in result.stderr) == told
+
+
+def test_why_says_that_nobody_goes_on_with_an_interrupted_run_and_what_to_do(palyra: Palyra, home: Home) -> None:
     home.record_run(*STARTED)
     result = palyra("runs", "why", "last")
     assert result.stdout == f"run {RUN} is interrupted\n"
     assert "its process has gone" in result.stderr
+    assert f'next: palyra-trio run --session {SESSION} "…"\n      palyra-trio runs cancel {RUN}\n' in result.stderr

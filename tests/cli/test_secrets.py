@@ -18,7 +18,7 @@ VALUE = "hunter2-hunter2"
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a person at a terminal answers, in order."""
     said: list[str] = []
-    monkeypatch.setattr(secrets, "_ask", lambda _what, *, twice=True: said.pop(0))
+    monkeypatch.setattr(secrets, "_ask", lambda _what, **_how: said.pop(0))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     return said
 
@@ -64,7 +64,10 @@ def test_a_list_names_what_is_kept_and_for_what(palyra: Palyra) -> None:
 
 def test_without_a_terminal_to_ask_at_the_way_is_said_and_nothing_is_made(palyra: Palyra, home: Home) -> None:
     result = palyra("secrets", "set", "API")
-    assert (result.exit_code, "--stdin" in result.stderr) == (2, True)
+    assert result.exit_code == 2
+    assert (
+        "the value of API is asked for at a terminal, and there is none\n  pipe it in, with --stdin\n" in result.stderr
+    )
     assert not home.state_dir.exists()
 
 

@@ -24,7 +24,7 @@ from palyra_trio.core.config import Config, DaemonConfig, GrpcConfig, HttpConfig
 from palyra_trio.core.errors import ConfigInvalid, NoDaemon, PeerError
 from palyra_trio.core.identity import RequestContext
 from palyra_trio.core.tape import run_stream
-from palyra_trio.daemon import Daemon, open_daemon
+from palyra_trio.daemon import Daemon, Setup, open_daemon
 from palyra_trio.guard.auth import user_principal
 from palyra_trio.journal.queries import Reader
 from palyra_trio.journal.store import FILE_NAME
@@ -181,7 +181,9 @@ async def daemon_in(folder: Path) -> AsyncGenerator[Daemon, None]:
         http=HttpConfig(enabled=False),
     )
     with trio.fail_after(30):
-        async with open_daemon(config, ModelSettings(model="offline/rules"), folder / "state", tcp=True) as daemon:
+        async with open_daemon(
+            Setup(config, ModelSettings(model="offline/rules"), folder / "state"), tcp=True
+        ) as daemon:
             yield daemon
 
 

@@ -2,8 +2,8 @@ import pytest
 
 from palyra_trio.core.codec import EVENT_CLASSES, TapeRow, encode
 from palyra_trio.core.event_words import _WORDS, words
-from palyra_trio.core.messages import ToolCall
-from palyra_trio.core.tape import ApprovalDecided, Correction, TapeEvent, ToolProposed
+from palyra_trio.core.messages import ToolCall, Usage
+from palyra_trio.core.tape import ApprovalDecided, Correction, ModelTurn, ProviderRequest, TapeEvent, ToolProposed
 
 
 def said(event: TapeEvent) -> str:
@@ -31,6 +31,12 @@ def test_arguments_that_were_no_json_are_shown_as_they_came() -> None:
 )
 def test_a_decision_says_for_how_long_by_whom_and_why(decided: ApprovalDecided, told: str) -> None:
     assert said(decided) == told
+
+
+def test_what_is_counted_agrees_with_its_number() -> None:
+    told = [said(ModelTurn(1, "", "stop", Usage(), "m", calls)) for calls in (1, 2)]
+    assert [each.split(", ")[1] for each in told] == ["1 call", "2 calls"]
+    assert said(ProviderRequest(1, 1, (), "t")) == "turn 1: 1 message, 0 of them new"
 
 
 def test_an_erased_body_and_an_unknown_kind_are_said_to_be_that() -> None:

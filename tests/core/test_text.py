@@ -1,6 +1,7 @@
 """The two escapes are what docs/tape.md says; what is shown hides nothing."""
 
 import json
+import re
 import unicodedata
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from palyra_trio.core.text import clean, name_to_text, text_to_name, visible
 
 NAMES: list[tuple[str, str]] = json.loads((Path(__file__).parents[1] / "golden/chain.json").read_text("utf-8"))["names"]
 ANY_TEXT = st.text(st.characters())
+FORMING = frozenset("\u200c\u200d\ufe0e\ufe0f")
+FORMS = re.compile(
+    "(?<=[😀🏽♀])(?:\ufe0f?\u200d(?=[😀🏽♀])|\ufe0f)|(?<=1)\ufe0f(?=\u20e3)"
+    "|(?<=[به])[\u200c\u200d](?=[به])|(?<=[कष]\u094d)[\u200c\u200d](?=[कष])"
+)
+TRICKY_TEXT = st.text(st.sampled_from([*"😀🏽♀بهकषab1\u094d\u20e3\u200b\n\u200c\u200d\ufe0f"]))
 FILE_NAMES = st.binary(max_size=60).map(lambda name: name.replace(b"\0", b"").replace(b"/", b""))
 TRICKY_NAMES = st.lists(
     st.sampled_from([b"\\", b"x", b"\\x", b"ff", b"5c", b"\xff", b"\xc3", b"\xa9", "é".encode(), b"\xed\xa0\x80"])
@@ -96,6 +103,16 @@ def test_a_lone_surrogate_is_spelled_out(text: str, cleaned: str) -> None:
         ("a\u2028b\u2029c", r"a\u2028b\u2029c"),
         ("\U000e0041", r"\U000e0041"),
         ("\u3164\u115f\u034f\ufe00\U000e0100", r"\u3164\u115f\u034f\ufe00\U000e0100"),
+        ("pass\u200dword \u200c😀", r"pass\u200dword \u200c😀"),
+        ("\u200d😀\u200d", r"\u200d😀\u200d"),
+        ("😀\u200d\u200d😀", r"😀\u200d\u200d😀"),
+        ("😀\u200c😀", r"😀\u200c😀"),
+        ("a\ufe0f\u200d😀", r"a\ufe0f\u200d😀"),
+        ("😀\ufe0f\ufe0f 1\ufe0f", "😀\ufe0f\\ufe0f 1\\ufe0f"),
+        ("سلام\u200d ب\u200c\u200cه", r"سلام\u200d ب\u200c\u200cه"),
+        ("क\u094d\u200d世", "क\u094d\\u200d世"),
+        ("क\u200dष a\u094d\u200dष", "क\\u200dष a\u094d\\u200dष"),
+        ("ש\u200dל 世\u200c界", r"ש\u200dל 世\u200c界"),
         ("\ue000\ufdd0", r"\ue000\ufdd0"),
         ("\udcff", r"\udcff"),
     ],
@@ -105,15 +122,38 @@ def test_what_acts_on_a_terminal_or_hides_is_spelled_out(text: str, shown: str) 
 
 
 @pytest.mark.parametrize(
-    "text", ["two\nlines\tand a tab", "Grüße, 世界, Привет, سلام", "é e\u0301", "😀 ⚠️ 🇩🇪 👍🏽", "a b"]
+    "text",
+    [
+        "two\nlines\tand a tab",
+        "Grüße, 世界, Привет, سلام",
+        "é e\u0301",
+        "😀 ⚠\ufe0f ⌨\ufe0e 🇩🇪 👍🏽 1\ufe0f\u20e3 #\ufe0f\u20e3",
+        "👩\u200d👩\u200d👧 👩🏽\u200d🚀 🏳\ufe0f\u200d🌈 ❤\ufe0f\u200d🔥 🙅\u200d♀\ufe0f",
+        "می\u200cخواهم",
+        "क्\u200dष क्\u200cष ක්\u200dර",
+        "a b",
+    ],
 )
 def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
     assert visible(text) == text
 
 
-@given(ANY_TEXT, ANY_TEXT)
-def test_what_a_character_is_shown_as_does_not_depend_on_those_around_it(one: str, other: str) -> None:
-    assert visible(one + other) == visible(one) + visible(other)
+@given(ANY_TEXT.filter(lambda text: not FORMING.intersection(text)), ANY_TEXT)
+def test_only_what_forms_its_neighbours_is_shown_by_them(one: str, other: str) -> None:
+    assert visible(f"{one} {other}") == f"{visible(one)} {visible(other)}"
+    assert visible(one) == "".join(map(visible, one))
+
+
+@given(TRICKY_TEXT)
+def test_nothing_invisible_is_shown_but_what_forms_its_neighbours(text: str) -> None:
+    left = FORMS.sub("", visible(text))
+    assert not FORMING.intersection(left)
+    assert {unicodedata.category(char) for char in left if char != "\n"}.isdisjoint({"Cc", "Cf"})
+
+
+def test_a_long_row_of_joiners_is_shown_in_no_time() -> None:
+    assert visible("😀\u200d" * 100_000) == "😀\u200d" * 99_999 + "😀\\u200d"
+    assert visible("\u200d\ufe0f" * 100_000) == "\\u200d\\ufe0f" * 100_000
 
 
 def test_every_character_is_shown_as_it_is_or_spelled_out() -> None:
@@ -125,14 +165,17 @@ def test_every_character_is_shown_as_it_is_or_spelled_out() -> None:
         assert not (hides and shown == char)
 
 
-def test_a_joined_emoji_shows_its_parts() -> None:
-    assert visible("👩\u200d💻") == "👩\\u200d💻"
-
-
 @given(ANY_TEXT)
 def test_nothing_that_is_shown_is_a_control_or_format_character(text: str) -> None:
     shown = visible(text)
     shown.encode()
-    assert {unicodedata.category(char) for char in shown if char not in "\n\t"}.isdisjoint(
+    assert {unicodedata.category(char) for char in shown if char not in FORMING | {"\n", "\t"}}.isdisjoint(
         {"Cc", "Cf", "Cs", "Zl", "Zp"}
     )
+
+
+def test_every_pictograph_is_a_visible_character() -> None:
+    table = [chr(point) for point in range(0x80, 0x110000) if visible(f"{chr(point)}\ufe0f")[-1:] == "\ufe0f"]
+    assert len(table) > 1200
+    assert {unicodedata.category(char) for char in table} <= {"So", "Sm", "Sk", "Po", "Pd", "Ll"}
+    assert {"So"} == {unicodedata.category(char) for char in table if ord(char) > 0xFFFF} - {"Sk"}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palyra_trio.core.agents import Limits
+from palyra_trio.core.agents import Limits, limit_source
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import Correction, LimitReached, ProviderError, TapeEvent
 from palyra_trio.core.turn import FINAL_ANSWER_CONTRACT, CallModel, Correct, Fail, Finish, Settle, decide
@@ -164,7 +164,7 @@ def test_the_turn_beyond_the_limit_is_not_taken() -> None:
     second = (request(2), said("", 2, calls=1), proposed("b"), begun("b"), result("b"))
     assert decide(running(*first, limits=limits), fits) == CallModel(2)
     assert decide(running(*first, *second, limits=limits), fits) == Fail(
-        "limit_turns", "the run reached its limit of 2 turns", "turns", 2
+        "limit_turns", "the run reached its limit of 2 turns, " + limit_source("turns"), "turns", 2
     )
 
 
@@ -174,13 +174,18 @@ def test_an_answer_in_the_last_turn_still_counts() -> None:
 
 def test_a_correction_takes_a_turn() -> None:
     view = running(request(), said(""), Correction("again"), limits=Limits(turns=1))
-    assert decide(view, fits) == Fail("limit_turns", "the run reached its limit of 1 turns", "turns", 1)
+    assert decide(view, fits) == Fail(
+        "limit_turns", f"the run reached its limit of 1 turns, {limit_source('turns')}", "turns", 1
+    )
 
 
-def test_calls_beyond_the_limit_are_not_run() -> None:
+def test_calls_beyond_the_limit_are_not_run_and_it_is_said_where_the_limit_is_set() -> None:
     assert decide(running(*TWO_CALLS, limits=Limits(tool_calls=2)), fits) == Settle(("a", "b"))
     assert decide(running(*TWO_CALLS, limits=Limits(tool_calls=1)), fits) == Fail(
-        "limit_tool_calls", "the run reached its limit of 1 tool calls", "tool_calls", 1
+        "limit_tool_calls",
+        "the run reached its limit of 1 tool calls, set by the agent or by limits.tool_calls of the configuration",
+        "tool_calls",
+        1,
     )
 
 

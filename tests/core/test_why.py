@@ -71,7 +71,8 @@ def test_a_run_that_has_ended_waits_for_nothing() -> None:
 
 def test_how_a_run_stands_is_its_end_or_what_it_waits_for_and_nothing_where_nobody_goes_on_with_it() -> None:
     ended = RunFinished(RUNNING, CANCELLED, "provider_failed", "no answer")
-    assert standing(rows(*TURN, ended), interrupted=False) == Standing("provider_failed no answer", ())
-    assert standing(rows(*MODEL), interrupted=False) == Standing("", (Wait("the answer of scripted/m", 5000),))
-    assert standing(rows(*MODEL), interrupted=True) == Standing("", ())
-    assert standing((), interrupted=True) == Standing("", ())
+    stands = standing(rows(*TURN, ended), interrupted=False)
+    assert (stands, stands.ending) == (Standing("provider_failed", "no answer", ()), "provider_failed: no answer")
+    assert standing(rows(*MODEL), interrupted=False) == Standing("", "", (Wait("the answer of scripted/m", 5000),))
+    assert standing(rows(*MODEL), interrupted=True) == standing((), interrupted=True) == Standing("", "", ())
+    assert Standing("final_answer", "", ()).ending == "final_answer"

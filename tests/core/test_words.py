@@ -1,7 +1,18 @@
 import pytest
 
 from palyra_trio.core.messages import ToolCall
-from palyra_trio.core.words import age, ahead, arguments_in_words, compact, duration, elapsed, one_line, shortened, size
+from palyra_trio.core.words import (
+    age,
+    ahead,
+    arguments_in_words,
+    compact,
+    duration,
+    elapsed,
+    one_line,
+    plural,
+    shortened,
+    size,
+)
 
 
 def test_a_long_text_is_cut_to_length() -> None:
@@ -30,8 +41,19 @@ def test_a_length_of_time_is_told_in_milliseconds_or_seconds(ms: int, said: str)
     assert duration(ms) == said
 
 
-@pytest.mark.parametrize(("bytes_", "said"), [(0, "0 bytes"), (9_999, "9999 bytes"), (10_000, "10 kB")])
-def test_a_size_is_told_in_bytes_or_kilobytes(bytes_: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("bytes_", "said"),
+    [
+        (0, "0 bytes"),
+        (9_999, "9999 bytes"),
+        (1, "1 byte"),
+        (10_000, "10 kB"),
+        (4_789_000, "4.8 MB"),
+        (12_300_000, "12 MB"),
+        (3 * 10**10, "30 GB"),
+    ],
+)
+def test_a_size_is_told_in_the_unit_that_fits(bytes_: int, said: str) -> None:
     assert size(bytes_) == said
 
 
@@ -55,3 +77,8 @@ def test_a_count_is_said_in_about_three_digits(count: int, words: str) -> None:
 )
 def test_how_far_into_something_a_moment_is_reads_as_a_clock(ms: int, said: str) -> None:
     assert elapsed(ms) == said
+
+
+def test_a_noun_follows_its_number() -> None:
+    assert [plural(count, "call") for count in (0, 1, 2)] == ["calls", "call", "calls"]
+    assert plural(2, "process") == "processes"

@@ -174,6 +174,20 @@ def test_runs_are_listed_newest_first_by_principal_session_and_state(store: Sqli
     assert [run.run_id for run in reader.runs(HIM)] == [run_id(5)]
 
 
+def test_a_run_that_was_interrupted_is_listed_as_that_and_not_as_waiting(store: SqliteStore, reader: Reader) -> None:
+    accept(store, 1, START, WAIT, session=1)
+    left = StatusChange(RunState.RUNNING, RunState.WAITING, "interrupted", "boot-1")
+    accept(store, 2, START, left, session=2)
+    accept(store, 3, session=3)
+
+    def listed(*words: str) -> list[str]:
+        return [run.run_id for run in reader.runs(ME, words=words)]
+
+    assert listed("interrupted") == [run_id(2)]
+    assert listed("waiting") == [run_id(1)]
+    assert listed("waiting", "interrupted", "queued") == [run_id(3), run_id(2), run_id(1)]
+
+
 def test_the_live_run_of_a_session_is_the_one_that_started_and_has_not_ended(
     store: SqliteStore, reader: Reader
 ) -> None:

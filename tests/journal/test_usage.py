@@ -13,6 +13,7 @@ from palyra_trio.core.tape import (
     ApprovalDecided,
     ModelTurn,
     PolicyDecision,
+    RoutingDecision,
     RunFinished,
     ToolFinished,
     ToolProposed,
@@ -75,6 +76,14 @@ def test_tokens_runs_and_tool_calls_are_counted_by_what_came_of_them(store: Sqli
         ),
         models=(ModelUsage("m", 2, Usage(20, 8, 6)),),
     )
+
+
+def test_a_model_is_named_as_its_run_was_routed_whatever_its_server_calls_it(
+    store: SqliteStore, reader: Reader
+) -> None:
+    routed = (RoutingDecision("scripted", "/a.json", "why"), RoutingDecision("openai", "large", "why"))
+    commit(store, accepted(1), for_run(1, START, routed[0], TURN, routed[1], TURN, FINISH))
+    assert [each.model for each in reader.used(ME, 0, 2000).models] == ["openai/large", "scripted//a.json"]
 
 
 def test_another_principals_runs_do_not_count(store: SqliteStore, reader: Reader) -> None:

@@ -55,6 +55,11 @@ def test_the_settings_decide(settings: ModelSettings, expected: Route) -> None:
     assert route(settings) == expected
 
 
+def test_ollama_is_asked_which_models_it_has_only_where_somebody_has_named_it() -> None:
+    assert ModelSettings("openai/gpt-x", KEY).servers == ("openai",)
+    assert ModelSettings(ollama_host="box").servers == ModelSettings("ollama/x").servers == ("openai", "ollama")
+
+
 def test_a_server_is_asked_only_where_no_model_is_named() -> None:
     base_url = route(ModelSettings(openai_base_url="http://h/v1", openai_api_key=KEY))
     ollama = route(ModelSettings(ollama_host="http://box:1", openai_api_key=""))
@@ -165,7 +170,7 @@ async def test_a_server_that_does_not_list_exactly_one_model_leaves_the_choice_t
     async with fake_openai(listing) as server:
         with pytest.raises(ConfigInvalid, match=words) as caught:
             await chosen(ModelSettings(openai_base_url=server.base_url))
-    assert caught.value.remedy == "pass --model openai/NAME"
+    assert caught.value.remedy == "name the model, as openai/NAME"
 
 
 async def test_the_one_model_that_a_server_lists_is_used() -> None:
@@ -193,7 +198,7 @@ async def test_a_server_without_a_listing_can_be_used_by_naming_the_model() -> N
 
     async with fake_openai(nothing) as server:
         settings = ModelSettings(openai_base_url=server.base_url)
-        with pytest.raises(ConfigInvalid, match="--model openai/NAME"):
+        with pytest.raises(ConfigInvalid, match="openai/NAME"):
             await chosen(settings)
         assert (await chosen(attrs.evolve(settings, model="openai/x"))).model == "x"
 
@@ -215,7 +220,7 @@ async def test_a_server_that_never_lists_is_not_waited_for(monkeypatch: pytest.M
     async with fake_openai(silent) as server:
         with pytest.raises(ProviderError, match="did not list its models") as caught:
             await chosen(ModelSettings(openai_base_url=server.base_url))
-    assert (caught.value.kind, caught.value.remedy) == ("network", "pass --model openai/NAME")
+    assert (caught.value.kind, caught.value.remedy) == ("network", "name the model, as openai/NAME")
 
 
 def test_choosing_the_offline_provider_loads_no_http_library() -> None:

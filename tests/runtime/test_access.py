@@ -15,7 +15,7 @@ from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.core.tokens import ActedAs, Token, hash_of
 from palyra_trio.guard.auth import AUTHORIZATION, CHANNEL, PRINCIPAL, Authenticator
 from palyra_trio.runtime.access import LOCAL_SCOPES, TOKEN_FILE, Access, keep_local_token
-from tests.fakes import CONFIG, ME, Runtime, open_fake_runtime
+from tests.fakes import CONFIG, ME, SECRET, Runtime, open_fake_runtime
 
 UID = 1000
 TCP, LOCAL = Peer(address="10.0.0.7:5000"), Peer(UID)
@@ -48,6 +48,14 @@ async def test_an_admin_who_acts_as_another_is_on_the_tape_before_being_let_in(t
         assert await acts(runtime) == [by_token]
         await access.admit({PRINCIPAL: "user:alice"}, LOCAL, Scope.RUN)
         assert (await acts(runtime))[1:] == [ActedAs("", ME.principal, "user:alice", "", "grpc")]
+
+
+async def test_a_secret_in_the_name_of_a_channel_is_masked(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        sent = {PRINCIPAL: "user:alice", CHANNEL: SECRET}
+        caller = await access_to(runtime).admit(sent, LOCAL, Scope.RUN)
+        assert caller.context.channel == "[redacted:openai_key]"
+        assert [each.channel for each in await acts(runtime)] == [caller.context.channel]
 
 
 async def test_who_acts_in_their_own_name_or_is_refused_leaves_no_record(tmp_path: Path) -> None:

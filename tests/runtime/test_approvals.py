@@ -89,7 +89,7 @@ def test_a_question_is_not_answered_with_nothing_but_may_be_declined(answer: str
     assert _decision(QUESTION, reason="blue").reason == "blue"
 
 
-@pytest.mark.parametrize("state", set(ApprovalState) - {ApprovalState.PENDING})
+@pytest.mark.parametrize("state", [each for each in ApprovalState if each is not ApprovalState.PENDING])
 @pytest.mark.parametrize("granted", [True, False])
 def test_a_decision_of_a_dead_approval_is_refused_with_what_became_of_it(state: ApprovalState, granted: bool) -> None:
     with pytest.raises(AlreadyDecided, match=f"was {state} by user:you already"):
@@ -254,8 +254,7 @@ async def test_questions_of_a_turn_are_answered_in_any_order_and_each_call_gets_
 
 
 async def _open(runtime: Runtime, run_id: RunId) -> list[Approval]:
-    found = await runtime.gateway.ask(lambda reader: reader.approvals.of_run(run_id))
-    return sorted(found, key=lambda each: each.call_id)
+    return sorted(await runtime.asked(run_id), key=lambda each: each.call_id)
 
 
 async def test_whoever_decides_is_told_once_it_is_durable_or_that_another_came_first(tmp_path: Path) -> None:

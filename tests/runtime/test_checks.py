@@ -8,7 +8,16 @@ import pytest
 
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.bindings import BindingPlace, Target
-from palyra_trio.core.commands import ArchiveSession, BindAgent, CancelRun, DecideApproval, DefineAgent, RemoveAgent
+from palyra_trio.core.commands import (
+    ArchiveSession,
+    BindAgent,
+    CancelRun,
+    CreateToken,
+    DecideApproval,
+    DefineAgent,
+    PauseAdmission,
+    RemoveAgent,
+)
 from palyra_trio.core.errors import InvalidArgument, NotFound
 from palyra_trio.core.identity import RunId, SessionId
 from palyra_trio.guard.redactor import Redactor
@@ -18,10 +27,28 @@ from tests.fakes import ME, OTHER, SECRET, FakeProvider, in_session, open_fake_r
 REMOTE = attrs.evolve(ME, local=False)
 
 
-@pytest.mark.parametrize("command", [CancelRun(RunId("r")), DecideApproval("a", granted=False)])
+@pytest.mark.parametrize("command", [CancelRun(RunId("r")), DecideApproval("a", granted=False), PauseAdmission()])
 def test_what_a_person_wrote_is_redacted_and_cleaned(command: Any) -> None:
     written = attrs.evolve(command, reason=f"my key is {SECRET} \udcff")
     assert recordable(written, Redactor()) == attrs.evolve(command, reason="my key is [redacted:openai_key] \\xff")
+
+
+def test_a_secret_in_the_name_or_model_of_what_is_made_is_redacted() -> None:
+    token = CreateToken(f"for {SECRET}", "user:me", ("read",))
+    assert recordable(token, Redactor()) == attrs.evolve(token, name="for [redacted:openai_key]")
+    agent = DefineAgent(AgentSpec("a", model=SECRET))
+    assert recordable(agent, Redactor()) == DefineAgent(AgentSpec("a", model="[redacted:openai_key]"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [DefineAgent(AgentSpec(SECRET)), BindAgent(BindingPlace(Target.CHANNEL, SECRET), "default")],
+)
+def test_a_name_that_is_looked_up_is_refused_with_a_secret_in_it_and_not_repeated(command: Any) -> None:
+    with pytest.raises(InvalidArgument, match="holds a secret") as refused:
+        recordable(command, Redactor())
+    assert refused.value.remedy
+    assert SECRET not in str(refused.value)
 
 
 def test_what_no_tape_can_hold_is_refused() -> None:

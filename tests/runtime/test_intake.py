@@ -11,15 +11,16 @@ import trio
 
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.chain import digest
-from palyra_trio.core.commands import DefineAgent, NewAttachment
+from palyra_trio.core.commands import Accepted, DefineAgent, NewAttachment, StartRun
 from palyra_trio.core.config import Config, WorkspacesConfig
-from palyra_trio.core.errors import DiskLow, InvalidArgument, NotFound, RunConflict, WorkspaceRefused
-from palyra_trio.core.identity import RunId
+from palyra_trio.core.errors import DiskLow, InvalidArgument, RunConflict, WorkspaceRefused
+from palyra_trio.core.identity import RunId, SessionId
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
 from palyra_trio.core.session import SessionRef
 from palyra_trio.core.tape import Input
 from palyra_trio.journal.store import FILE_NAME
+from palyra_trio.providers.choose import Choice
 from tests.fakes import (
     CONFIG,
     ME,
@@ -45,6 +46,30 @@ async def test_a_prompt_is_redacted_before_it_is_written_or_sent(tmp_path: Path)
     assert tape.one(Input).text == "my key is [redacted:openai_key]\ntake care"
     assert provider.requests[0].messages[-1].text == tape.one(Input).text
     assert runs[0].title == "my key is [redacted:openai_key]"
+    assert SECRET.encode() not in (tmp_path / "state" / "journal.sqlite3").read_bytes()
+
+
+async def test_a_secret_in_the_name_of_a_file_or_a_model_is_redacted_and_a_repeat_attaches(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def choose(model: str, _base_url: str) -> Choice:
+        await trio.lowlevel.checkpoint()
+        asked.append(model)
+        return Choice(FakeProvider(says("done")), model, "the test says so")
+
+    async with open_fake_runtime(tmp_path, choose=choose) as runtime:
+        command = StartRun(
+            "look",
+            RUN_ID,
+            model=f"openai/{SECRET}",
+            workspace=str(tmp_path),
+            attachments=(NewAttachment(f"{SECRET}.txt", "text/plain", b"a"),),
+        )
+        await runtime.gateway.submit(command, ME)
+        event = (await runtime.ended(RUN_ID)).one(Input)
+        assert await runtime.gateway.submit(command, ME) == Accepted(RUN_ID, SessionId(event.session_id), attached=True)
+    assert (event.model, event.attachments[0].name) == ("openai/[redacted:openai_key]", "[redacted:openai_key].txt")
+    assert asked == [event.model]
     assert SECRET.encode() not in (tmp_path / "state" / "journal.sqlite3").read_bytes()
 
 
@@ -158,12 +183,28 @@ async def test_a_repeated_request_for_a_run_whose_input_was_erased_is_refused(tm
         assert refused.value.remedy
 
 
+async def test_a_folder_that_is_none_or_not_named_by_its_whole_path_is_refused_with_what_to_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir(exist_ok=True)
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    async with open_fake_runtime(tmp_path) as runtime:
+        for folder in (tmp_path / "none", tmp_path / "file", tmp_path / "file" / "deep"):
+            with pytest.raises(InvalidArgument, match=f"there is no folder '{folder}' for the run") as refused:
+                await runtime.start(workspace=str(folder))
+            assert "whole path of a folder that exists" in refused.value.remedy
+        for folder in ("work", ".", "~/work"):  # that of the daemon's own folder is nobody's affair
+            with pytest.raises(InvalidArgument, match=f"'{folder}' is not named by its whole path") as refused:
+                await runtime.start(workspace=folder)
+            assert "whole path of a folder that exists" in refused.value.remedy
+    assert assert_journal(tmp_path / "state") == {}
+
+
 async def test_a_workspace_that_vanishes_while_its_run_waits_fails_the_run(tmp_path: Path) -> None:
     folder, gate = tmp_path / "gone", trio.Event()
     folder.mkdir()
     async with open_fake_runtime(tmp_path, FakeProvider([gate.wait, *says("done")])) as runtime:
-        with pytest.raises(NotFound):
-            await runtime.start(workspace=str(folder / "none"))
         first = await runtime.start()
         accepted = await runtime.start(session=in_session(first), workspace=str(folder))
         folder.rmdir()
@@ -228,7 +269,7 @@ async def test_from_elsewhere_what_leads_out_of_the_principals_folders_is_refuse
                 await runtime.start(workspace=relative, context=REMOTE)
         with pytest.raises(WorkspaceRefused, match="user:other has no folder"):
             await runtime.start(workspace=str(root), context=attrs.evolve(REMOTE, principal=OTHER.principal))
-        with pytest.raises(NotFound):
+        with pytest.raises(InvalidArgument, match="there is no folder"):
             await runtime.start(workspace=str(root / "none"), context=REMOTE)
         await runtime.run(workspace=str(tmp_path / "root2"), context=ME)
     assert len(assert_journal(tmp_path / "state")) == 1

@@ -101,3 +101,12 @@ async def test_what_names_no_session_of_the_callers_is_refused(tmp_path: Path) -
         await runtime.do(ArchiveSession(mine.session_id))
         with pytest.raises(StateConflict, match="archived"):
             await resolve(runtime, session_id=mine.session_id)
+
+
+async def test_a_session_gets_no_key_with_a_secret_in_it(tmp_path: Path) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        with pytest.raises(InvalidArgument, match="session key holds a secret"):
+            await resolve(runtime, key=SECRET)
+        with pytest.raises(InvalidArgument, match="session key holds a secret"):
+            await runtime.start(session=SessionRef(key=SECRET))
+        assert await runtime.gateway.ask(lambda reader: reader.sessions(ME.principal)) == ()

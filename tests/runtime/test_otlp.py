@@ -1,11 +1,16 @@
 """What a collector reads is what the span says."""
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from palyra_trio import __version__
-from palyra_trio.runtime.otlp import encode
+from palyra_trio.runtime.otlp import encode, partial_success
 from palyra_trio.runtime.tracing import ERROR, SCHEMA_URL, Moment, Span
 from tests.collector import plain
 
@@ -50,3 +55,20 @@ def test_a_span_is_told_whole() -> None:
     assert chat.status.message == "the key is wrong"
     (tried,) = chat.events
     assert (tried.name, tried.time_unix_nano, plain([*tried.attributes])) == ("tried", 2_500_000_000, {"wait": 1})
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", (0, "")),
+        (b"<html>OK</html>", (0, "")),
+        (
+            ExportTraceServiceResponse(
+                partial_success=ExportTracePartialSuccess(rejected_spans=3, error_message="too old")
+            ).SerializeToString(),
+            (3, "too old"),
+        ),
+    ],
+)
+def test_what_a_collector_took_of_a_request_is_read_where_it_can_be(body: bytes, says: tuple[int, str]) -> None:
+    assert partial_success(body) == says

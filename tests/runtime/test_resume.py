@@ -197,7 +197,7 @@ async def test_a_run_whose_input_was_erased_ends_when_it_is_taken_up(tmp_path: P
     accepted = await _waiting(tmp_path)
     _erase(tmp_path, Input, run_stream(accepted.run_id))
     async with open_fake_runtime(tmp_path, tools=[WRITES], checked=False) as runtime:
-        (approval,) = await runtime.gateway.ask(lambda reader: reader.approvals.of_run(accepted.run_id))
+        (approval,) = await runtime.asked(accepted.run_id)
         await runtime.do(DecideApproval(approval.approval_id, granted=True))
         follower = await runtime.gateway.follow(accepted.run_id, 1, ME)
         found: list[TapeRow] = []
@@ -213,7 +213,7 @@ async def test_a_run_whose_calls_were_erased_does_not_take_the_process_down(tmp_
     accepted = await _waiting(tmp_path)
     _erase(tmp_path, ToolProposed, run_stream(accepted.run_id))
     async with open_fake_runtime(tmp_path, tools=[WRITES], left=LEFT, checked=False) as runtime:
-        (approval,) = await runtime.gateway.ask(lambda reader: reader.approvals.of_run(accepted.run_id))
+        (approval,) = await runtime.asked(accepted.run_id)
         await runtime.do(DecideApproval(approval.approval_id, granted=True))
         await runtime.gateway.sessions.idle()
         run = await runtime.gateway.run(accepted.run_id, ME)

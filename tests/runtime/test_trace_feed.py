@@ -10,6 +10,7 @@ import trio
 
 from palyra_trio.core.codec import TapeRow
 from palyra_trio.core.commands import DecideApproval
+from palyra_trio.core.errors import JournalInvalid
 from palyra_trio.core.messages import ToolCall
 from palyra_trio.core.run import RunState
 from palyra_trio.core.tape import ApprovalRequested, run_stream
@@ -173,18 +174,30 @@ async def test_a_run_that_cannot_be_read_is_told_to_the_log_and_stops_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     traces, spans, feed = traced()
-    broken = [row._replace(body=b"{}") if row.seq == 1 else row for row in TAPE]
-    other = [row._replace(stream=run_stream(OTHER_ID)) for row in TAPE]
 
     async def read(run_id: str) -> tuple[TapeRow, ...]:
         await trio.lowlevel.checkpoint()
-        return tuple(broken if run_id == RUN_ID else other)
+        if run_id == RUN_ID:
+            raise JournalInvalid("damaged")
+        return tuple(row._replace(stream=run_stream(OTHER_ID)) for row in TAPE)
 
-    feed.publish([*TAPE[6:], *other[6:]])
+    feed.publish([*TAPE[6:], *(row._replace(stream=run_stream(OTHER_ID)) for row in TAPE[6:])])
     await traces.read_behind(read)
     assert names(spans) == [5, 9, 1]
-    (told,) = caplog.records
-    assert told.getMessage() == f"the spans of run {RUN_ID} are not told"
+    assert [record.getMessage() for record in caplog.records] == [f"the spans of run {RUN_ID} are not told"]
+
+
+async def test_a_row_that_was_read_and_cannot_be_folded_costs_its_own_span(caplog: pytest.LogCaptureFixture) -> None:
+    traces, spans, feed = traced()
+
+    async def read(_run_id: str) -> tuple[TapeRow, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(row._replace(body=b"{}") if row.seq == 1 else row for row in TAPE)
+
+    feed.publish(TAPE[6:])
+    await traces.read_behind(read)
+    assert names(spans) == [5, 9, 1]
+    assert [record.getMessage() for record in caplog.records] == [f"row 1 of run {RUN_ID} is in no span"]
 
 
 def test_a_row_that_cannot_be_folded_costs_its_own_span_and_no_commit(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,10 +17,12 @@ async def test_a_check_tells_how_far_it_is_and_what_it_found(tmp_path: Path, mon
     seen: list[int] = []
 
     class Watched(Verifying):
-        def _looked_at(self, rows: int) -> None:
-            super()._looked_at(rows)
-            assert self.newest is not None
-            seen.append(self.newest.rows)
+        def _tell(self, newest: Checked) -> None:
+            awaited = self.changed
+            super()._tell(newest)
+            assert awaited.is_set()
+            assert not self.changed.is_set()
+            seen.append(newest.rows)
 
     async with open_fake_runtime(tmp_path) as runtime:
         await runtime.ended((await runtime.start()).run_id)
@@ -36,7 +38,7 @@ async def test_a_check_tells_how_far_it_is_and_what_it_found(tmp_path: Path, mon
         assert found is not None
         assert found.report is not None
         assert (found.by, found.began_ms, found.ended_ms, found.rows, found.report.faults) == ("user:me", 7, 7, g, ())
-        assert seen == list(range(1, g + 1))
+        assert seen == [0, *range(1, g + 1), g]
         assert verifying.size_bytes >= (runtime.state_dir / FILE_NAME).stat().st_size
 
 

@@ -25,6 +25,7 @@ from palyra_trio.runtime.agents import Answering, KnownAgent
 from palyra_trio.transports.convert import (
     RECENT_BODY_BYTES,
     agent_message,
+    agent_of_message,
     agent_spec,
     answering_message,
     binding_place,
@@ -110,7 +111,7 @@ def test_every_target_has_a_field_and_a_rule() -> None:
     assert binding_place(agents_pb2.BindingTarget(session_id="S")) == BindingPlace(Target.SESSION, "S")
     assert binding_place(agents_pb2.BindingTarget(channel="c")) == BindingPlace(Target.CHANNEL, "c")
     assert binding_place(agents_pb2.BindingTarget(principal="p")) == BindingPlace(Target.PRINCIPAL, "p")
-    agent = KnownAgent(AgentSpec("a"), is_default=True)
+    agent = KnownAgent(AgentSpec("a"), Limits(), is_default=True)
     rules = {answering_message(Answering(agent, target)).rule for target in (None, *Target)}
     assert rules == set(agents_pb2.AgentRule.values()) - {0}
     with pytest.raises(InvalidArgument, match="the target is missing"):
@@ -164,20 +165,19 @@ def test_an_empty_prompt_names_nothing_and_nobody_is_there() -> None:
         model=TEXT,
         instructions=TEXT.filter(bool),
         tools=st.none() | st.lists(TEXT, max_size=3, unique=True).map(tuple),
-        limits=st.builds(Limits, *[st.integers(1, 2**32 - 1)] * 4),
+        limits=st.builds(Limits, *[st.integers(0, 2**32 - 1)] * 4),
         answer_schema=st.none() | JSON,
     ),
     st.booleans(),
 )
 def test_an_agent_goes_there_and_back(spec: AgentSpec, is_default: bool) -> None:
-    message = agent_message(KnownAgent(spec, is_default))
-    assert agent_spec(agents_pb2.Agent.FromString(message.SerializeToString()).spec) == spec
-    assert message.is_default == is_default
+    agent = KnownAgent(spec, spec.limits.narrowed(Limits()), is_default)
+    assert agent_of_message(agents_pb2.Agent.FromString(agent_message(agent).SerializeToString())) == agent
 
 
 def test_what_an_agent_leaves_out_has_its_default() -> None:
     spec = agent_spec(agents_pb2.AgentSpec(name="a", limits=agents_pb2.Limits(turns=7)))
-    assert spec == AgentSpec("a", instructions=DEFAULT_INSTRUCTIONS, tools=None, limits=Limits(turns=7))
+    assert spec == AgentSpec("a", instructions=DEFAULT_INSTRUCTIONS, tools=None, limits=Limits(7, 0, 0, 0))
     assert agent_spec(agents_pb2.AgentSpec(name="a", tools=agents_pb2.ToolNames())).tools == ()
 
 

@@ -28,6 +28,7 @@ from palyra_trio.pb import (
     operations_pb2,
     policy_pb2,
     runs_pb2,
+    search_pb2,
     sessions_pb2,
     tape_pb2,
     tokens_pb2,
@@ -48,6 +49,7 @@ METHODS = {
         jobs_pb2.DESCRIPTOR,
         journal_pb2.DESCRIPTOR,
         operations_pb2.DESCRIPTOR,
+        search_pb2.DESCRIPTOR,
         console_pb2.DESCRIPTOR,
         tokens_pb2.DESCRIPTOR,
     )
@@ -317,6 +319,9 @@ ROWS = {
     "OperationsService/ResumeAdmission": Row(lambda hers: operations_pb2.ResumeAdmissionRequest()),
     "OperationsService/ListTasks": Row(lambda hers: operations_pb2.ListTasksRequest()),
     "ConsoleService/CreateSignInLink": Row(lambda hers: console_pb2.CreateSignInLinkRequest(), "state_conflict"),
+    "SearchService/SearchSession": Row(
+        lambda hers: search_pb2.SearchSessionRequest(session=hers.session_id, text="her"), NO_SUCH
+    ),
     # An admin manages everybody's tokens.
     "TokenService/CreateToken": Row(
         lambda hers: tokens_pb2.CreateTokenRequest(name="x", scopes=[tokens_pb2.SCOPE_READ])

@@ -133,10 +133,21 @@ async def test_runs_are_listed_newest_first_page_by_page(tmp_path: Path) -> None
             assert max(map(len, found)) <= size
         of_session = runs.ListRunsRequest(session_id=made[2].session_id)
         assert [run.run_id for (run,) in await pages(served, "ListRuns", of_session, "runs")] == [made[2].run_id]
+        for nobodys in ("nobodys", "01JZZZZZZZZZZZZZZZZZZZZZZZ"):
+            assert not (await served.call("ListRuns", runs.ListRunsRequest(session_id=nobodys))).runs
         done = runs.ListRunsRequest(states=[runs.RUN_STATE_DONE])
         assert len((await served.call("ListRuns", done)).runs) == 5
         live = runs.ListRunsRequest(states=[runs.RUN_STATE_RUNNING, runs.RUN_STATE_WAITING])
         assert not (await served.call("ListRuns", live)).runs
+
+
+async def test_the_runs_of_a_session_are_listed_by_its_key_and_only_to_whose_it_is(tmp_path: Path) -> None:
+    async with open_served(tmp_path) as served:
+        made = await route(served, session=runs.SessionRef(key="notes"))
+        await route(served)
+        of_notes = runs.ListRunsRequest(session_id="notes")
+        assert [run.run_id for run in (await served.call("ListRuns", of_notes)).runs] == [made.run_id]
+        assert not (await served.call("ListRuns", of_notes, "bob")).runs
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.fakes import assert_journal, open_fake_runtime
 
 
 async def test_the_numbers_are_those_of_the_tape(tmp_path: Path) -> None:
-    counters = Counters()
+    counters = Counters(spans_lost=2, spans_rejected=3)
     async with open_fake_runtime(tmp_path, feed=Feed(watch=counters.take), counters=counters) as runtime:
         for _ in range(3):
             await runtime.run()
@@ -33,4 +33,6 @@ async def test_the_numbers_are_those_of_the_tape(tmp_path: Path) -> None:
     assert samples["palyra_latency_budget_seconds name=gate"] * 1000 == pytest.approx(5)
     assert samples[f"palyra_build_info version={__version__}"] == 1
     assert samples["palyra_processes_survived_total"] == 0
+    assert (samples["palyra_trace_spans_lost_total"], samples["palyra_trace_spans_rejected_total"]) == (2, 3)
     assert samples["process_open_fds"] > 0
+    assert "# HELP palyra_live_runs Runs that are running" in text

@@ -7,22 +7,20 @@ import attrs
 from palyra_trio.core.agents import DEFAULT_INSTRUCTIONS, AgentSpec, Limits
 from palyra_trio.core.commands import DefineAgent, RemoveAgent, SetDefaultAgent
 from palyra_trio.core.identity import Scope
-from palyra_trio.runtime.agents import KnownAgent
+from palyra_trio.runtime.agents import KnownAgent, recordable_agent
 from palyra_trio.transports.api.approvals import Nothing
 from palyra_trio.transports.api.exchange import HttpResponse
 from palyra_trio.transports.api.reading import Number, Paged, Said
 from palyra_trio.transports.api.route import API, Answered, Ask, delete, get, post
 
-_LIMITS = Limits()
-
 
 class NewLimits(Said, frozen=True):
-    """What one run may use; see the answer."""
+    """What one run may use; 0 is what is configured, and no more than that holds."""
 
-    turns: Number = _LIMITS.turns
-    tool_calls: Number = _LIMITS.tool_calls
-    active_s: Number = _LIMITS.active_s
-    tool_s: Number = _LIMITS.tool_s
+    turns: Number = 0
+    tool_calls: Number = 0
+    active_s: Number = 0
+    tool_s: Number = 0
 
 
 class NewAgent(Said, frozen=True):
@@ -67,7 +65,9 @@ async def define_agent(ask: Ask, body: NewAgent) -> KnownAgent:
     limits = Limits(body.limits.turns, body.limits.tool_calls, body.limits.active_s, body.limits.tool_s)
     spec = AgentSpec(body.name, body.model, body.instructions, body.tools, limits, body.answer_schema)
     return await ask.bring_about(
-        DefineAgent(spec, body.replace), lambda: ask.gateway.agent(spec.name), lambda found: found.spec == spec
+        DefineAgent(spec, body.replace),
+        lambda: ask.gateway.agent(spec.name),
+        lambda found: found.spec == recordable_agent(spec, ask.gateway.redactor),
     )
 
 

@@ -4,6 +4,7 @@ A transport hands in what it has parsed and writes what it is given back; nothin
 """
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 import attrs
 
@@ -60,9 +61,9 @@ def answer(status: int, content_type: str, body: bytes, more: Headers = ()) -> H
     return HttpResponse(status, (*described, *HEADERS, *more), body)
 
 
-def refused(status: int, detail: str, more: Headers = (), **members: str) -> HttpResponse:
-    """Return what a request is answered with that HTTP itself refuses: it has a status, and no code of ours."""
-    return answer(status, PROBLEM, problem(status, detail, **members), more)
+def refused(status: HTTPStatus, detail: str, remedy: str, more: Headers = ()) -> HttpResponse:
+    """Return what a request is answered with that HTTP itself refuses: the name of its status is the code."""
+    return answer(status, PROBLEM, problem(status, detail, status.name.lower(), remedy), more)
 
 
 def refusal(error: PalyraError) -> HttpResponse:

@@ -32,8 +32,8 @@ class Problem:
     title: str
     status: int
     detail: str
-    code: str = ""
-    remedy: str = ""
+    code: str
+    remedy: str
 
 
 @cache
@@ -91,8 +91,9 @@ def _operation(route: Route, query: Plain | None, schemas: dict[Any, Plain]) -> 
 def _parameters(route: Route, query: Plain | None) -> Iterator[Plain]:
     for name in route.variables:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    for name, schema in query["properties"].items() if query is not None else ():
-        yield {"name": name, "in": "query", "required": False, "schema": schema}
+    said: Plain = query or {"properties": {}}
+    for name, schema in said["properties"].items():
+        yield {"name": name, "in": "query", "required": name in said.get("required", ()), "schema": schema}
     if route.header is not None:
         yield {"name": route.header[0], "in": "header", "description": route.header[1], "schema": {"type": "string"}}
     if route.method == "POST":

@@ -57,7 +57,7 @@ def query_of(text: str, kind: type[T]) -> T:
             if name in lists:
                 said.setdefault(name, []).append(value)
             elif name in said:
-                raise InvalidArgument(f"the query says {name[:100]!r} twice")
+                raise InvalidArgument(f"the query says {name[:100]!r} twice", remedy="say it once")
             else:
                 said[name] = value
         read = msgspec.convert(said, strict(kind), strict=False)

@@ -34,9 +34,10 @@ _log = logging.getLogger(__name__)
 class _Unacceptable(Exception):
     """A request that HTTP has a status for, and we no code."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    def __init__(self, status: HTTPStatus, detail: str, remedy: str) -> None:
         super().__init__(detail)
         self.status = status
+        self.remedy = remedy
 
 
 class Resources:
@@ -55,21 +56,22 @@ class Resources:
         """Return the response to a request. Raises nothing: a refusal is a response too, and so is a fault of ours."""
         methods, values = self._table.find(request.path)
         if not methods:
-            return refused(404, f"there is no {request.path[:200]}", remedy=f"{API}/openapi.json says what there is")
+            remedy = f"{API}/openapi.json says what there is"
+            return refused(HTTPStatus.NOT_FOUND, f"there is no {request.path[:200]}", remedy)
         route = methods.get("GET" if request.method == "HEAD" else request.method)
         if route is None:
-            allowed = sorted({*methods, *(["HEAD"] if "GET" in methods else [])})
+            allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
             detail = f"{request.method[:20]} is not for {request.path[:200]}"
-            return refused(405, detail, (("allow", ", ".join(allowed)),))
+            return refused(HTTPStatus.METHOD_NOT_ALLOWED, detail, f"it takes {allowed}", (("allow", allowed),))
         try:
             response = await self._carry_out(route, dict(zip(route.variables, values, strict=True)), request)
         except _Unacceptable as error:
-            response = refused(error.status, str(error))
+            response = refused(error.status, str(error), error.remedy)
         except PalyraError as error:
             response = refusal(error)
         except Exception as error:
             _log.error("%s %s failed", route.method, route.path, exc_info=error)
-            response = refused(500, "this is a fault of palyra-trio; its log says where", code="internal")
+            response = refusal(PalyraError("this is a fault of palyra-trio"))
         return attrs.evolve(response, body=b"", events=None) if request.method == "HEAD" else response
 
     async def _carry_out(self, route: Route, said: dict[str, Any], request: HttpRequest) -> HttpResponse:
@@ -104,10 +106,10 @@ async def _body(request: HttpRequest) -> bytes:
             if len(kept) > BODY_BYTES:
                 raise TooLarge(f"the body has more than {BODY_BYTES // 1024} KiB", remedy="send less")
     if waiting.cancelled_caught:
-        raise _Unacceptable(HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_S:g} s")
+        detail = f"the body did not arrive within {BODY_S:g} s"
+        raise _Unacceptable(HTTPStatus.REQUEST_TIMEOUT, detail, "send it faster, or less")
     kind = str(request.headers.get("content-type", "")).partition(";")[0].strip().lower()
     if kept and kind != JSON:
-        raise _Unacceptable(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body must be {JSON}, not {kind[:100] or 'unnamed'}"
-        )
+        detail = f"the body must be {JSON}, not {kind[:100] or 'unnamed'}"
+        raise _Unacceptable(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, f"send `content-type: {JSON}`")
     return bytes(kept)

@@ -1,5 +1,7 @@
 """Runs over the API: which there are, why one waits, starting one, and stopping one or all."""
 
+from typing import Literal
+
 import attrs
 import msgspec
 
@@ -25,8 +27,11 @@ STARTING = (
 )  # fmt: skip
 
 
+Word = Literal["queued", "running", "waiting", "interrupted", "done", "failed", "cancelled"]
+
+
 class RunsQuery(Paged, frozen=True):
-    state: tuple[RunState, ...] = ()
+    state: tuple[Word, ...] = ()
     session: str = ""
 
 
@@ -101,13 +106,17 @@ class UndoneRun:
 
 @get(f"{API}/runs", refuses=("not_found", "ambiguous"))
 async def list_runs(ask: Ask, query: RunsQuery) -> RunPage:
-    """Your runs, newest first: those in some states, or of one session, where that is said."""
+    """Your runs, newest first: those in some states, or of one session, where that is said.
+
+    Nobody goes on with those that are `interrupted`: their state is `waiting`, with that as its reason, and to ask for
+    `waiting` leaves them out.
+    """
     principal = ask.context.principal
 
     def read(reader: Reader) -> tuple[RunSummary, ...]:
         session_id = reader.find_session(query.session, principal).session_id if query.session else None
         return reader.runs(
-            principal, session_id=session_id, states=query.state, before=query.page_token, most=query.page_size
+            principal, session_id=session_id, words=query.state, before=query.page_token, most=query.page_size
         )
 
     found = await ask.gateway.ask(read)

@@ -29,7 +29,7 @@ class TapeQuery(Said, frozen=True):
 
 class RecentQuery(Said, frozen=True):
     page_size: PageSize = DEFAULT_PAGE
-    page_token: Number = 0
+    page_token: Annotated[str, msgspec.Meta(pattern="^[0-9]{0,16}$")] = ""
 
 
 @attrs.frozen
@@ -102,7 +102,7 @@ async def follow_run(ask: Ask, run: str) -> HttpResponse:
 @get(f"{API}/events")
 async def recent_events(ask: Ask, query: RecentQuery) -> RecentPage:
     """What happened lately in your runs and sessions, newest first, without streamed pieces of text. A large body is left out."""
-    before_g = query.page_token or None
+    before_g = int(query.page_token) if query.page_token else None
     page = await ask.gateway.ask(lambda reader: reader.recent(ask.context.principal, before_g, query.page_size))
     return RecentPage(_rows(page.rows, RECENT_BODY_BYTES), str(page.before_g) if page.before_g else "")
 

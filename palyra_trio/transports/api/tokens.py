@@ -4,10 +4,8 @@ import attrs
 import msgspec
 
 from palyra_trio.core.commands import CreateToken, Reply, RevokeToken, RotateToken, TokenIssued
-from palyra_trio.core.errors import NotFound
 from palyra_trio.core.identity import Principal, Scope
 from palyra_trio.core.tokens import Token
-from palyra_trio.journal.queries import Reader
 from palyra_trio.transports.api.approvals import Nothing
 from palyra_trio.transports.api.exchange import JSON, HttpResponse, answer
 from palyra_trio.transports.api.reading import Number, Paged, Said, token_id_of
@@ -88,14 +86,7 @@ async def revoke_token(ask: Ask, token: str, body: Nothing) -> KnownToken:
     """Let a token open nothing from now on. One that was revoked already is answered the same."""
     if ask.gateway.tokens.get(token) is not None:
         await ask.gateway.submit(RevokeToken(token), ask.context)
-
-    def read(reader: Reader) -> KnownToken:
-        for each in reader.tokens(most=-1):
-            if each.token_id == token:
-                return _told(each)
-        raise NotFound(f"there is no token {token}", remedy=f"{API}/tokens lists them")
-
-    return await ask.gateway.ask(read)
+    return _told(await ask.gateway.ask(lambda reader: reader.find_token(token)))
 
 
 def _issued(reply: Reply) -> IssuedToken:

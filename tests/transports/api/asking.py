@@ -8,7 +8,7 @@ import attrs
 from jsonschema import Draft202012Validator
 
 from palyra_trio.core.identity import Peer
-from palyra_trio.transports.api.exchange import HttpRequest, HttpResponse
+from palyra_trio.transports.api.exchange import PROBLEM, HttpRequest, HttpResponse
 from palyra_trio.transports.api.openapi import document
 from palyra_trio.transports.api.resources import Resources
 from palyra_trio.transports.api.table import ROUTES, Table
@@ -82,6 +82,10 @@ async def read(served: Served, path: str, **rest: Any) -> Answer:
 
 def check(method: str, path: str, response: HttpResponse) -> None:
     """Check that the description has this answer, and that its body is of the type that is said there."""
+    if dict(response.headers).get("content-type") == PROBLEM and response.body:
+        told = json.loads(response.body)
+        assert told["code"], told
+        assert told["remedy"], told
     methods, _ = Table().find(path)
     if method not in methods:
         return

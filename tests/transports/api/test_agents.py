@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from palyra_trio.core.agents import AgentSpec
 from palyra_trio.core.commands import DefineAgent
 from palyra_trio.core.identity import Scope
+from tests.fakes import CONFIG, SECRET
 from tests.transports.api.asking import Answer, ask, read, say
 from tests.transports.served import Served, open_served
 
@@ -34,16 +36,24 @@ async def test_an_agent_is_defined_once_and_replaced_only_if_that_is_said(tmp_pa
     async with open_served(tmp_path) as served:
         made = await say(served, "/agents", WRITER)
         assert made.status == 200
-        assert made.said["spec"]["limits"]["turns"] == 3
-        assert made.said["spec"]["limits"]["tool_calls"] > 3
+        assert made.said["spec"]["limits"] == {"turns": 3, "tool_calls": 0, "active_s": 0, "tool_s": 0}
+        assert made.said["limits"] == attrs.asdict(attrs.evolve(CONFIG.limits, turns=3))
         assert (await say(served, "/agents", WRITER)).said == made.said == (await read(served, "/agents/writer")).said
         other = {**WRITER, "instructions": "Draw."}
         assert (await say(served, "/agents", other)).code == "state_conflict"
         assert (await say(served, "/agents", {**other, "replace": True})).said["spec"]["instructions"] == "Draw."
 
 
+async def test_a_secret_in_instructions_is_masked_and_the_same_again_is_no_conflict(tmp_path: Path) -> None:
+    async with open_served(tmp_path) as served:
+        pasted = {**WRITER, "instructions": f"Write with {SECRET}."}
+        made = await say(served, "/agents", pasted)
+        assert made.said["spec"]["instructions"] == "Write with [redacted:openai_key]."
+        assert (await say(served, "/agents", pasted)).said == made.said
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"name": "a b"}, {"tools": ["no.tool"]}, {"limits": {"turns": 0}}, {"limits": {"turn": 1}}, {"answer_schema": {"type": 7}}]
+    "wrong", [{"name": "a b"}, {"tools": ["no.tool"]}, {"limits": {"turns": -1}}, {"limits": {"turn": 1}}, {"answer_schema": {"type": 7}}]
 )  # fmt: skip
 async def test_what_is_no_agent_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     async with open_served(tmp_path) as served:
@@ -59,7 +69,10 @@ async def test_the_default_one_is_chosen_and_removed(tmp_path: Path) -> None:
         assert (await remove(served, "writer")).status == 204
         assert (await remove(served, "writer")).code == "not_found"
         assert (await say(served, "/agents/writer/set-default")).code == "not_found"
-        assert (await remove(served, "default")).code == "state_conflict"
+        refused = await remove(served, "default")
+        assert refused.code == "state_conflict"
+        assert "comes with the program" in refused.said["detail"]
+        assert refused.said["remedy"]
         assert (await read(served, "/agents/default")).said["is_default"] is True
 
 

@@ -110,10 +110,10 @@ async def test_what_is_scraped_under_load_is_what_the_tapes_held_at_that_moment(
         state_dir = served.runtime.state_dir
     with reading(state_dir) as reader:
         kinds = [row.kind for row in reader.chain()]
-    began = int(scrapes[0]["palyra_journal_rows"])
-    assert began < int(scrapes[-1]["palyra_journal_rows"]) <= len(kinds)
+    began = int(scrapes[0]["palyra_journal_position"])
+    assert began < int(scrapes[-1]["palyra_journal_position"]) <= len(kinds)
     for each in scrapes:
-        counted = Counter(KIND_NAMES[kind] for kind in kinds[: int(each["palyra_journal_rows"])])
+        counted = Counter(KIND_NAMES[kind] for kind in kinds[: int(each["palyra_journal_position"])])
         assert {kind: each[f"palyra_events_total {kind}"] for kind in counted} == counted
         assert each.get("palyra_runs_ended_total done", 0) == counted["RunFinished"]
     assert scrapes[-1]["palyra_runs_ended_total done"] == 30

@@ -55,7 +55,7 @@ async def test_acting_as_another_principal_takes_the_scope_admin_and_is_recorded
 async def test_what_is_not_there_is_named(tmp_path: Path, path: str) -> None:
     async with open_served(tmp_path) as served:
         refused = await ask(served, "GET", path)
-    assert (refused.status, refused.said["detail"]) == (404, f"there is no {path}")
+    assert (refused.status, refused.code, refused.said["detail"]) == (404, "not_found", f"there is no {path}")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "get", "X" * 1000])
@@ -68,7 +68,8 @@ async def test_another_method_is_refused_with_those_that_there_are(tmp_path: Pat
             ("/api/v1/runs/last/cancel", "POST"),
         ):
             refused = await ask(served, method, path)
-            assert (refused.status, refused.headers["allow"]) == (405, allowed)
+            assert (refused.status, refused.code, refused.headers["allow"]) == (405, "method_not_allowed", allowed)
+            assert refused.said["remedy"] == f"it takes {allowed}"
             assert len(refused.said["detail"]) < 100
 
 
@@ -88,7 +89,8 @@ async def test_a_head_is_answered_like_a_get_without_its_body(tmp_path: Path) ->
 async def test_a_body_that_is_not_said_to_be_json_is_refused(tmp_path: Path, kind: str) -> None:
     async with open_served(tmp_path) as served:
         refused = await say(served, "/runs", new(served), headers={"content-type": kind})
-    assert refused.status == 415
+    assert (refused.status, refused.code) == (415, "unsupported_media_type")
+    assert refused.said["remedy"] == "send `content-type: application/json`"
 
 
 async def test_json_may_be_spelled_in_any_way_that_http_has(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ async def test_lists_are_paged_and_filtered(tmp_path: Path) -> None:
         assert len((await read(served, f"/runs?session={ids[0]['session_id']}")).said["runs"]) == 3
         assert len((await read(served, "/runs?state=done&state=failed")).said["runs"]) == 3
         assert (await read(served, "/runs?state=running")).said["runs"] == []
+        assert (await read(served, "/runs?state=interrupted")).said["runs"] == []
         assert (await read(served, "/runs?state=sleeping")).code == "invalid_argument"
 
 
