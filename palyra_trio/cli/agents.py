@@ -198,7 +198,7 @@ def _instructions(given: str) -> str:
 def _schema(file: Path) -> dict[str, Any]:
     try:
         schema = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise click.BadParameter(f"{file} is not JSON: {error}", param_hint="--answer-schema") from error
     if not isinstance(schema, dict):
         raise click.BadParameter(f"{file} holds no JSON object", param_hint="--answer-schema")

@@ -240,7 +240,7 @@ def _parse(path: Path, raw: bytes, found: list[str]) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         found.append(f"{path}: line {line} is not UTF-8")
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         found.append(f"{path}: is not TOML: {error}")
     return {}
 

@@ -92,7 +92,7 @@ def decode_vault(raw: bytes) -> VaultFile:
     """Return the vault that `encode_vault` wrote. Raises ConfigInvalid."""
     try:
         file = _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigInvalid(f"the vault is damaged: {error}", remedy="restore it from a copy") from error
     if file.format != FORMAT:
         raise ConfigInvalid(

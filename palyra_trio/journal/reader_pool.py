@@ -10,9 +10,11 @@ from typing import Self, TypeVar
 
 import trio
 
+from palyra_trio.core.errors import Busy
 from palyra_trio.journal.queries import Reader
 
 READERS = 2
+SEARCHES_WAITING = 8
 
 T = TypeVar("T")
 
@@ -23,6 +25,7 @@ class ReaderPool:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._limiter = trio.CapacityLimiter(READERS)
+        self._searching = trio.CapacityLimiter(1)
         self._idle: list[Reader] = []
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
@@ -31,6 +34,16 @@ class ReaderPool:
         Raises what the question raises, and JournalInvalid when there is no journal that can be read.
         """
         return await trio.to_thread.run_sync(self._ask, question, limiter=self._limiter)
+
+    async def search(self, question: Callable[[Reader], T]) -> T:
+        """Do as `ask` for a question that may take seconds: one at a time, so that another reader is there for the rest.
+
+        Raises Busy, too, when SEARCHES_WAITING wait for their turn already.
+        """
+        if self._searching.statistics().tasks_waiting >= SEARCHES_WAITING:
+            raise Busy("too many searches wait for their turn", remedy="try again in a few seconds")
+        async with self._searching:
+            return await self.ask(question)
 
     def _ask(self, question: Callable[[Reader], T]) -> T:
         reader = self._idle.pop() if self._idle else Reader(self._path)

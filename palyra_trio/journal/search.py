@@ -38,6 +38,7 @@ SCAN_BYTES = 8 * 1024 * 1024  # of what was said; what a call wrote may go beyon
 QUERY_CHARACTERS = 200
 EXCERPT_CHARACTERS = 240
 LEAD_CHARACTERS = 40  # of an excerpt, before what was found
+FOLDED_AT_ONCE = 4096  # characters; only those of one block are gone through one by one
 
 Part = Literal["prompt", "answer", "call", "result"]
 _LOOKED_AT = ", ".join(
@@ -205,7 +206,7 @@ def _excerpt(text: str, folded: str, words: tuple[str, ...]) -> tuple[Piece, ...
     """Return what stands about the longest of the words that are in the text, with all of them told apart."""
     at = folded.find(max((word for word in words if word in folded), key=len, default=""))
     if len(folded) != len(text):  # some characters are folded to several
-        at = bisect_right([*accumulate(len(each.casefold()) for each in text)], at)
+        at = _origin(text, at)
     begin = max(0, at - LEAD_CHARACTERS)
     end = begin + EXCERPT_CHARACTERS
     pieces = _pieces(text[begin:end], words)
@@ -214,6 +215,17 @@ def _excerpt(text: str, folded: str, words: tuple[str, ...]) -> tuple[Piece, ...
         *pieces,
         *((Piece("…", found=False),) if end < len(text) else ()),
     )
+
+
+def _origin(text: str, at: int) -> int:
+    """Return which character of the text is folded to what stands at a place of the folded text."""
+    for begin in range(0, len(text), FOLDED_AT_ONCE):
+        block = text[begin : begin + FOLDED_AT_ONCE]
+        size = len(block.casefold())
+        if at < size:
+            return begin + bisect_right([*accumulate(len(each.casefold()) for each in block)], at)
+        at -= size
+    return len(text)
 
 
 def _pieces(text: str, words: tuple[str, ...]) -> Iterator[Piece]:

@@ -79,6 +79,11 @@ def lock_state_dir(state_dir: Path) -> int:
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = _opened(state_dir / LOCK_NAME)
+    if os.fstat(descriptor).st_nlink > 1:  # what it holds is cut, under its other names too
+        os.close(descriptor)
+        raise ConfigInvalid(
+            f"{state_dir / LOCK_NAME} has another name too", remedy="look at who made that link, and remove it"
+        )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -100,7 +105,7 @@ def _opened(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, a folder, a socket
             raise
         raise _no_file(path) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -121,7 +121,7 @@ class _Quoted:
         if call := _TOOL_JSON.search(prompt):
             try:
                 _, end = json.JSONDecoder().raw_decode(prompt, call.end())
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
             else:
                 word = self._word(prompt[call.end() : end])

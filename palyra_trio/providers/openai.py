@@ -96,7 +96,7 @@ class OpenAIProvider:
             body = await self._read(response, MAX_EVENT_BYTES)
         try:
             return tuple(entry.id for entry in _model_list.decode(body).data)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             raise ProviderError(
                 "malformed", f"{self.place}/models lists no models: {error}", remedy="check the base URL"
             ) from error

@@ -42,7 +42,7 @@ def failure(
     """
     try:
         error = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         error = body.decode("utf-8", "replace")
     if isinstance(error, dict):
         error = error.get("error") or error

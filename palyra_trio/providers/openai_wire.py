@@ -200,7 +200,7 @@ def decode_chunk(data: str | bytes) -> Chunk:
         except msgspec.DecodeError:
             # msgspec refuses an escaped lone surrogate, which a server emits when it cuts an emoji in two.
             return msgspec.convert(json.loads(data), Chunk)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProviderError("malformed", f"the server sent what is no chat completion: {clean(str(error))}") from error
 
 
@@ -293,6 +293,6 @@ class Assembler:
         text = "".join(call.arguments)
         try:
             arguments = msgspec.json.decode(text, type=dict[str, Any]) if text.strip() else {}
-        except (msgspec.MsgspecError, UnicodeEncodeError):
+        except (ValueError, RecursionError):
             return ToolCall(call_id, self._names.get(name, name), malformed=clean(text))
         return ToolCall(call_id, self._names.get(name, name), arguments)

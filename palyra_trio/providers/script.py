@@ -135,7 +135,7 @@ def parse_script(data: bytes, place: str) -> Script:
     """Return the script that the JSON text `data` says. Raises ConfigInvalid naming every fault and its place."""
     try:
         return _CONVERTER.structure(msgspec.json.decode(data), Script)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigInvalid(f"the script {place} is not JSON: {error}") from error
     except (BaseValidationError, TypeError) as error:
         faults = cattrs.transform_error(error, path="script", format_exception=_fault)

@@ -14,10 +14,11 @@ from palyra_trio.core.commands import CreateToken, TokenIssued
 from palyra_trio.core.identity import Caller, Peer, RequestContext, Scope
 from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.core.tokens import ActedAs, hash_of
-from palyra_trio.guard.auth import Authenticator, Metadata
+from palyra_trio.guard.auth import PRINCIPAL, Authenticator, Metadata
 from palyra_trio.guard.private_file import replace_private
 from palyra_trio.guard.rates import Rates
 from palyra_trio.journal.store import entry
+from palyra_trio.runtime.checks import check_no_secret
 from palyra_trio.runtime.gateway import Gateway
 
 TOKEN_FILE = "token"
@@ -35,8 +36,8 @@ class Access:
     async def admit(self, metadata: Metadata, peer: Peer, scope: Scope, method: str = "") -> Caller:
         """Return who asks for `method`, which needs `scope`. Where they act as another, that is durable when this returns.
 
-        Raises what the Authenticator raises, Busy when their token asks too often, and JournalStopped. If cancelled,
-        the record may still be written.
+        Raises what the Authenticator raises, InvalidArgument for a secret in the principal's place, Busy when their token
+        asks too often, and JournalStopped. If cancelled, the record may still be written.
         """
         caller = self._authenticator.authenticate(metadata, peer)
         channel = self._gateway.redactor.recordable(caller.context.channel)
@@ -44,6 +45,7 @@ class Access:
         self.readmit(caller, scope)
         if caller.acting:
             context = caller.context
+            check_no_secret(context.principal, PRINCIPAL, self._gateway.redactor)
             acted = ActedAs(caller.token_id, caller.acting, context.principal, context.device, context.channel, method)
             await self._gateway.journal.append((entry(SYSTEM_STREAM, acted),))
         return caller

@@ -54,7 +54,8 @@ def recordable(command: Command, redactor: Redactor) -> Command:
             command = attrs.evolve(command, reason=redactor.recordable(reason))
         case RenameSession(title=title):
             command = attrs.evolve(command, title=title_of(redactor.recordable(title)))
-        case CreateToken(name=name):
+        case CreateToken(name=name, principal=principal):
+            check_no_secret(principal, "the principal", redactor)
             command = attrs.evolve(command, name=redactor.text(name))
         case DefineAgent(spec):
             check_no_secret(spec.name, "an agent's name", redactor)

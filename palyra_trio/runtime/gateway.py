@@ -204,6 +204,10 @@ class Gateway:
         """Ask the journal's read side. The question itself must restrict what it returns to the caller's own."""
         return await self._state.readers.ask(question)
 
+    async def search(self, question: Callable[[Reader], T]) -> T:
+        """Ask what may take seconds, after those who asked such before. As for `ask`; raises Busy when too many wait."""
+        return await self._state.readers.search(question)
+
     async def erase(self, tape: str, seq: int, field: str, part: str, reason: str, context: RequestContext) -> Erased:
         """Erase what stands in a field of a row, or `part` of it, wherever in the journal it stands, whoever's run that is.
 

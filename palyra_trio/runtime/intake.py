@@ -146,6 +146,7 @@ def _on_disk(state: RuntimeState, folder: str, context: RequestContext) -> tuple
 
 def _workspace(state: RuntimeState, folder: str, context: RequestContext) -> str:
     """Return `folder` as a tape spells it, once it was opened. Raises InvalidArgument and WorkspaceRefused."""
+    check_no_secret(clean(folder), "the workspace's path", state.redactor)
     try:
         found = permitted(state, folder, context)
         if not os.path.isabs(found):

@@ -1,8 +1,11 @@
 """The models that servers list, for people to choose from: asked for in the background, and kept for a minute.
 
-It is a suggestion. A server that is not set up, does not answer in time, or lists nothing adds none, and nobody is told.
+It is a suggestion. A server that is not set up, does not answer in time, or lists nothing adds none, and nobody is told;
+one whose list ends in a fault of ours is logged, once. A name that no line could show is left out.
 """
 
+import logging
+from itertools import islice
 from math import inf
 
 import trio
@@ -11,9 +14,12 @@ from palyra_trio.core.errors import PalyraError
 from palyra_trio.providers.base import ListsModels
 from palyra_trio.runtime.state import RuntimeState
 
+_log = logging.getLogger(__name__)
+
 FRESH_S = 60.0
 ANSWER_S = 2.0  # that a server has
 MOST = 200  # of one server
+NAME_CHARACTERS = 200
 
 
 class ModelNames:
@@ -24,6 +30,7 @@ class ModelNames:
         self._nursery = nursery
         self._names: tuple[str, ...] = ()
         self._asked_at = -inf
+        self._faults: set[str] = set()  # the servers that were logged
 
     def known(self) -> tuple[str, ...]:
         """Return what is known now. Waits for nobody."""
@@ -36,7 +43,8 @@ class ModelNames:
         names: list[str] = []
         for server in self._state.servers:
             with trio.move_on_after(ANSWER_S):
-                names += [f"{server}/{name}" for name in (await self._listed(server))[:MOST]]
+                shown = filter(_is_shown, await self._listed(server))
+                names += [f"{server}/{name}" for name in islice(shown, MOST)]
         self._names = tuple(names)
 
     async def _listed(self, server: str) -> tuple[str, ...]:
@@ -46,3 +54,12 @@ class ModelNames:
             return await choice.provider.list_models() if isinstance(choice.provider, ListsModels) else ()
         except PalyraError:
             return ()
+        except Exception:  # of this nursery all runs hang
+            if server not in self._faults:
+                self._faults.add(server)
+                _log.exception("what models %s lists cannot be told", server)
+            return ()
+
+
+def _is_shown(name: str) -> bool:
+    return len(name) <= NAME_CHARACTERS and name.isprintable()

@@ -110,8 +110,10 @@ class Outbox:
             if failure is None:
                 self._some = trio.Event()
                 wait_s = GATHER_S
+            elif failure.retry_after_s:
+                wait_s = min(max(failure.retry_after_s, GATHER_S), RETRY_AFTER_S)
             else:
-                wait_s = min(failure.retry_after_s, RETRY_AFTER_S) or min(2 * wait_s, BACK_OFF_S)
+                wait_s = min(2 * wait_s, BACK_OFF_S)
 
     async def _empty(self, post: Post) -> _Failure | None:
         """Send all there is, or return why the collector takes nothing for now."""
@@ -233,10 +235,12 @@ class Tracing:
 async def _read(chunks: AsyncIterator[bytes]) -> bytes:
     """Return a body, or nothing of one that is longer than any of use."""
     body = bytearray()
-    async for chunk in chunks:
-        if len(body) <= ANSWER_BYTES:
+    with trio.CancelScope() as enough:
+        async for chunk in chunks:
             body += chunk
-    return bytes(body) if len(body) <= ANSWER_BYTES else b""
+            if len(body) > ANSWER_BYTES:
+                enough.cancel()  # httpx2's nested generators end from the inside, where leaving would strand them
+    return b"" if enough.cancel_called else bytes(body)
 
 
 async def open_tracing(config: OtelConfig, key: Callable[[str], str], counters: Counters) -> Tracing | None:

@@ -265,7 +265,7 @@ def _limits(message: agents_pb2.Limits) -> Limits:
 def _schema(text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"answer_schema_json holds no JSON object: {error}") from error
 
 

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +20,7 @@ from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.core.identity import Caller
 from palyra_trio.guard.web_session import LINK_S, WebSessions
 from palyra_trio.runtime.gateway import Gateway
-from palyra_trio.transports.connection_activity import Activity
+from palyra_trio.transports.connection_activity import LAST_S, Activity
 from palyra_trio.transports.console.security import is_loopback
 from palyra_trio.transports.console_service import SignInLink, no_console
 from palyra_trio.transports.door import Access
@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 PROTOCOLS = ("h2", "http/1.1")
 BACKLOG = 256
 HEADER_BYTES = 32 * 1024
-STREAMS = 100  # on one HTTP/2 connection
+STREAMS = 16  # on one HTTP/2 connection: a page with what it shows has less than ten
+REQUESTS = 1024  # under way on all connections together
+PART_BYTES = 16 * 1024  # of an answer that Hypercorn has at a time: it copies them before it knows that they are taken
 # Also for a request's headers to arrive, and for Hypercorn to let go of one that was closed while idle.
 KEEP_ALIVE_S = 5
 HANDSHAKE_S = 10
-LAST_S = 1.0  # that a last message which is being sent has, once its client seems to be gone
 
 _log = logging.getLogger("palyra_trio.http")
 
@@ -120,10 +121,11 @@ class _Connections:
 
         plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         activity = self._add(plain)
-        app = ASGIWrapper(activity.counting(self._app))
+        app = ASGIWrapper(self._bounded(activity))
 
         async def serve() -> None:
-            await TCPServer(app, self._config, self._context, ConnectionState({}), cast("Any", stream))
+            read = _Read(stream, activity.gone)
+            await TCPServer(app, self._config, self._context, ConnectionState({}), cast("Any", read))
             nursery.cancel_scope.cancel()
 
         try:
@@ -138,6 +140,28 @@ class _Connections:
             self._table.remove(activity)
             del self._open[activity]
             plain.socket.close()
+
+    def _bounded(self, activity: Activity) -> "ASGIFramework":
+        """Return the app for a connection. Where half of REQUESTS are under way, one that has its part of them is refused more.
+
+        Where all are, a connection goes whose client is waited for, or who only follows, if there is one.
+        """
+
+        app = activity.counting(self._app)
+
+        async def bounded(scope: Any, receive: Any, send: Any) -> None:
+            count = sum(each.requests for each in self._table)
+            if count >= REQUESTS // 2 and activity.requests >= REQUESTS // CONNECTIONS:
+                await _refuse(scope, send)
+                return
+            if count >= REQUESTS:
+                if (goes := self._table.make_room()) is None:
+                    await _refuse(scope, send)
+                    return
+                goes.end()
+            await app(scope, receive, send)
+
+        return bounded
 
     def _add(self, plain: trio.SocketStream) -> Activity:
         """Count a connection, and end the one that goes for it, which may be itself."""
@@ -155,11 +179,42 @@ class _Connections:
             each.socket.close()
 
 
+class _Read:
+    """A stream as Hypercorn uses it, which says that there is no more to read."""
+
+    def __init__(self, stream: trio.abc.Stream, ended: Callable[[], None]) -> None:
+        self._stream = stream
+        self._ended = ended
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def receive_some(self, most: int) -> bytes:
+        data = b""
+        try:
+            data = bytes(await self._stream.receive_some(most))
+            return data
+        finally:
+            if not data:
+                self._ended()
+
+
+async def _refuse(scope: Any, send: Any) -> None:
+    """Answer that there is no room now (RFC 9110, section 15.6.4)."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close"})
+        return
+    headers = [(b"retry-after", b"1"), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body"})
+
+
 def _finishing(app: "ASGIFramework") -> "ASGIFramework":
     """Return an app that is told of the end when its last message is sent: with it, what the connection does next.
 
     Hypercorn tells of it from within that message, whereupon the app would cancel the task that is sending it. One whose
-    client is gone, or takes nothing, must be told all the same: after LAST_S.
+    client is gone, or takes nothing, must be told all the same: after LAST_S. Hypercorn may be closing what a message is just
+    put on; that its client is gone, the app then hears as always.
     """
 
     async def finishing(scope: Any, receive: Any, send: Any) -> None:
@@ -168,7 +223,12 @@ def _finishing(app: "ASGIFramework") -> "ASGIFramework":
         async def send_whole(message: Any) -> None:
             nonlocal ending
             ending = message["type"] == "http.response.body" and not message.get("more_body", False)
-            await send(message)
+            with suppress(trio.BusyResourceError, trio.ClosedResourceError):
+                body = memoryview(message.get("body", b""))
+                while len(body) > PART_BYTES:
+                    await send({**message, "body": body[:PART_BYTES], "more_body": True})
+                    body = body[PART_BYTES:]
+                await send({**message, "body": body} if body else message)
             if ending:
                 sent.set()
 

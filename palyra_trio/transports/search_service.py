@@ -14,7 +14,7 @@ class SearchService(Service, SearchServiceBase):
     @unary
     async def SearchSession(self, request: pb.SearchSessionRequest, caller: Caller) -> pb.SearchSessionResponse:
         principal, size = caller.context.principal, page_size(request.page_size)
-        found = await self.gateway.ask(
+        found = await self.gateway.search(
             lambda reader: reader.search(request.session, principal, request.text, request.page_token, size)
         )
         return pb.SearchSessionResponse(hits=map(hit_message, found.hits), next_page_token=found.before)

@@ -87,6 +87,7 @@ def test_an_agent_that_there_is_not_is_refused_with_those_that_are(palyra: Palyr
         (["scribe", "--turns", "-1"], "--turns"),
         (["scribe", "--instructions", "@missing.txt"], "missing.txt"),
         (["scribe", "--answer-schema", "text.txt"], "is not JSON"),
+        (["scribe", "--answer-schema", "deep.json"], "is not JSON"),
         (["scribe", "--answer-schema", "list.json"], "no JSON object"),
     ],
 )
@@ -94,6 +95,7 @@ def test_an_option_that_says_nothing_useful_is_a_fault_of_usage(
     palyra: Palyra, home: Home, options: list[str], said: str
 ) -> None:
     (home.folder / "text.txt").write_text("{")
+    (home.folder / "deep.json").write_text("[" * 100_000)
     (home.folder / "list.json").write_text("[]")
     result = palyra("agents", "set", *options)
     assert result.exit_code == 2

@@ -113,6 +113,12 @@ def test_without_a_home_the_missing_variable_is_named(workspace: Path) -> None:
         load_settings({}, {}, workspace)
 
 
+def test_a_projects_file_that_is_nested_without_end_is_a_fault_in_it(environ: dict[str, str], workspace: Path) -> None:
+    write(workspace / "palyra.toml", f"a = {'[' * 20_000}{']' * 20_000}")
+    with pytest.raises(ConfigInvalid, match=r"palyra\.toml: is not TOML"):
+        load_settings({}, environ, workspace)
+
+
 def test_every_fault_of_every_place_is_told_at_once(environ: dict[str, str], home: Path, workspace: Path) -> None:
     user = write(home / ".config/palyra-trio/config.toml", "[limits]\nturns = 1\nturns = 2\n")
     project = write(workspace / "palyra.toml", "[model]\nnam = 'a/b'\n")

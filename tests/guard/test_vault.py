@@ -147,7 +147,9 @@ def test_what_the_vault_says_of_its_key_cannot_be_changed(vault: Vault, change: 
         opened(attrs.evolve(vault.file, **change))
 
 
-@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"\xff", b'{"vault_id": 1}'])
+@pytest.mark.parametrize(
+    "raw", [b"", b"{}", b"[]", b"\xff", b'{"vault_id": 1}', b'{"x": ' + b"[" * 20_000], ids=range(6)
+)
 def test_what_is_no_vault_is_said_to_be_damaged(raw: bytes) -> None:
     with pytest.raises(ConfigInvalid, match="the vault is damaged"):
         decode_vault(raw)

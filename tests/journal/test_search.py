@@ -1,7 +1,8 @@
 """Finding what was said: which texts are found and how they are told, page by page, with bounded work, and only one's own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,14 @@ from palyra_trio.core.tape import (
 from palyra_trio.journal import search as searching
 from palyra_trio.journal.erasure import Place, blot
 from palyra_trio.journal.queries import Reader
-from palyra_trio.journal.search import EXCERPT_CHARACTERS, QUERY_CHARACTERS, Hit, SearchPage
+from palyra_trio.journal.search import (
+    EXCERPT_CHARACTERS,
+    FOLDED_AT_ONCE,
+    LEAD_CHARACTERS,
+    QUERY_CHARACTERS,
+    Hit,
+    SearchPage,
+)
 from palyra_trio.journal.store import FILE_NAME, SqliteStore
 from tests.journal.tickets import (
     ALICE,
@@ -141,6 +149,30 @@ def test_an_excerpt_is_what_stands_about_the_longest_word(store: SqliteStore, re
     assert shown.endswith("…")
     assert "ß [needle] y" in shown
     assert sum(len(piece.text) for piece in hit.excerpt) == EXCERPT_CHARACTERS + 2
+
+
+@pytest.mark.parametrize("before", [FOLDED_AT_ONCE - 2, FOLDED_AT_ONCE - 1, FOLDED_AT_ONCE, 3 * FOLDED_AT_ONCE])
+def test_it_is_told_apart_beyond_any_number_of_characters_that_are_folded_to_several(
+    store: SqliteStore, reader: Reader, before: int
+) -> None:
+    run(store, 1, text="ß" * before + "ﬁne")
+    (hit,) = found(reader, "fine").hits
+    assert told(hit) == f"…{'ß' * LEAD_CHARACTERS}[ﬁne]"
+
+
+def test_only_the_characters_about_a_hit_are_gone_through_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone_through = list[int]()
+
+    def counted(lengths: Iterable[int]) -> Iterator[int]:
+        for each in accumulate(lengths):
+            gone_through.append(each)
+            yield each
+
+    monkeypatch.setattr(searching, "accumulate", counted)
+    text = "ß" + "x" * (100 * FOLDED_AT_ONCE) + "needle"
+    pieces = searching._excerpt(text, text.casefold(), ("needle",))
+    assert [piece.text for piece in pieces if piece.found] == ["needle"]
+    assert len(gone_through) <= FOLDED_AT_ONCE
 
 
 @given(st.text(), st.text(max_size=20), st.text())

@@ -343,12 +343,16 @@ def test_a_file_that_is_no_journal_is_refused_in_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [LOCK_NAME, FILE_NAME])
-@pytest.mark.parametrize("what", ["a link", "a link to nothing", "a pipe"])
+@pytest.mark.parametrize("what", ["a link", "a link to nothing", "a pipe", "a folder", "a socket"])
 def test_nothing_is_written_through_what_somebody_planted(tmp_path: Path, name: str, what: str) -> None:
     state_dir, precious = tmp_path / "state", tmp_path / "precious"
     state_dir.mkdir()
     if what == "a pipe":
         os.mkfifo(state_dir / name)
+    elif what == "a folder":
+        (state_dir / name).mkdir()
+    elif what == "a socket":
+        os.mknod(state_dir / name, stat.S_IFSOCK)
     else:
         (state_dir / name).symlink_to(precious)
     if what == "a link":
@@ -356,8 +360,16 @@ def test_nothing_is_written_through_what_somebody_planted(tmp_path: Path, name: 
     with pytest.raises(ConfigInvalid, match=f"{name} is no regular file"):
         SqliteStore(state_dir)
     assert not precious.exists() or precious.read_text() == "mine"
-    (state_dir / name).unlink()
+    (state_dir / name).rmdir() if what == "a folder" else (state_dir / name).unlink()
     SqliteStore(state_dir).close()
+
+
+def test_what_has_another_name_is_not_cut_as_the_lock_file(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / LOCK_NAME).hardlink_to(tmp_path / "precious")
+    with pytest.raises(ConfigInvalid, match="another name"):
+        SqliteStore(tmp_path)
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])

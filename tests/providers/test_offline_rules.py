@@ -148,7 +148,9 @@ def test_several_requests_are_several_steps(prompt: str, expected: list[Call]) -
         *("list the files and dance", "read a.txt and summarize it", "search for foo then dance"),
         *("read it", "show the first lines", "list the files and show the first lines"),
         *("search the web for cats", "/tool files.read {path: a}", "/tool", "read a.txt b.txt"),
+        "/tool files.read " + '{"path": ' * 20_000,
     ],
+    ids=lambda prompt: prompt[:40],
 )
 def test_what_is_not_understood_whole_is_not_understood(prompt: str) -> None:
     with pytest.raises(NotUnderstood):

@@ -143,6 +143,14 @@ async def test_models_are_listed_in_the_servers_order() -> None:
     assert server.asked[0].target == "/v1/models"
 
 
+async def test_a_list_of_models_that_is_nested_without_end_is_malformed() -> None:
+    deep = b'{"x": ' + b"[" * 200_000 + b"]" * 200_000 + b', "data": []}'
+    async with serving(answers(200, deep)) as (_, provider):
+        with pytest.raises(ProviderError) as caught:
+            await provider.list_models()
+    assert caught.value.kind == "malformed"
+
+
 # --- what goes wrong ---
 
 

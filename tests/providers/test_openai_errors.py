@@ -43,7 +43,19 @@ def test_a_status_and_an_error_object_map_to_a_kind(status: int, error: Any, kin
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\xff\xfe", b'"text"', b"[]", b'{"error": "text"}', b'{"detail": "no"}', b"{}", b"null"]
+    "body",
+    [
+        b"",
+        b"\xff\xfe",
+        b'"text"',
+        b"[]",
+        b'{"error": "text"}',
+        b'{"detail": "no"}',
+        b"{}",
+        b"null",
+        b'{"error": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    ],
+    ids=range(9),
 )
 def test_any_body_makes_an_error(body: bytes) -> None:
     assert refusal(500, body).kind == "overloaded"

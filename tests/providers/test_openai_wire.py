@@ -188,7 +188,19 @@ def test_missing_and_repeated_call_ids_are_minted_anew_and_the_same_each_time() 
     assert first == again
 
 
-@pytest.mark.parametrize("text", ['{"path":', "[1]", "3", '{"path": "\\ud800"}', "{'path': 'a'}", '{"a": NaN}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"path":',
+        "[1]",
+        "3",
+        '{"path": "\\ud800"}',
+        "{'path': 'a'}",
+        '{"a": NaN}',
+        f'{{"path": {"[" * 20_000}{"]" * 20_000}}}',
+    ],
+    ids=range(7),
+)
 def test_arguments_that_are_no_json_object_are_kept_as_they_came(text: str) -> None:
     _, reply = assemble(chunk({"tool_calls": [call_piece(0, text, "x", "files_read")]}, "tool_calls"))
     assert reply.calls == (ToolCall("x", "files.read", {}, malformed=text),)
@@ -229,7 +241,18 @@ def test_a_lone_surrogate_is_spelled_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["", "hello", "[]", '{"choices": 3}', '{"choices": [{"delta": {"content": 3}}]}', "\ud800"]
+    "data",
+    [
+        "",
+        "hello",
+        "[]",
+        '{"choices": 3}',
+        '{"choices": [{"delta": {"content": 3}}]}',
+        "\ud800",
+        f'{{"x": {"[" * 20_000}{"]" * 20_000}}}',
+        f'{{"error": {"[" * 20_000}',
+    ],
+    ids=range(8),
 )
 def test_what_is_no_chunk_is_malformed(data: str) -> None:
     with pytest.raises(ProviderError) as caught:

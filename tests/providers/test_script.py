@@ -96,6 +96,7 @@ def test_a_script_that_cannot_be_played_is_refused(script: Any, fault: str) -> N
 def test_a_file_that_is_no_script_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"none\.json cannot be read"):
         load_script(tmp_path / "none.json")
-    (tmp_path / "bad.json").write_bytes(b"{turns}")
-    with pytest.raises(ConfigInvalid, match=r"bad\.json is not JSON"):
-        load_script(tmp_path / "bad.json")
+    for bad in (b"{turns}", b'{"turns": ' + b"[" * 20_000):
+        (tmp_path / "bad.json").write_bytes(bad)
+        with pytest.raises(ConfigInvalid, match=r"bad\.json is not JSON"):
+            load_script(tmp_path / "bad.json")

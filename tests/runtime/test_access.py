@@ -9,11 +9,12 @@ from trio.testing import MockClock
 
 from palyra_trio.core.commands import CreateToken, RevokeToken, TokenIssued
 from palyra_trio.core.config import RatesConfig
-from palyra_trio.core.errors import Busy, PolicyError, Unauthenticated
+from palyra_trio.core.errors import Busy, InvalidArgument, PolicyError, Unauthenticated
 from palyra_trio.core.identity import Peer, Scope
 from palyra_trio.core.tape import SYSTEM_STREAM
 from palyra_trio.core.tokens import ActedAs, Token, hash_of
 from palyra_trio.guard.auth import AUTHORIZATION, CHANNEL, PRINCIPAL, Authenticator
+from palyra_trio.journal.store import FILE_NAME
 from palyra_trio.runtime.access import LOCAL_SCOPES, TOKEN_FILE, Access, keep_local_token
 from tests.fakes import CONFIG, ME, SECRET, Runtime, open_fake_runtime
 
@@ -56,6 +57,17 @@ async def test_a_secret_in_the_name_of_a_channel_is_masked(tmp_path: Path) -> No
         caller = await access_to(runtime).admit(sent, LOCAL, Scope.RUN)
         assert caller.context.channel == "[redacted:openai_key]"
         assert [each.channel for each in await acts(runtime)] == [caller.context.channel]
+
+
+async def test_a_secret_in_the_place_of_whom_to_act_as_is_refused_recorded_nowhere_and_not_repeated(
+    tmp_path: Path,
+) -> None:
+    async with open_fake_runtime(tmp_path) as runtime:
+        with pytest.raises(InvalidArgument, match=f"{PRINCIPAL} holds a secret") as refused:
+            await access_to(runtime).admit({PRINCIPAL: f"user:{SECRET}"}, LOCAL, Scope.RUN)
+        assert SECRET not in str(refused.value)
+        assert await acts(runtime) == []
+    assert SECRET.encode() not in (tmp_path / "state" / FILE_NAME).read_bytes()
 
 
 async def test_who_acts_in_their_own_name_or_is_refused_leaves_no_record(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from palyra_trio.core.commands import (
     RemoveAgent,
 )
 from palyra_trio.core.errors import InvalidArgument, NotFound
-from palyra_trio.core.identity import RunId, SessionId
+from palyra_trio.core.identity import Principal, RunId, SessionId
 from palyra_trio.guard.redactor import Redactor
 from palyra_trio.runtime.checks import recordable
 from tests.fakes import ME, OTHER, SECRET, FakeProvider, in_session, open_fake_runtime, says
@@ -42,7 +42,11 @@ def test_a_secret_in_the_name_or_model_of_what_is_made_is_redacted() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [DefineAgent(AgentSpec(SECRET)), BindAgent(BindingPlace(Target.CHANNEL, SECRET), "default")],
+    [
+        DefineAgent(AgentSpec(SECRET)),
+        BindAgent(BindingPlace(Target.CHANNEL, SECRET), "default"),
+        CreateToken("phone", Principal(f"user:{SECRET}"), ("read",)),
+    ],
 )
 def test_a_name_that_is_looked_up_is_refused_with_a_secret_in_it_and_not_repeated(command: Any) -> None:
     with pytest.raises(InvalidArgument, match="holds a secret") as refused:

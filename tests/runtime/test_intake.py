@@ -201,6 +201,20 @@ async def test_a_folder_that_is_none_or_not_named_by_its_whole_path_is_refused_w
     assert assert_journal(tmp_path / "state") == {}
 
 
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_folder_with_a_secret_in_its_path_is_refused_recorded_nowhere_and_not_repeated(
+    tmp_path: Path, there: bool
+) -> None:
+    folder = tmp_path / f"for-{SECRET}"
+    if there:
+        folder.mkdir()
+    async with open_fake_runtime(tmp_path) as runtime:
+        with pytest.raises(InvalidArgument, match="path holds a secret") as refused:
+            await runtime.start(workspace=str(folder))
+        assert SECRET not in str(refused.value)
+    assert SECRET.encode() not in (tmp_path / "state" / FILE_NAME).read_bytes()
+
+
 async def test_a_workspace_that_vanishes_while_its_run_waits_fails_the_run(tmp_path: Path) -> None:
     folder, gate = tmp_path / "gone", trio.Event()
     folder.mkdir()

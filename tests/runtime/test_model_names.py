@@ -11,7 +11,7 @@ from palyra_trio.core.config import ModelConfig
 from palyra_trio.core.errors import ConfigInvalid
 from palyra_trio.providers.base import ProviderError
 from palyra_trio.providers.choose import Choice
-from palyra_trio.runtime.model_names import ANSWER_S, FRESH_S, MOST, ModelNames
+from palyra_trio.runtime.model_names import ANSWER_S, FRESH_S, MOST, NAME_CHARACTERS, ModelNames
 from palyra_trio.runtime.state import RuntimeState
 from tests.fakes import CONFIG, FakeProvider, open_fake_runtime, says
 
@@ -19,7 +19,7 @@ from tests.fakes import CONFIG, FakeProvider, open_fake_runtime, says
 class Listing(FakeProvider):
     """A server that lists `names`, once `answers` is set, or fails."""
 
-    def __init__(self, *names: str, error: ProviderError | None = None) -> None:
+    def __init__(self, *names: str, error: Exception | None = None) -> None:
         super().__init__(says("done"))
         self.names, self.error, self.asked = names, error, 0
         self.answers = trio.Event()
@@ -108,6 +108,23 @@ async def test_a_server_that_fails_or_cannot_list_adds_nothing(
     async with open_fake_runtime(tmp_path, choose=Servers({"openai": server}).choose) as runtime:
         assert await looked(runtime.state, 0, 1) == [(), ()]
     assert not caplog.records
+
+
+async def test_a_fault_over_what_a_server_lists_ends_nothing_and_is_logged_once(
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = {"openai": Listing(error=RecursionError("too deep")), "ollama": Listing("two")}
+    async with open_fake_runtime(tmp_path, choose=Servers({**servers}).choose) as runtime:
+        assert await looked(runtime.state, 0, FRESH_S, 1) == [(), ("ollama/two",), ("ollama/two",)]
+    assert servers["openai"].asked == 2
+    assert [record.getMessage() for record in caplog.records] == ["what models openai lists cannot be told"]
+
+
+async def test_names_that_no_line_could_show_are_left_out(tmp_path: Path, autojump_clock: MockClock) -> None:
+    longest = "x" * NAME_CHARACTERS
+    server = Listing("a\nb", "a\x1b[31m", "\u202eevil", longest, longest + "x", "größe:8b")
+    async with open_fake_runtime(tmp_path, choose=Servers({"openai": server}).choose) as runtime:
+        assert await looked(runtime.state, 0, 1) == [(), (f"openai/{longest}", "openai/größe:8b")]
 
 
 async def test_no_more_are_offered_of_a_server_than_a_list_can_hold(tmp_path: Path) -> None:

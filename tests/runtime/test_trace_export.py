@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ async def test_it_is_tried_ever_more_seldom_up_to_a_bound(autojump_clock: MockCl
 
 
 @pytest.mark.parametrize(
-    ("asked_s", "waited_s"), [(0.0, 2), (7.0, 7), (BACK_OFF_S + 1, BACK_OFF_S + 1), (1e9, RETRY_AFTER_S)]
+    ("asked_s", "waited_s"),
+    [(0.0, 2), (1e-9, GATHER_S), (7.0, 7), (BACK_OFF_S + 1, BACK_OFF_S + 1), (1e9, RETRY_AFTER_S)],
 )
 async def test_a_collector_that_says_when_is_tried_again_then_within_a_bound(
     asked_s: float, waited_s: float, autojump_clock: MockClock
@@ -323,15 +325,30 @@ async def test_a_collector_that_says_too_much_is_not_listened_to(
     assert logged(caplog) == []
 
 
+async def test_an_answer_without_end_is_left_unread() -> None:
+    sent = list[int]()
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        while True:
+            await trio.lowlevel.checkpoint()
+            sent.append(ANSWER_BYTES // 4)
+            yield bytes(sent[-1])
+
+    async with aclosing(chunks()) as endless:
+        with trio.fail_after(5):
+            assert await trace_export._read(endless) == b""
+    assert sum(sent) <= ANSWER_BYTES * 5 // 4
+
+
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_collector_that_is_busy_is_tried_when_it_says(tmp_path: Path, status: int) -> None:
     async with Collector.open(status, 200) as collector:
-        collector.headers = [("retry-after", "0.05")]
+        collector.headers = [("retry-after", "1")]
         tracing = await open_tracing(OtelConfig(collector.url), {}.__getitem__, Counters())
         assert tracing is not None
         async with ReaderPool(tmp_path / "none") as readers, tracing.sending(readers, "boot-1"):
             tracing.take(TAPE)
-            with trio.fail_after(GATHER_S + 0.9):  # without being asked it waits for twice GATHER_S
+            with trio.fail_after(2 * GATHER_S + 0.9):  # without being asked it waits for twice GATHER_S
                 await collector.until_told(2)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import trio
 import trio.testing
 
-from palyra_trio.transports.connection_activity import IDLE_S, STALLED_S, Activity
+from palyra_trio.transports.connection_activity import IDLE_S, LAST_S, STALLED_S, Activity
 from palyra_trio.transports.http_connection_table import NOT_WAITING
 
 
@@ -14,9 +14,20 @@ async def ask(activity: Activity, *steps: tuple[Literal["works", "sends"], float
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         for what, seconds in steps:
-            await (send if what == "sends" else trio.sleep)(seconds)
+            if what == "sends":
+                await send(part(seconds))
+            else:
+                await trio.sleep(seconds)
 
-    await activity.counting(app)({}, None, trio.sleep)  # type: ignore[arg-type, typeddict-item]
+    await activity.counting(app)({}, None, taking)  # type: ignore[arg-type, typeddict-item]
+
+
+def part(seconds: float) -> dict[str, Any]:
+    return {"type": "http.response.body", "takes": seconds}
+
+
+async def taking(message: Any) -> None:
+    await trio.sleep(message.get("takes", 0))
 
 
 async def ended_after(activity: Activity) -> float:
@@ -74,12 +85,12 @@ async def test_its_client_is_waited_for_until_a_request_has_come_and_while_an_an
             nursery.start_soon(receive)  # what is still to come is the end
             await trio.sleep(1)
             waits["served"] = activity.waiting_since
-            await send(4)
+            await send(part(4))
             nursery.cancel_scope.cancel()
         waits["sent"] = activity.waiting_since
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(activity.counting(app), {}, arrived.receive, trio.sleep)  # type: ignore[arg-type]
+        nursery.start_soon(activity.counting(app), {}, arrived.receive, taking)  # type: ignore[arg-type]
         await trio.sleep(1)
         waits["asked"] = activity.waiting_since
         await arriving.send({"more_body": True})
@@ -91,9 +102,48 @@ async def test_its_client_is_waited_for_until_a_request_has_come_and_while_an_an
     assert waits == {
         "at first": 0,
         "asked": 0,
-        "half asked": 1,
+        "half asked": 0,
         "served": NOT_WAITING,
         "sending": 3,
         "sent": NOT_WAITING,
     }
     assert activity.waiting_since == trio.current_time() == 7
+
+
+async def test_it_ends_soon_when_its_client_is_gone_whatever_is_under_way(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    activity = Activity()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, activity, ("works", LAST_S / 2), ("sends", 10 * STALLED_S))
+        await trio.testing.wait_all_tasks_blocked()
+        activity.gone()
+        activity.gone()
+        assert await ended_after(activity) == LAST_S
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_only_follows_while_all_that_is_under_way_are_streams_of_events(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    activity = Activity()
+
+    async def follow(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"x", b"y"), (b"Content-Type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "headers": headers})
+        await trio.sleep_forever()
+
+    assert activity.following_since == NOT_WAITING
+    async with trio.open_nursery() as nursery:
+        await trio.sleep(1)
+        for _ in range(2):
+            nursery.start_soon(activity.counting(follow), {}, None, taking)  # type: ignore[arg-type]
+            await trio.sleep(1)
+        assert (activity.following_since, activity.waiting_since) == (1, NOT_WAITING)
+        nursery.start_soon(ask, activity, ("works", 5))
+        await trio.sleep(1)
+        assert activity.following_since == NOT_WAITING
+        await trio.sleep(5)
+        assert activity.following_since == 1
+        nursery.cancel_scope.cancel()
+    assert activity.following_since == NOT_WAITING

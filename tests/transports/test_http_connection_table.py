@@ -20,6 +20,7 @@ HERE, THERE, ELSEWHERE = (network_of((host, 1)) for host in ("127.0.0.1", "192.0
 @attrs.define(eq=False)
 class Connection:
     waiting_since: float
+    following_since: float = NOT_WAITING
 
 
 def table(**connections: tuple[bytes, float]) -> tuple[HttpConnectionTable[Connection], dict[str, Connection]]:
@@ -42,6 +43,17 @@ def test_one_more_of_an_address_whose_connections_are_all_served_goes_itself() -
     another = Connection(9)
     assert kept.add(another, THERE) is another
     assert kept.add(Connection(9), ELSEWHERE) is None
+
+
+def test_where_no_client_is_waited_for_the_one_that_has_followed_for_longest_goes() -> None:
+    kept, _ = table(served=(THERE, NOT_WAITING), other=(HERE, NOT_WAITING))
+    older, newer = Connection(NOT_WAITING, 1), Connection(NOT_WAITING, 2)
+    for each in (newer, older):
+        assert kept.add(each, ELSEWHERE) is None
+    assert kept.add(Connection(9), ELSEWHERE) is older
+    assert kept.make_room() is not newer  # the one that was just added is waited for
+    assert kept.make_room() is newer
+    assert kept.make_room() is None
 
 
 def test_loopback_may_have_every_place_and_the_one_that_waited_longest_goes_for_the_next() -> None:
@@ -86,7 +98,7 @@ async def test_a_browser_gets_in_however_many_requests_were_half_sent_before_it(
             await trio.aclose_forcefully(each)
 
 
-async def test_an_address_has_its_share_and_who_is_served_keeps_its_place(
+async def test_an_address_has_its_share_and_its_followers_go_only_for_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_listener, "CONNECTIONS", PLACES)
@@ -106,7 +118,8 @@ async def test_an_address_has_its_share_and_who_is_served_keeps_its_place(
         for each in followers:
             await each.send_all(live("/overview/live?after=", cookie))
             await until(each, "event: update")
-        assert not await answers(2)
+        assert await answers(2)
+        await ended(followers.pop(0))
         for host in range(3, 3 + ADDRESS_SHARE):
             for _ in range(2 * SHARE):
                 await (await connect(host)).send_all(b"GET / HT")

@@ -4,11 +4,13 @@ import ssl
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
 import pytest
 import trio
+import trio.testing
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding
 from h2.connection import H2Connection
@@ -26,8 +28,9 @@ from palyra_trio.guard.auth import Authenticator
 from palyra_trio.runtime.access import Access
 from palyra_trio.transports import connection_activity, http_listener
 from palyra_trio.transports.certificates import Certificates
+from palyra_trio.transports.connection_activity import STALLED_S, Activity
 from palyra_trio.transports.console import site
-from palyra_trio.transports.http_listener import HEADER_BYTES, Http, open_http
+from palyra_trio.transports.http_listener import HEADER_BYTES, PART_BYTES, STREAMS, Http, open_http
 from palyra_trio.transports.shown_certificates import open_certificates
 from tests.fakes import ME, FakeProvider, Runtime, open_fake_runtime
 
@@ -489,3 +492,103 @@ async def test_a_client_that_takes_no_answer_holds_up_nothing(
         served.http.drain(began + 0.5)
     assert trio.current_time() - began < 5
     await trio.aclose_forcefully(stream)
+
+
+async def over_cleartext(served: Served, count: int) -> trio.SocketStream:
+    """Ask so many times on one HTTP/2 connection, as a client that takes none of the answers."""
+    stream, client = await served.connect(), H2Connection()
+    client.local_settings = Settings(initial_values={SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    client.initiate_connection()
+    await stream.send_all(client.data_to_send())
+    await stream.receive_some()
+    head = [(":method", "GET"), (":path", "/static/console.js"), (":scheme", "http"), (":authority", "127.0.0.1")]
+    for number in range(count):
+        client.send_headers(2 * number + 1, head, end_stream=True)
+    await stream.send_all(client.data_to_send())
+    return stream
+
+
+async def test_who_asks_much_and_takes_nothing_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_listener, "REQUESTS", 8)
+    monkeypatch.setattr(http_listener, "CONNECTIONS", 4)
+    async with serving(tmp_path) as served:
+        held = [await over_cleartext(served, 8) for _ in range(3)]
+        for _ in range(3):
+            assert (await served.ask("GET /healthz HTTP/1.1")).startswith("HTTP/1.1 200")
+        for each in held:
+            await trio.aclose_forcefully(each)
+
+
+async def test_a_connection_that_has_its_part_of_many_requests_is_refused_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_listener, "REQUESTS", 8)
+    monkeypatch.setattr(http_listener, "CONNECTIONS", 4)
+    activity, reached = Activity(), 0
+
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        nonlocal reached
+        reached += 1
+        await trio.sleep_forever()
+
+    connections = http_listener._Connections(SimpleNamespace(app=app), None)  # type: ignore[arg-type]
+    connections._table.add(activity, b"")
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(connections._bounded(activity), {"type": "http"}, None, send)  # type: ignore[arg-type]
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert reached == 4
+    assert [each.get("status") for each in told] == [503, None]
+
+
+async def test_nothing_is_left_under_way_of_a_client_that_took_nothing_and_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activities: list[Activity] = []
+
+    class Kept(Activity):
+        def __init__(self) -> None:
+            super().__init__()
+            activities.append(self)
+
+    monkeypatch.setattr(http_listener, "Activity", Kept)
+    async with serving(tmp_path) as served:
+        stream = await over_cleartext(served, STREAMS)
+        with trio.fail_after(PATIENCE_S):
+            while not (activities and activities[0].requests == STREAMS):
+                await trio.lowlevel.checkpoint()
+        await trio.aclose_forcefully(stream)
+        with trio.fail_after(STALLED_S / 2):
+            while activities[0].requests:
+                await trio.lowlevel.checkpoint()
+
+
+async def test_what_hypercorn_is_closing_is_no_fault_of_an_application_and_a_long_answer_goes_in_parts() -> None:
+    taken: list[Any] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ab" * PART_BYTES + b"c"})
+
+    async def take(message: Any) -> None:
+        taken.append(message)
+
+    async def closing(_message: Any) -> None:
+        raise trio.BusyResourceError("another task is sending")
+
+    await http_listener._finishing(app)({}, None, closing)  # type: ignore[arg-type]
+    await http_listener._finishing(app)({}, None, take)  # type: ignore[arg-type]
+    assert [(len(each["body"]), each.get("more_body", False)) for each in taken[1:]] == [
+        (PART_BYTES, True),
+        (PART_BYTES, True),
+        (1, False),
+    ]
+    assert b"".join(each["body"] for each in taken[1:]) == b"ab" * PART_BYTES + b"c"

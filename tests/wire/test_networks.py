@@ -13,6 +13,8 @@ from palyra_trio.wire.networks import is_loopback, network_of
         ("127.0.0.1", "127.9.9.9", True),
         ("127.0.0.1", "::1", True),
         ("::1", "::2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
     ],
 )
 def test_what_counts_as_one(one: str, other: str, same: bool) -> None:

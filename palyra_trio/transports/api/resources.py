@@ -12,7 +12,7 @@ import msgspec
 import trio
 from multidict import MultiDict
 
-from palyra_trio.core.errors import PalyraError, TooLarge
+from palyra_trio.core.errors import Busy, PalyraError, TooLarge
 from palyra_trio.core.identity import Caller, Principal, RequestContext
 from palyra_trio.guard.auth import CHANNEL
 from palyra_trio.runtime.gateway import Gateway
@@ -21,6 +21,7 @@ from palyra_trio.transports.api.exchange import JSON, HttpRequest, HttpResponse,
 from palyra_trio.transports.api.reading import Said, body_of, key_of, query_of
 from palyra_trio.transports.api.route import API, Ask, Route
 from palyra_trio.transports.api.table import Table
+from palyra_trio.transports.body_room import BodyRoom
 from palyra_trio.transports.door import Access
 
 BODY_BYTES = 1024 * 1024
@@ -47,6 +48,7 @@ class Resources:
         self._gateway = gateway
         self._access = access
         self._table = Table()
+        self._bodies = BodyRoom()
 
     def __contains__(self, path: str) -> bool:
         """Whether a path is one of these, be there anything or not: all below `/api` is."""
@@ -81,7 +83,7 @@ class Resources:
             said |= {"query": query} if route.query is not None else {}
         key = key_of(request.headers) if route.method == "POST" else ""
         if route.body is not None:
-            said["body"] = body_of(await _body(request), route.body)
+            said["body"] = body_of(await _body(request, self._bodies), route.body)
         answered = await route.handler(Ask(self._gateway, self._access, caller, request.headers, key), **said)
         if isinstance(answered, HttpResponse):
             return answered
@@ -96,15 +98,24 @@ class Resources:
         return await self._access.admit(headers, request.peer, route.scope, f"{route.method} {route.path}")
 
 
-async def _body(request: HttpRequest) -> bytes:
-    """Return the whole body. Raises TooLarge before more than is allowed was taken in, and _Unacceptable."""
+async def _body(request: HttpRequest, room: BodyRoom) -> bytes:
+    """Return the whole body, which is given up where others need its place in `room`.
+
+    Raises TooLarge before more than is allowed was taken in, Busy, and _Unacceptable.
+    """
     kept = bytearray()
-    with trio.move_on_after(BODY_S) as waiting:
-        while (part := await request.receive()) is not None:
-            kept += part
-            await trio.lowlevel.checkpoint()
-            if len(kept) > BODY_BYTES:
-                raise TooLarge(f"the body has more than {BODY_BYTES // 1024} KiB", remedy="send less")
+    with trio.CancelScope() as placed, trio.move_on_after(BODY_S) as waiting:
+        try:
+            while (part := await request.receive()) is not None:
+                kept += part
+                room.grew(placed.cancel, len(part))
+                await trio.lowlevel.checkpoint()
+                if len(kept) > BODY_BYTES:
+                    raise TooLarge(f"the body has more than {BODY_BYTES // 1024} KiB", remedy="send less")
+        finally:
+            room.left(placed.cancel)
+    if placed.cancelled_caught:
+        raise Busy("others are sending too much", remedy="send it again in a moment")
     if waiting.cancelled_caught:
         detail = f"the body did not arrive within {BODY_S:g} s"
         raise _Unacceptable(HTTPStatus.REQUEST_TIMEOUT, detail, "send it faster, or less")

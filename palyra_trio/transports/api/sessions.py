@@ -73,7 +73,7 @@ async def search_session(ask: Ask, session: str, query: SearchQuery) -> HitPage:
 
     A page may hold few hits, or none, and yet not be the last: how much is looked through for one is bounded.
     """
-    found = await ask.gateway.ask(
+    found = await ask.gateway.search(
         lambda reader: reader.search(session, ask.context.principal, query.q, query.page_token, query.page_size)
     )
     return HitPage(found.hits, found.before)

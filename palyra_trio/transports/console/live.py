@@ -2,7 +2,7 @@
 
 An update is HTML whose elements have ids: the browser puts each in the place of the one that has its id, or at the end of
 what its `data-into` names. `place` is what a browser comes back with; a view opened there goes on exactly after it. Nothing is
-queued for a slow browser, and of one only so many pages are live, the newest. Where nothing changes there is a `beat`, by
+queued for a slow browser, and of one, and of one principal, only so many pages are live, the newest. Where nothing changes there is a `beat`, by
 which a page knows that its stream has not stalled: a comment would not reach its script. What is shown of what, the views
 decide.
 """
@@ -22,7 +22,9 @@ from palyra_trio.transports.run_events import CONTENT_TYPE
 
 BEAT_S = 5.0  # of silence: a page that hears nothing for two and a half of them says that it is not live
 PAGES = 5  # live at a time of one sign-in: over HTTP/1.1 a browser has six connections, and needs one to load a page
+PAGES_OF_ONE = 40  # live at a time of one principal, in all its browsers
 DISPLACED = f"not live: {PAGES} newer pages are, and this one is again when you come back to it"
+DISPLACED_ELSEWHERE = f"not live: {PAGES_OF_ONE} pages of yours are, and this one is again when you come back to it"
 
 
 @attrs.frozen
@@ -53,11 +55,11 @@ Open = AbstractAsyncContextManager[View]
 class Seat:
     """What a live page holds, until it is lost to a newer one."""
 
-    lost: bool = False
+    lost: str = ""  # to whom
     waiting: trio.CancelScope = attrs.Factory(trio.CancelScope)
 
-    def lose(self) -> None:
-        self.lost = True
+    def lose(self, to: str) -> None:
+        self.lost = to
         self.waiting.cancel()
 
 
@@ -68,7 +70,7 @@ class Streams:
         self.open = 0
         self._draining = False
         self._idle: set[trio.CancelScope] = set()
-        self._seats: dict[str, list[Seat]] = {}
+        self._seats: dict[str, dict[str, list[Seat]]] = {}  # by principal and sign-in
 
     def drain(self) -> None:
         """End every stream as soon as nothing is under way in it."""
@@ -76,10 +78,10 @@ class Streams:
         for scope in self._idle:
             scope.cancel()
 
-    def response(self, opening: Open, check: Callable[[], None], whose: str) -> Response:
-        """Return the stream of a view, one of `whose` sign-in it is. `check` raises a PalyraError once it may not be read on."""
+    def response(self, opening: Open, check: Callable[[], None], principal: str, sign_in: str) -> Response:
+        """Return the stream of a view, for a sign-in of a principal. `check` raises a PalyraError once it may not be read on."""
         response = Response(
-            _Body(self._reading(opening, check, whose)),
+            _Body(self._reading(opening, check, principal, sign_in)),
             content_type=CONTENT_TYPE,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -88,19 +90,26 @@ class Streams:
 
     @asynccontextmanager
     async def _reading(
-        self, opening: Open, check: Callable[[], None], whose: str
+        self, opening: Open, check: Callable[[], None], principal: str, sign_in: str
     ) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
-        with self._seat(whose) as seat:
+        with self._seat(principal, sign_in) as seat:
             async with opening as view, aclosing(self.events(view, check, seat)) as events:
                 yield events
 
     @contextmanager
-    def _seat(self, whose: str) -> Generator[Seat, None, None]:
-        """Take a seat for the length of the block; whoever has had one for longest loses it where there are no more."""
-        seat, seats = Seat(), self._seats.setdefault(whose, [])
+    def _seat(self, principal: str, sign_in: str) -> Generator[Seat, None, None]:
+        """Take a seat for the length of the block. Where there are no more, the one that its sign-in has had for longest is lost.
+
+        Where the principal has no more, it is the oldest of the sign-in that has the most.
+        """
+        of_one = self._seats.setdefault(principal, {})
+        seat, seats = Seat(), of_one.setdefault(sign_in, [])
         seats.append(seat)
         for each in seats[:-PAGES]:
-            each.lose()
+            each.lose(DISPLACED)
+        held = [[each for each in its if not each.lost] for its in of_one.values()]
+        if sum(map(len, held)) > PAGES_OF_ONE:
+            max(held, key=len)[0].lose(DISPLACED_ELSEWHERE)
         self.open += 1
         try:
             yield seat
@@ -108,14 +117,16 @@ class Streams:
             self.open -= 1
             seats.remove(seat)
             if not seats:
-                del self._seats[whose]
+                del of_one[sign_in]
+            if not of_one:
+                del self._seats[principal]
 
     async def events(self, view: View, check: Callable[[], None], seat: Seat) -> AsyncGenerator[bytes, None]:
         """Yield the updates of a view as events, for as long as it has its seat."""
         yield b"retry: 1000\n\n"
         while not (self._draining and view.settled):
             if seat.lost:
-                yield event("displaced", DISPLACED)
+                yield event("displaced", seat.lost)
                 return
             scope = seat.waiting = trio.CancelScope(deadline=trio.current_time() + BEAT_S)
             if view.settled:

@@ -11,7 +11,7 @@ from palyra_trio.transports.console.site import Answer, Site, Visit
 def add(site: Site) -> None:
     @site.page("/sessions/<session_id>/search")
     async def search(visit: Visit, session_id: str) -> Answer:
-        session, page = await site.gateway.ask(lambda reader: _found(reader, visit, session_id))
+        session, page = await site.gateway.search(lambda reader: _found(reader, visit, session_id))
         q, before = _asked(visit)
         return site.render(
             "session_search.html",

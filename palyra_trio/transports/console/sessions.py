@@ -173,10 +173,10 @@ def _shown(reader: Reader, visit: Visit, session_id: str) -> Shown:
     session = reader.find_session(session_id, principal)  # not older than `seq`
     runs = reader.runs(principal, session_id=session_id, before=before, most=RUNS + 1)
     last = not before
-    if to and all(newest.run_id != to for newest in runs[:1]):
-        until = reader.find_run(to, principal)
-        if until.session_id != session_id:
-            raise NotFound(f"session {session_id} has no run {to!r}")
+    until = reader.find_run(to, principal) if to else None
+    if until is not None and until.session_id != session_id:
+        raise NotFound(f"session {session_id} has no run {to!r}")
+    if until is not None and until.run_id != (runs[0].run_id if runs else None):
         runs = (until, *reader.runs(principal, session_id=session_id, before=until.run_id, most=RUNS))
         last = False
     stories: list[RunStory] = []

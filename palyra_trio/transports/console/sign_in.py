@@ -7,7 +7,7 @@ site opened it, a person must: else that site could sign them in as somebody els
 import trio
 from quart import Response, request
 
-from palyra_trio.core.errors import Busy, InvalidArgument, PolicyError, Unauthenticated
+from palyra_trio.core.errors import Busy, InvalidArgument, PalyraError, PolicyError, Unauthenticated
 from palyra_trio.core.identity import Caller, Peer, Scope
 from palyra_trio.guard.auth import AUTHORIZATION, CHANNEL
 from palyra_trio.guard.web_session import Failures
@@ -46,20 +46,27 @@ def add(site: Site) -> None:
         now_s, address = trio.current_time(), request.remote_addr or ""
         target = local_path(form.get("next", "/"))
         try:
-            caller = site.sessions.take_link(form.get("link", ""), now_s)  # one that opens, whoever else failed here
+            caller = site.sessions.take_link(form.get("link", ""), now_s)  # what opens does, whoever else failed here
             if caller is None:
-                failures.check(address, now_s)
                 caller = await with_token(form.get("token", "").strip())
         except (Unauthenticated, PolicyError, InvalidArgument, Busy) as error:
-            if not isinstance(error, Busy):
-                failures.add(address, now_s)
-            status = 429 if isinstance(error, Busy) else 403
-            message = f"{error.message}: {error.remedy}"
+            refusal = error if isinstance(error, Busy) else failed(error, address, now_s)
+            status = 429 if isinstance(refusal, Busy) else 403
+            message = f"{refusal.message}: {refusal.remedy}"
             text = site.render("sign_in.html", link="", next=target, message=message, at_once=False)
             return Response(text, status, mimetype="text/html")
         response = redirect(target)
         site.sign_in(response, caller)
         return response
+
+    def failed(error: PalyraError, address: str, now_s: float) -> PalyraError:
+        """Return what one who failed to sign in is told: the error, or that their address did so too often."""
+        try:
+            failures.check(address, now_s)
+        except Busy as too_often:
+            return too_often
+        failures.add(address, now_s)
+        return error
 
     async def with_token(token: str) -> Caller:
         """Return whose token this is. Raises Unauthenticated, PolicyError, InvalidArgument and Busy."""

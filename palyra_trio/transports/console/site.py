@@ -4,6 +4,7 @@ A handler is written for a `Visit` and is added with `Site.page`, `Site.write` o
 needs; there is no other way in. A refusal that a handler raises becomes a page, or a notice where htmx asked.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Concatenate, ParamSpec, cast
@@ -22,6 +23,7 @@ from palyra_trio.core.errors import Busy, PalyraError, PolicyError, Unauthentica
 from palyra_trio.core.identity import Caller, RequestContext, Scope
 from palyra_trio.guard.web_session import WebSession, WebSessions
 from palyra_trio.runtime.gateway import Gateway
+from palyra_trio.transports.body_room import BodyRoom
 from palyra_trio.transports.console.form_reading import FormReader
 from palyra_trio.transports.console.live import Open, Streams
 from palyra_trio.transports.console.rendering import environment, read_static
@@ -42,6 +44,7 @@ STRANGERS_BYTES = 4096  # of a body from who is not signed in: a link or a token
 SILENCE_S = 15.0  # of a body that is to come
 STRANGERS_SILENCE_S = 5.0  # of that of who is not signed in
 UPLOADS = 4  # of files, at a time
+UPLOADS_OF_ONE = 2  # principal
 CSRF = "csrf"
 FORM = "application/x-www-form-urlencoded"
 THEMES = ("light", "dark")
@@ -98,7 +101,8 @@ class Site:
         self._secure = secure
         self._forms = FormReader()
         self._uploads = UploadReader(BODY_BYTES)
-        self._uploading = 0
+        self._uploading: Counter[str] = Counter()  # by principal
+        self._bodies = BodyRoom()
         self._take_files: set[str] = set()  # the endpoints whose forms may bring files
         self._static = read_static()
         self.templates = environment(self._static)
@@ -110,7 +114,7 @@ class Site:
         app.config.update(MAX_CONTENT_LENGTH=BODY_BYTES + FILES_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
         app.before_request(self._bound_body)
         app.before_request(self._check_host)
-        app.teardown_request(self._let_others_upload)
+        app.teardown_request(self._let_others_send)
         app.after_request(_secured)
         app.register_error_handler(PalyraError, self._refused)
         app.register_error_handler(HTTPException, self._failed)
@@ -138,7 +142,9 @@ class Site:
                         raise Unauthenticated("you have signed out", remedy="sign in again")
                     self.access.require(visit.caller, scope)
 
-                return self.streams.response(await handler(visit, *args, **kwargs), check, visit.session.key)
+                return self.streams.response(
+                    await handler(visit, *args, **kwargs), check, visit.context.principal, visit.session.key
+                )
 
             self._add(rule, ["GET"], scope)(open_stream)
             return handler
@@ -223,14 +229,17 @@ class Site:
         response.delete_cookie(self._cookie, secure=self._secure, httponly=True, samesite="Strict", path="/")
 
     async def _bound_body(self) -> None:
-        most = self._most()
-        self._body().bound(most, STRANGERS_SILENCE_S if self.session() is None else SILENCE_S)
-        if most > BODY_BYTES:
-            if self._uploading == UPLOADS:
+        most, session = self._most(), self.session()
+        uploads = session is not None and most > BODY_BYTES
+        silence_s = STRANGERS_SILENCE_S if session is None else SILENCE_S
+        self._body().bound(most, silence_s, None if uploads else self._bodies)
+        if session is not None and uploads:
+            principal = session.caller.context.principal
+            if self._uploading[principal] >= UPLOADS_OF_ONE or self._uploading.total() >= UPLOADS:
                 self._body().bound(0, 0)
-                raise Busy(f"{UPLOADS} others are sending files", remedy="send yours in a moment")
-            self._uploading += 1
-            cast("BoundedRequest", request).uploads = True
+                raise Busy("too many others are sending files", remedy="send yours in a moment")
+            self._uploading[principal] += 1
+            cast("BoundedRequest", request).uploads = principal
 
     def _most(self) -> int:
         """Return how many bytes the body of this request may have."""
@@ -238,8 +247,10 @@ class Site:
             return STRANGERS_BYTES
         return BODY_BYTES + FILES_BYTES if self._with_files() else BODY_BYTES
 
-    async def _let_others_upload(self, _error: BaseException | None) -> None:
-        self._uploading -= cast("BoundedRequest", request).uploads
+    async def _let_others_send(self, _error: BaseException | None) -> None:
+        self._body().give_up()
+        if principal := cast("BoundedRequest", request).uploads:
+            self._uploading -= Counter([principal])
 
     def _body(self) -> BoundedBody:
         return cast("BoundedRequest", request).body

@@ -2,7 +2,7 @@
 
 Which pages take files, `site` knows; how many there may be and how large each, the runtime. They are kept in memory only: as a
 command, which the journal takes whole, they come to be there anyhow. The bound is how many forms with files `site` takes at a
-time.
+time; other bodies share a `body_room`.
 """
 
 import math
@@ -18,12 +18,14 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from werkzeug.formparser import MultiPartParser
 
 from palyra_trio.core.commands import NewAttachment
-from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.core.errors import Busy, InvalidArgument
+from palyra_trio.transports.body_room import BodyRoom
 from palyra_trio.transports.console.form_reading import FIELDS
 
 MULTIPART = "multipart/form-data"
 FILES_BYTES = 32 * 1024 * 1024  # of all files of a form
 BYTES_PER_S = 32 * 1024  # as fast as a body has to come, but for a time of silence
+BODY_S = 120.0  # for all of a body to come
 LAST_S = 2.0  # for a browser to finish a body that is refused: it reads no answer before
 
 
@@ -44,28 +46,43 @@ class BoundedBody(TrioBody):
         self._ended = trio.Event()
         self._silence_s = math.inf
         self._until = trio.CancelScope()
+        self._ends_s = math.inf
+        self._room: BodyRoom | None = None
 
-    def bound(self, most: int, silence_s: float) -> None:
+    def bound(self, most: int, silence_s: float, room: BodyRoom | None = None) -> None:
         """Let it have `most` bytes, where it could have more, and be behind BYTES_PER_S by `silence_s` seconds.
 
-        Reading a longer one raises 413, and a slower one 408.
+        It takes BODY_S at most, and is given up where others need its place in `room`. Reading a longer one raises 413, a slower
+        one 408, and one that was given up Busy.
         """
+        self._room = room
+        self._ends_s = trio.current_time() + BODY_S
         self._silence_s = silence_s
         self._until.deadline = trio.current_time() + silence_s
         self._max_content_length = most
         if max(self._expected, len(self._data)) > most:
-            self._refuse()
+            self._refuse(RequestEntityTooLarge())
+        elif room is not None:
+            room.grew(self.give_up, len(self._data))
 
     def append(self, data: bytes) -> None:
         if self._max_content_length is not None and len(self._data) + len(data) > self._max_content_length:
-            self._refuse()
+            self._refuse(RequestEntityTooLarge())
         super().append(data)
+        if self._room is not None and self._must_raise is None:
+            self._room.grew(self.give_up, len(data))
         earned = self._until.deadline + len(data) / BYTES_PER_S
-        self._until.deadline = min(earned, trio.current_time() + self._silence_s)
+        self._until.deadline = min(earned, trio.current_time() + self._silence_s, self._ends_s)
 
-    def _refuse(self) -> None:
-        self._must_raise = RequestEntityTooLarge()
+    def give_up(self) -> None:
+        """Keep nothing of it any more: its place is needed for another, or nobody waits for it."""
+        self._refuse(Busy("others are sending too much", remedy="send it again in a moment"))
+
+    def _refuse(self, error: Exception) -> None:
+        self._must_raise = error
         self.clear()
+        if self._room is not None:
+            self._room.left(self.give_up)
         super().set_complete()
 
     def set_complete(self) -> None:
@@ -74,11 +91,19 @@ class BoundedBody(TrioBody):
 
     async def whole(self) -> bytes:
         """Wait for all of it, and return it; nothing is kept here. This is for once."""
+        busy: Busy | None = None
         with self._until:
-            data: bytes = await self
-            self.clear()
-            return data
-        raise RequestTimeout
+            try:
+                data: bytes = await self
+            except Busy as error:
+                busy = error
+            else:
+                self.give_up()
+                return data
+        if busy is None:
+            raise RequestTimeout
+        await self.pass_over()  # else Hypercorn fails the HTTP/2 connection on what still comes
+        raise busy
 
     async def pass_over(self) -> None:
         """Wait until the rest has come, which is dropped, for LAST_S at most."""
@@ -89,7 +114,7 @@ class BoundedBody(TrioBody):
 class BoundedRequest(TrioRequest):
     body: BoundedBody
     body_class = BoundedBody
-    uploads = False  # whether it counts among those that send files
+    uploads = ""  # the principal for whom it counts among those that send files
 
 
 class UploadReader:

@@ -8,11 +8,13 @@ import trio
 from trio.testing import MockClock
 
 from palyra_trio.core.config import RatesConfig
+from palyra_trio.core.errors import Busy
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.tokens import ActedAs
 from palyra_trio.transports.api import resources
 from palyra_trio.transports.api.exchange import HttpRequest
 from palyra_trio.transports.api.resources import BODY_BYTES, BODY_S, Resources
+from palyra_trio.transports.body_room import BodyRoom
 from tests.fakes import CONFIG
 from tests.journal.tickets import read as reading
 from tests.transports.api.asking import AT, ask, read, say
@@ -131,9 +133,38 @@ async def never() -> bytes:
 async def test_a_body_that_does_not_arrive_is_not_waited_for_for_ever(autojump_clock: MockClock) -> None:
     before = trio.current_time()
     with pytest.raises(resources._Unacceptable) as refused:
-        await resources._body(HttpRequest("POST", "/", {}, AT, "", trio.sleep_forever))
+        await resources._body(HttpRequest("POST", "/", {}, AT, "", trio.sleep_forever), BodyRoom())
     assert refused.value.status == 408
     assert trio.current_time() - before == BODY_S
+
+
+async def test_a_body_whose_room_others_need_is_given_up_and_one_that_is_there_has_left_it() -> None:
+    room, begun = BodyRoom(10), trio.Event()
+    parts = iter([b"12345678", None])
+
+    async def all_at_once() -> bytes | None:
+        return next(parts)
+
+    async def slowly() -> bytes:
+        if begun.is_set():
+            await trio.sleep_forever()
+        begun.set()
+        return b"123"
+
+    async def is_refused() -> None:
+        with pytest.raises(Busy):
+            await resources._body(HttpRequest("POST", "/", {}, AT, "", slowly), room)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(is_refused)
+        await begun.wait()
+        json = {"content-type": "application/json"}
+        assert await resources._body(HttpRequest("POST", "/", json, AT, "", all_at_once), room) == b"12345678"
+    room.grew(never_given_up, 10)
+
+
+def never_given_up() -> None:
+    raise AssertionError("there is room")
 
 
 async def test_a_fault_of_ours_says_nothing_of_itself_and_is_logged(

@@ -12,7 +12,9 @@ from palyra_trio.core.errors import PalyraError, Unauthenticated
 from palyra_trio.transports.console.live import (
     BEAT_S,
     DISPLACED,
+    DISPLACED_ELSEWHERE,
     PAGES,
+    PAGES_OF_ONE,
     Seat,
     Streams,
     Update,
@@ -126,7 +128,7 @@ async def test_a_view_is_open_for_as_long_as_it_is_sent() -> None:
         yield view
         left.append(True)
 
-    body = streams.response(opening(), fine, "me").response
+    body = streams.response(opening(), fine, "me", "here").response
     async with body as sent:
         assert streams.open == 1
         assert await anext(aiter(sent)) == b"retry: 1000\n\n"
@@ -149,22 +151,48 @@ async def test_the_page_that_has_been_live_for_longest_gives_way_to_newer_ones_a
     async def opening() -> AsyncGenerator[View, None]:
         yield Given()
 
-    async def follow(name: str, whose: str) -> None:
+    async def follow(name: str, sign_in: str) -> None:
         sent[name] = []
-        async with streams.response(opening(), fine, whose).response as body:
+        async with streams.response(opening(), fine, "me", sign_in).response as body:
             sent[name] += [each async for each in body]
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(follow, "another's", "you")
+        nursery.start_soon(follow, "elsewhere", "there")
         for number in range(PAGES):
-            nursery.start_soon(follow, f"mine {number}", "me")
+            nursery.start_soon(follow, f"mine {number}", "here")
             await trio.testing.wait_all_tasks_blocked()
         assert streams.open == PAGES + 1
-        nursery.start_soon(follow, "newest", "me")
+        nursery.start_soon(follow, "newest", "here")
         await trio.testing.wait_all_tasks_blocked()
         assert streams.open == PAGES + 1
         told = {name for name, each in sent.items() if each}
         assert told == {"mine 0"}
         assert sent["mine 0"][-1] == event("displaced", DISPLACED)
+        nursery.cancel_scope.cancel()
+    assert streams.open == 0
+
+
+async def test_a_principal_has_so_many_live_pages_and_the_sign_in_that_has_the_most_gives_way() -> None:
+    streams, sent = Streams(), dict[tuple[str, int, int], list[bytes]]()
+
+    @asynccontextmanager
+    async def opening() -> AsyncGenerator[View, None]:
+        yield Given()
+
+    async def follow(principal: str, sign_in: int, page: int) -> None:
+        told = sent[principal, sign_in, page] = []
+        async with streams.response(opening(), fine, principal, str(sign_in)).response as body:
+            told += [each async for each in body]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow, "you", 0, 0)
+        pages = [(0, 0), *((1 + number // PAGES, number % PAGES) for number in range(PAGES_OF_ONE - 1))]
+        for each in (*pages, (99, 0)):
+            nursery.start_soon(follow, "me", *each)
+            await trio.testing.wait_all_tasks_blocked()
+        assert {each: said[-1] for each, said in sent.items() if said} == {
+            ("me", 1, 0): event("displaced", DISPLACED_ELSEWHERE)
+        }
+        assert streams.open == PAGES_OF_ONE + 1
         nursery.cancel_scope.cancel()
     assert streams.open == 0

@@ -173,6 +173,18 @@ async def test_a_long_session_shows_its_end_and_leads_to_what_came_before(tmp_pa
         assert older.text.count('class="run"') == 2
 
 
+async def test_a_session_as_far_as_its_newest_run_is_live_however_that_is_named(tmp_path: Path) -> None:
+    async with open_console(tmp_path) as console:
+        first = await console.runtime.start("run-000")
+        await console.runtime.ended(first.run_id)
+        newest = await console.runtime.start("run-001", session=in_session(first))
+        await console.runtime.ended(newest.run_id)
+        browser = console.visitor()
+        for to in ("last", newest.run_id, newest.run_id[:-1]):
+            assert "data-live" in (await browser.get(f"/sessions/{first.session_id}?to={to}")).text
+        assert "data-live" not in (await browser.get(f"/sessions/{first.session_id}?to={first.run_id}")).text
+
+
 async def test_a_run_of_many_steps_is_shown_whole_and_alone(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         first = await console.runtime.start("short")

@@ -1,5 +1,6 @@
 """What every page passes: session, scope, form token, origin, host; and what every answer says to the browser."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from werkzeug.exceptions import RequestTimeout
 from palyra_trio.core.errors import Busy
 from palyra_trio.core.identity import Scope
 from palyra_trio.core.run import OPEN, RunState
-from palyra_trio.transports.console.site import BODY_BYTES, STRANGERS_BYTES, UPLOADS, Visit
+from palyra_trio.transports.console.site import BODY_BYTES, STRANGERS_BYTES, UPLOADS, UPLOADS_OF_ONE, Visit
 from tests.fakes import ME, OTHER, FakeProvider
 from tests.transports.console.browsing import ORIGIN, Console, open_console
 
@@ -176,13 +177,15 @@ async def test_a_body_that_is_too_long_is_refused(tmp_path: Path) -> None:
 async def test_only_so_many_send_files_at_a_time(tmp_path: Path) -> None:
     async with open_console(tmp_path) as console:
         browser = console.visitor()
-        console.site._uploading = UPLOADS
-        page = await browser.send("/sessions", {"text": "read it"}, ("a.txt", b"x"))
-        assert (page.status, "others are sending files" in page) == (429, True)
-        assert (await browser.post("/sessions", {"text": "in no workspace, but without files"})).status == 400
-        console.site._uploading = UPLOADS - 1
+        me: str = ME.principal
+        for full in (Counter({me: UPLOADS_OF_ONE}), Counter({"user:a": UPLOADS - 1, "user:b": 1})):
+            console.site._uploading = full
+            page = await browser.send("/sessions", {"text": "read it"}, ("a.txt", b"x"))
+            assert (page.status, "others are sending files" in page) == (429, True)
+            assert (await browser.post("/sessions", {"text": "in no workspace, but without files"})).status == 400
+        console.site._uploading = Counter({"user:a": UPLOADS_OF_ONE, me: UPLOADS_OF_ONE - 1})
         assert (await browser.send("/sessions", {"text": "in no workspace"}, ("a.txt", b"x"))).status == 400
-        assert console.site._uploading == UPLOADS - 1
+        assert console.site._uploading == {"user:a": UPLOADS_OF_ONE, me: UPLOADS_OF_ONE - 1}
 
 
 async def test_a_refusal_is_a_page_for_a_person_and_a_notice_for_a_script(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import pytest
 import trio
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
-from palyra_trio.core.errors import InvalidArgument
+from palyra_trio.core.errors import Busy, InvalidArgument
+from palyra_trio.transports.body_room import BodyRoom
 from palyra_trio.transports.console.form_reading import FIELDS
-from palyra_trio.transports.console.uploads import BYTES_PER_S, LAST_S, BoundedBody, UploadReader
+from palyra_trio.transports.console.uploads import BODY_S, BYTES_PER_S, LAST_S, BoundedBody, UploadReader
 
 
 def part(said: str, data: bytes, *headers: str) -> bytes:
@@ -113,6 +114,49 @@ async def test_a_body_that_comes_as_fast_as_it_has_to_takes_its_time_and_what_ca
     with pytest.raises(RequestTimeout):
         await body.whole()
     assert trio.current_time() - began == 10
+
+
+async def test_a_body_takes_so_long_at_most_however_much_comes_of_it(autojump_clock: trio.testing.MockClock) -> None:
+    body = BoundedBody(None, 1000 * BYTES_PER_S)
+    body.bound(1000 * BYTES_PER_S, 10)
+    began = trio.current_time()
+
+    async def send() -> None:
+        while True:
+            await trio.sleep(1)
+            body.append(b"x" * BYTES_PER_S)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        with pytest.raises(RequestTimeout):
+            await body.whole()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() - began == BODY_S
+
+
+async def test_the_body_that_has_been_coming_for_longest_is_given_up_for_what_others_send(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    room = BodyRoom(10)
+    slow, whole, early, last = (BoundedBody(None, 100) for _ in range(4))
+    early.append(b"1234")
+    for each in (slow, whole, early):
+        each.bound(100, 10, room)
+    slow.append(b"12")
+    whole.append(b"1234")
+    whole.set_complete()
+    last.bound(100, 10, room)
+    last.append(b"1")
+    with pytest.raises(Busy):
+        await slow.whole()
+    slow.append(b"of one that was given up nothing is kept")
+    assert await whole.whole() == b"1234"
+    last.append(b"12345")
+    last.set_complete()
+    assert await last.whole() == b"112345"
+    early.append(b"567890")
+    early.set_complete()
+    assert await early.whole() == b"1234567890"
 
 
 async def test_the_rest_of_a_refused_body_is_passed_over_until_it_ends_and_not_for_long(
