@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from statistics import median
 
 import pytest
 import trio
@@ -374,16 +375,17 @@ async def test_four_that_record_at_once_fold_in_seq_order_in_ten_thousand_trials
 
 
 async def test_a_loop_that_never_idles_does_not_starve_the_writer(journal: Journal) -> None:
-    slow_s = 0.25  # left to itself, a saturated loop keeps the writer waiting for as long as it is saturated
     took_s: list[float] = []
+    from_s = time.monotonic()
     for _ in range(1000):
         began = time.monotonic()
         journal.submit(for_run(1, delta(), on_commit=lambda _, began=began: took_s.append(time.monotonic() - began)))
         while time.monotonic() < began + 0.001:
             pass
         await trio.lowlevel.checkpoint()
+    saturated_s = time.monotonic() - from_s
     await journal.settled()
-    assert sorted(took_s)[989] < slow_s
+    assert median(took_s) < saturated_s / 10  # a writer that is starved writes when the loop idles: half of that, then
 
 
 # --- upkeep ---

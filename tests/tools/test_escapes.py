@@ -58,7 +58,7 @@ ATTEMPTS = {
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
     """What lies outside: readable by anybody, so that only the sandbox can refuse it."""
     folder = tmp_path_factory.mktemp("outside")
-    for each in (folder, *folder.parents[:2]):
+    for each in (folder, *folder.parents[:3]):
         each.chmod(0o755)
     (folder / "file").write_text("OUTSIDE")
     (folder / "file").chmod(0o666)
