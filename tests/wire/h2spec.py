@@ -1,6 +1,7 @@
 """h2spec's cases against the server, over cleartext HTTP/2 on the loopback: `python -m tests.wire.h2spec`.
 
-The program h2spec 2.6 must be on the PATH; without it nothing was tested, and the exit status says so.
+The program h2spec 2.6 must be on the PATH; without it nothing was tested, and the exit status says so. A case that sends its
+fault in a second frame may find its stream answered already (RFC 9113, section 8.1, allows that): then one run fails, another not.
 """
 
 import shutil
