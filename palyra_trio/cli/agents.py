@@ -168,7 +168,7 @@ def _apply(command: Command, name: str, done: str, as_json: bool) -> None:
 
 
 def _plain(agent: KnownAgent) -> dict[str, Any]:
-    """Return an agent's definition, and what holds: of its own `limits` 0 is the configured one, `allowed` is what a run may use."""
+    """Return an agent's definition, in whose `limits` 0 is the configured one, and as `allowed` what a run may use."""
     return {**attrs.asdict(agent.spec), "allowed": attrs.asdict(agent.limits), "is_default": agent.is_default}
 
 

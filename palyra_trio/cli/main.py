@@ -27,7 +27,7 @@ COMMANDS = {
     "chat": ("palyra_trio.cli.chat:chat", "Talk with an agent: send, interrupt, approve"),
     "runs": ("palyra_trio.cli.runs:runs", "List, show, cancel, resume, compare and undo runs"),
     "approvals": ("palyra_trio.cli.approvals:approvals", "Answer what runs ask, and take back what you allowed"),
-    "sessions": ("palyra_trio.cli.sessions:sessions", "List, show, rename and archive sessions"),
+    "sessions": ("palyra_trio.cli.sessions:sessions", "List, show, search, rename and archive sessions"),
     "jobs": ("palyra_trio.cli.jobs:jobs", "List, show, follow and stop long jobs of your sessions"),
     "tape": ("palyra_trio.cli.tape:tape", "Read what happened in a run, event by event"),
     "serve": ("palyra_trio.cli.serve:serve", "Run the daemon in the foreground"),

@@ -2,9 +2,9 @@
 
 An update is HTML whose elements have ids: the browser puts each in the place of the one that has its id, or at the end of
 what its `data-into` names. `place` is what a browser comes back with; a view opened there goes on exactly after it. Nothing is
-queued for a slow browser, and of one, and of one principal, only so many pages are live, the newest. Where nothing changes there is a `beat`, by
-which a page knows that its stream has not stalled: a comment would not reach its script. What is shown of what, the views
-decide.
+queued for a slow browser, and of one, and of one principal, only so many pages are live, the newest. Where nothing changes
+there is a `beat`, by which a page knows that its stream has not stalled: a comment would not reach its script. What is shown
+of what, the views decide.
 """
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
